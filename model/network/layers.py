@@ -1,0 +1,151 @@
+"""The layers of both families: pre-norm RMSNorm, rotary multi-query attention with QK-norm, ReLU² feed-forward.
+
+Why these: QK-norm, ReLU², zero-initialised output projections and rotary positions each save training steps
+(modded-nanogpt, records 2-5); one key/value head with the saved parameters moved to the feed-forward layer learns
+better at equal time and decodes faster on a CPU. There are no biases, so every matrix is one ONNX MatMul.
+
+Shapes: B batch, T queries, S keys, D d_model, H query heads, K key/value heads, h head_dim.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import NetworkConfig
+
+
+def rotary_tables(positions: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, each float32 [positions, head_dim / 2] (RoFormer, arXiv 2104.09864, half-split pairs)."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    angles = torch.arange(positions, dtype=torch.float64)[:, None] * frequencies
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each pair (j, j + h/2) of x [B, heads, T, h] by its position's angle; cos and sin are [T, h/2]."""
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Scaled dot-product attention of query [B, H, T, h] over key and value [B, K, S, h] -> [B, H, T, h].
+
+    ``mask`` is bool [B, 1, 1, S], true where attention is allowed. On a GPU the fused kernel does it. On a CPU the
+    H / K query heads that share a key head are folded into its rows, so that the shared head is read once and never
+    expanded: with short rows a training step takes 0.54 s instead of 0.72 s (2 cores, 4,000 tokens a side).
+    """
+    if query.is_cuda:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=True)
+    batch, heads, length, width = query.shape
+    kv_heads, keys = key.shape[1:3]
+    rows = (query * width**-0.5).reshape(batch, kv_heads, -1, width)
+    scores = (rows @ key.transpose(-1, -2)).view(batch, heads, length, keys)
+    if causal:
+        future = torch.ones(length, keys, dtype=torch.bool, device=query.device).triu(1)
+        scores = scores.masked_fill(future, -torch.inf)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = scores.float().softmax(-1).to(value.dtype)
+    return (weights.view(batch, kv_heads, -1, keys) @ value).view(batch, heads, length, width)
+
+
+def linear(inputs: int, outputs: int, zero: bool = False) -> nn.Linear:
+    """A matrix without bias; the projections that write to the residual stream start at zero."""
+    layer = nn.Linear(inputs, outputs, bias=False)
+    if zero:
+        nn.init.zeros_(layer.weight)
+    return layer
+
+
+class Attention(nn.Module):
+    """Multi-query (K=1) or grouped-query attention with per-head RMSNorm on queries and keys."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        self.query = linear(config.d_model, config.heads * config.head_dim)
+        self.kv = linear(config.d_model, 2 * config.kv_heads * config.head_dim)
+        self.query_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+        self.key_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+        self.out = linear(config.heads * config.head_dim, config.d_model, zero=True)
+
+    def forward(
+        self,
+        x: Tensor,  # [B, T, D]
+        memory: Tensor,  # [B, S, D]: x itself in self-attention
+        rotary: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None = None,  # bool [B, 1, 1, S], true where attention is allowed
+        causal: bool = False,
+    ) -> Tensor:
+        batch, length, _ = x.shape
+        query = self.query(x).view(batch, length, self.heads, self.head_dim)
+        key, value = self.kv(memory).view(batch, -1, 2, self.kv_heads, self.head_dim).unbind(2)
+        query = self.query_norm(query).transpose(1, 2)
+        key = self.key_norm(key).transpose(1, 2)
+        value = value.transpose(1, 2)
+        if rotary is not None:
+            cos, sin = rotary
+            query, key = rotate(query, cos[:length], sin[:length]), rotate(key, cos[:length], sin[:length])
+        # Under autocast the norms return float32 while value stays half; the products want one dtype.
+        y = attend(query.to(value.dtype), key.to(value.dtype), value, mask, causal)
+        return self.out(y.transpose(1, 2).reshape(batch, length, -1))
+
+
+class FeedForward(nn.Module):
+    """down(relu(up(x))²), the ReLU² feed-forward of Primer (arXiv 2109.08668)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.up = linear(config.d_model, config.d_ff)
+        self.down = linear(config.d_ff, config.d_model, zero=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.relu(self.up(x)).square())
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each behind a norm and added to the residual stream."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.attention = Attention(config)
+        self.ffn_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.ffn = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        h = self.attention_norm(x)
+        x = x + self.dropout(self.attention(h, h, rotary, mask))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, cross-attention where there is a source, feed-forward."""
+
+    def __init__(self, config: NetworkConfig, cross: bool) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.attention = Attention(config)
+        if cross:
+            self.cross_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+            self.cross = Attention(config)
+        self.ffn_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.ffn = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        h = self.attention_norm(x)
+        x = x + self.dropout(self.attention(h, h, rotary, causal=True))
+        if memory is not None:
+            x = x + self.dropout(self.cross(self.cross_norm(x), memory, None, memory_mask))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
