@@ -1,0 +1,184 @@
+"""Batches with a token budget, bucketed by length, streamed from the corpus shards.
+
+A pool of rows is read, encoded, sorted by length, cut into batches and the batches are shuffled: little padding,
+and memory that does not grow with the corpus. The stream is a pure function of the seed, so a resumed run skips
+the batches it has already seen and continues exactly where it was.
+
+Legend: B rows, S source tokens, T target tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.config import NetworkConfig, TrainingConfig
+from model.corpus import read_card, read_split
+from model.tokenizer import Tokenizer
+
+PAD = 0
+POOL_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example as token ids; ``source`` is empty for the decoder-only family."""
+
+    source: list[int]
+    inputs: list[int]
+    labels: list[int]  # PAD where no loss is taken
+
+    @property
+    def width(self) -> int:
+        return max(len(self.source), len(self.inputs))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """i64 tensors: source [B, S] or None, inputs [B, T], labels [B, T]."""
+
+    source: Tensor | None
+    inputs: Tensor
+    labels: Tensor
+
+    @property
+    def target_tokens(self) -> int:
+        return int((self.labels != PAD).sum())
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens on both sides, the unit of tokens/s."""
+        return self.target_tokens + (int((self.source != PAD).sum()) if self.source is not None else 0)
+
+    def to(self, device: torch.device) -> Batch:
+        source = self.source.to(device) if self.source is not None else None
+        return Batch(source, self.inputs.to(device), self.labels.to(device))
+
+
+class Examples:
+    """Turns corpus rows into examples of one family and task."""
+
+    def __init__(
+        self, corpus: str | Path, tokenizer: Tokenizer, network: NetworkConfig, config: TrainingConfig
+    ) -> None:
+        self.corpus, self.tokenizer, self.network, self.config = corpus, tokenizer, network, config
+        card = read_card(corpus)
+        self.task = "translation" if card["kind"] == "parallel" else "text"
+        self.languages: list[str] = card["languages"]
+        if network.family == "seq2seq" and self.task == "text":
+            raise ValueError(
+                "an encoder-decoder network learns from sentence pairs, and this corpus is running text: "
+                "set network.family=decoder (for example preset mini-gpt), or give a parallel corpus"
+            )
+        if self.task == "translation" and len(self.languages) != 2:
+            raise ValueError(f"a parallel corpus has two languages, not {self.languages}")
+
+    def from_rows(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:
+        """Encode a pool of rows; those longer than the network's positions are left out (translation) or cut (text)."""
+        if self.task == "text":
+            return self._text(rows, rng, training)
+        # Each row is shown in one direction per pass, by the draw; validation alternates, without chance.
+        flips = rng.random(len(rows)) < 0.5 if training else np.arange(len(rows)) % 2 == 1
+        hide = rng.random(len(rows)) < self.config.author_dropout if training else np.zeros(len(rows), bool)
+        first, second = self.languages
+        encoded = {code: self.tokenizer.encode_batch([row[code] for row in rows]) for code in self.languages}
+        controls = {code: self.tokenizer.control_id(f"<2{code}>") for code in self.languages}
+        limit = self.network.max_positions
+        examples = []
+        for i, row in enumerate(rows):
+            source_code, target_code = (second, first) if flips[i] else (first, second)
+            prefix = [controls[target_code]]
+            if row.get("author") and not hide[i]:
+                prefix.append(self.tokenizer.control_id(f"<author:{row['author']}>"))
+            example = self._pair(prefix + encoded[source_code][i], encoded[target_code][i])
+            if example.width <= limit:
+                examples.append(example)
+        return examples
+
+    def _pair(self, prompt: list[int], target: list[int]) -> Example:
+        bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
+        if self.network.family == "seq2seq":
+            return Example([*prompt, eos], [bos, *target], [*target, eos])
+        inputs = [bos, *prompt, bos, *target]
+        return Example([], inputs, [PAD] * (len(prompt) + 1) + [*target, eos])
+
+    def _text(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:
+        bos, eos, size = self.tokenizer.bos_id, self.tokenizer.eos_id, self.network.max_positions
+        examples = []
+        for piece in self.tokenizer.encode_batch([row["text"] for row in rows]):
+            ids = [bos, *piece, eos]
+            # A first window of random length moves the cuts from pass to pass.
+            start = 0
+            end = int(rng.integers(size // 2, size + 1)) if training and len(ids) > size + 1 else size
+            while start < len(ids) - 1:
+                examples.append(Example([], ids[start : min(end, len(ids) - 1)], ids[start + 1 : end + 1]))
+                start, end = end, end + size
+        return examples
+
+    def train_batches(self) -> Iterator[Batch]:
+        """An endless stream of shuffled batches, pass after pass over the shards."""
+        epoch = 0
+        while True:
+            rng = np.random.default_rng([self.config.seed, epoch])
+            produced = False
+            for rows in _pools(read_split(self.corpus, "train")):
+                for batch in self._bucketed(self.from_rows(rows, rng, training=True), rng):
+                    produced = True
+                    yield batch
+            if not produced:
+                raise ValueError(
+                    f"no training row fits in max_positions={self.network.max_positions} tokens: "
+                    "raise network.max_positions or the tokenizer's vocab_size"
+                )
+            epoch += 1
+
+    def valid_batches(self) -> list[Batch]:
+        """The validation split as batches, the same ones at every validation."""
+        rng = np.random.default_rng(0)
+        rows = list(read_split(self.corpus, "valid"))
+        return list(self._bucketed(self.from_rows(rows, rng, training=False), rng))
+
+    def _bucketed(self, examples: list[Example], rng: np.random.Generator) -> Iterator[Batch]:
+        # The shuffle before the stable sort keeps equal lengths in random order.
+        order = rng.permutation(len(examples))
+        ordered = sorted((examples[i] for i in order), key=lambda e: (e.width, len(e.inputs)))
+        batches: list[list[Example]] = []
+        current: list[Example] = []
+        for example in ordered:  # ascending width: the newest example is the widest
+            if current and example.width * (len(current) + 1) > self.config.batch_tokens:
+                batches.append(current)
+                current = []
+            current.append(example)
+        if current:
+            batches.append(current)
+        for i in rng.permutation(len(batches)):
+            yield collate(batches[i])
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Pad examples to the longest of each side."""
+    source = _pad([e.source for e in examples]) if examples[0].source else None
+    return Batch(source, _pad([e.inputs for e in examples]), _pad([e.labels for e in examples]))
+
+
+def _pad(rows: list[list[int]]) -> Tensor:
+    out = np.full((len(rows), max(map(len, rows))), PAD, np.int64)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return torch.from_numpy(out)
+
+
+def _pools(rows: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    pool: list[dict[str, str]] = []
+    for row in rows:
+        pool.append(row)
+        if len(pool) == POOL_ROWS:
+            yield pool
+            pool = []
+    if pool:
+        yield pool

@@ -1,0 +1,127 @@
+"""Checkpoints: safetensors and JSON, written beside their place and renamed, so a killed run leaves the last whole one.
+
+A training folder holds ``model.safetensors`` (the best weights so far), ``training.json``, ``curves.jsonl`` and, while
+training runs, ``last/`` (weights, optimiser state, step) to resume from. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+WEIGHTS = "model.safetensors"
+INFO = "training.json"
+LAST = "last"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or does not belong to this run."""
+
+
+def load_checkpoint(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The best weights (float32 arrays by state-dict name) and the contents of ``training.json``; needs no torch.
+
+    Raises:
+        CheckpointError: when a file is missing or unreadable.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    try:
+        return load_file(folder / WEIGHTS), json.loads((folder / INFO).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} is not a finished checkpoint: {error.filename} is missing") from None
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{folder} holds a damaged checkpoint: {error}") from None
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON beside its place and rename it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    os.replace(partial, path)
+
+
+def save_weights(network: nn.Module, folder: Path) -> None:
+    """Write the network's weights as the best ones of this run."""
+    from safetensors.torch import save_file
+
+    partial = folder / (WEIGHTS + ".partial")
+    save_file({name: tensor.detach().float().contiguous() for name, tensor in network.state_dict().items()}, partial)
+    os.replace(partial, folder / WEIGHTS)
+
+
+def save_last(
+    folder: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer], progress: dict[str, Any]
+) -> None:
+    """Replace ``last/`` with the present state; ``progress`` is plain JSON and identifies the run."""
+    import torch
+    from safetensors.torch import save_file
+
+    partial = folder / (LAST + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tensors = {f"network.{k}": v.detach().contiguous() for k, v in network.state_dict().items()}
+    tensors["rng"] = torch.get_rng_state()  # drawn from by dropout
+    for i, optimizer in enumerate(optimizers):
+        for parameter, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{parameter}.{key}": value.contiguous() for key, value in state.items()}
+    save_file(tensors, partial / "state.safetensors")
+    write_json(partial / "progress.json", progress)
+    # Directories cannot be swapped in one rename: the old one steps aside first, and load_last looks there too.
+    old = folder / (LAST + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if (folder / LAST).exists():
+        os.rename(folder / LAST, old)
+    os.rename(partial, folder / LAST)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_last(
+    folder: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer], identity: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Restore the state saved by :func:`save_last` in place and return its progress, or None when there is none.
+
+    Raises:
+        CheckpointError: when the saved state is of another run (another corpus, tokenizer or configuration).
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    source = next((folder / name for name in (LAST, LAST + ".old") if (folder / name / "progress.json").exists()), None)
+    if source is None:
+        return None
+    progress = json.loads((source / "progress.json").read_text("utf-8"))
+    differing = sorted(key for key, value in identity.items() if progress.get("identity", {}).get(key) != value)
+    if differing:
+        raise CheckpointError(
+            f"{source} was made by a run with another {', '.join(differing)}: train into an empty folder, or delete it"
+        )
+    tensors = load_file(source / "state.safetensors")
+    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    torch.set_rng_state(tensors["rng"])
+    for i, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        prefix = f"optimizer.{i}."
+        for name, tensor in tensors.items():
+            if name.startswith(prefix):
+                parameter, key = name.removeprefix(prefix).split(".", 1)
+                state.setdefault(int(parameter), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return progress
+
+
+def forget_last(folder: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    for name in (LAST, LAST + ".old", LAST + ".partial"):
+        shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,0 +1,302 @@
+"""The training loop: one function from a corpus and a tokenizer to a checkpoint.
+
+It resumes by itself when its output folder holds the state of an interrupted run with the same settings, and a seed
+gives one and the same run on a CPU whether it was interrupted or not.
+
+    python -m model.training CORPUS TOKENIZER --out CHECKPOINT --network prometheus-8m --set steps=2000
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.config import NetworkConfig, TrainingConfig, to_dict
+from model.corpus import read_card
+from model.network.families import CausalDecoder, Seq2Seq, build_network, count_parameters
+from model.tokenizer import load_tokenizer
+from model.training.batches import PAD, Batch, Examples
+from model.training.checkpoint import INFO, forget_last, load_last, save_last, save_weights, write_json
+from model.training.loss import linear_cross_entropy
+from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
+from model.training.tracking import Tracker
+
+PROGRESS_SECONDS = 10.0
+CURVE_POINTS = 200  # training points kept in the curve, whatever the number of steps
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+def train(
+    corpus: str | Path,
+    tokenizer: str | Path,
+    out: str | Path,
+    network: NetworkConfig,
+    config: TrainingConfig,
+) -> dict[str, Any]:
+    """Train a network from scratch (or resume) and return what is written to ``training.json``.
+
+    Args:
+        corpus: folder written by :func:`model.corpus.prepare_corpus`.
+        tokenizer: folder written by :func:`model.tokenizer.train_tokenizer`.
+        out: folder for ``model.safetensors`` (best weights), ``training.json`` and ``curves.jsonl``.
+
+    Raises:
+        TrainingError: when the loss is no longer a number, or a GPU was demanded and none works.
+        CheckpointError: when ``out`` holds the state of a run with other settings.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    device = choose_device(config)
+    dtype = choose_precision(config, device)
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    torch.manual_seed(config.seed)
+    tokens = load_tokenizer(tokenizer)
+    examples = Examples(corpus, tokens, network, config)
+    module = build_network(network, tokens.vocab_size).to(device)
+    run = _Run(module, examples, config, device, dtype, out)
+    identity = {
+        "network": to_dict(network),
+        "training": to_dict(config),
+        "tokenizer": tokens.content_hash(),
+        "corpus": [shard["sha256"] for shard in read_card(corpus)["shards"]],
+    }
+    print(
+        f"training {count_parameters(module):,} parameters ({network.family}) on {device}, {run.precision}, "
+        f"{config.steps} steps of {config.accumulate} x {config.batch_tokens} tokens",
+        flush=True,
+    )
+    run.fit(identity)
+    card = read_card(corpus)
+    info = {
+        "network": to_dict(network),
+        "config": to_dict(config),
+        "vocab_size": tokens.vocab_size,
+        "task": examples.task,
+        "languages": card["languages"],
+        "authors": card.get("authors", []),
+        "parameters": count_parameters(module),
+        **run.summary(),
+        "device": str(device),
+        "precision": run.precision,
+        "threads": torch.get_num_threads(),
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "seed": config.seed,
+    }
+    write_json(out / INFO, info)
+    forget_last(out)
+    return info
+
+
+class _Run:
+    """The moving parts of one training run."""
+
+    def __init__(
+        self,
+        network: Seq2Seq | CausalDecoder,
+        examples: Examples,
+        config: TrainingConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        out: Path,
+    ) -> None:
+        self.network, self.examples, self.config = network, examples, config
+        self.device, self.dtype, self.out = device, dtype, out
+        self.precision = str(dtype).removeprefix("torch.")
+        self.optimizers = build_optimizers(network, config)
+        # Only float16 needs its gradients scaled; bfloat16 has float32's range.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+        self.state = Progress()
+        self.curve: list[dict[str, float]] = []
+
+    def fit(self, identity: dict[str, Any]) -> None:
+        """Train to the end of the schedule, resuming first where there is something to resume."""
+        saved = load_last(self.out, self.network, self.optimizers, identity)
+        if saved:
+            self.state, self.curve = Progress(**saved["state"]), saved["curve"]
+            print(f"resuming after step {self.state.step}, {_clock(self.state.seconds)} into the run", flush=True)
+        tracker = Tracker(f"{self.examples.network.family}-seed{self.config.seed}", identity)
+        try:
+            self._loop(tracker, identity)
+        finally:
+            tracker.close()
+
+    def _loop(self, tracker: Tracker, identity: dict[str, Any]) -> None:
+        config, state = self.config, self.state
+        valid = self.examples.valid_batches()
+        # The stream is a pure function of the seed: skipping what was seen is an exact resume.
+        batches = itertools.islice(self.examples.train_batches(), state.step * config.accumulate, None)
+        every = max(1, config.steps // CURVE_POINTS)
+        recent: list[float] = []
+        first_step, first_tokens, first_seconds = state.step, state.tokens, state.seconds
+        began = time.perf_counter() - first_seconds
+        printed = -math.inf
+        while state.step < config.steps:
+            rate = learning_rate(state.step, config)
+            loss = self._update([next(batches) for _ in range(config.accumulate)], rate)
+            recent.append(loss)
+            state.step += 1
+            state.seconds = time.perf_counter() - began
+            elapsed = max(1e-9, state.seconds - first_seconds)
+            speed = (state.tokens - first_tokens) / elapsed
+            last = state.step == config.steps
+            if state.step % every == 0 or last:
+                state.train_loss = sum(recent) / len(recent)
+                recent.clear()
+                self._record(tracker, loss=state.train_loss, lr=rate, tokens_per_second=speed)
+            if state.seconds - printed >= PROGRESS_SECONDS or last:
+                printed = state.seconds
+                left = elapsed / (state.step - first_step) * (config.steps - state.step)
+                print(
+                    f"step {state.step}/{config.steps}  loss {loss:.3f}  {speed:,.0f} tokens/s  "
+                    f"{_clock(state.seconds)} gone, {_clock(left)} left",
+                    flush=True,
+                )
+            if (state.step % config.validate_every == 0 or last) and not self._improves(valid, tracker):
+                print(f"stopping early: no improvement in {config.patience} validations", flush=True)
+                return
+            if state.step % config.checkpoint_every == 0 and not last:
+                progress = {"identity": identity, "state": dataclasses.asdict(state), "curve": self.curve}
+                save_last(self.out, self.network, self.optimizers, progress)
+
+    def _update(self, batches: list[Batch], rate: float) -> float:
+        """One optimiser step over micro-batches weighted by their tokens; returns the loss in nats per token."""
+        self.network.train()
+        set_learning_rate(self.optimizers, rate)
+        tokens = sum(batch.target_tokens for batch in batches)
+        total = 0.0
+        for batch in batches:
+            loss = self._loss(batch.to(self.device), self.config.label_smoothing) / tokens
+            self.scaler.scale(loss).backward()
+            total += loss.item()
+            self.state.tokens += batch.tokens
+        self.state.target_tokens += tokens
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"the loss became {total} at step {self.state.step + 1}: lower training.muon_lr and training.adam_lr, "
+                "set training.clip_norm (1.0 is usual), or train with training.precision=fp32"
+            )
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        if self.config.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()
+        return total
+
+    def _loss(self, batch: Batch, smoothing: float) -> Tensor:
+        """Summed cross-entropy of a batch, a float32 scalar."""
+        # Only positions that carry a loss reach the vocabulary, the widest matrix there is.
+        chosen = batch.labels != PAD
+        with self._autocast():
+            features = self.network.features(batch.source, batch.inputs)[chosen].to(self.dtype)
+            return linear_cross_entropy(features, self.network.embedding.weight, batch.labels[chosen], smoothing)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.dtype is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    @torch.no_grad()
+    def _improves(self, valid: list[Batch], tracker: Tracker) -> bool:
+        """Validate, keep the best weights; false when patience has run out."""
+        state = self.state
+        self.network.eval()
+        total = sum(self._loss(batch.to(self.device), 0.0).item() for batch in valid)
+        loss = total / max(1, sum(batch.target_tokens for batch in valid))
+        self._record(tracker, valid_loss=loss)
+        state.valid_loss = loss
+        if loss < state.best_loss:
+            state.best_loss, state.best_step, state.stale = loss, state.step, 0
+            save_weights(self.network, self.out)
+        else:
+            state.stale += 1
+        print(
+            f"step {state.step}/{self.config.steps}  validation loss {loss:.4f} (best {state.best_loss:.4f})",
+            flush=True,
+        )
+        return not self.config.patience or state.stale < self.config.patience
+
+    def _record(self, tracker: Tracker, **values: float) -> None:
+        state = self.state
+        self.curve.append({"step": state.step, "tokens": state.tokens, "seconds": round(state.seconds, 2), **values})
+        lines = "".join(json.dumps(point) + "\n" for point in self.curve)
+        (self.out / "curves.jsonl").write_text(lines, "utf-8")
+        tracker.log(state.step, **values)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run for ``training.json``."""
+        state = self.state
+        return {
+            "steps": state.step,
+            "best_step": state.best_step,
+            "train_loss": state.train_loss,
+            "valid_loss": state.best_loss,
+            "last_valid_loss": state.valid_loss,
+            "train_tokens": state.tokens,
+            "target_tokens": state.target_tokens,
+            "seconds": round(state.seconds, 2),
+            "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
+        }
+
+
+@dataclass
+class Progress:
+    """Where a run is; plain numbers, stored with every checkpoint."""
+
+    step: int = 0
+    tokens: int = 0
+    target_tokens: int = 0
+    seconds: float = 0.0
+    train_loss: float = math.nan
+    valid_loss: float = math.nan
+    best_loss: float = math.inf
+    best_step: int = 0
+    stale: int = 0
+
+
+def choose_device(config: TrainingConfig) -> torch.device:
+    """The configured device, after a real operation on it: a listed GPU is not always a working one."""
+    if config.device == "cpu":
+        return torch.device("cpu")
+    try:
+        (torch.ones(8, device="cuda") @ torch.ones(8, device="cuda")).item()
+        return torch.device("cuda")
+    except (RuntimeError, AssertionError) as error:
+        if config.device == "cuda":
+            raise TrainingError(
+                f"training.device=cuda was demanded and no GPU works ({str(error).splitlines()[0]}): "
+                "use training.device=auto to train on the CPU"
+            ) from None
+        return torch.device("cpu")
+
+
+def choose_precision(config: TrainingConfig, device: torch.device) -> torch.dtype:
+    """The configured precision; ``auto`` is bfloat16 where the hardware multiplies it natively, else float32."""
+    named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if config.precision != "auto":
+        return named[config.precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

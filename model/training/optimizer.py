@@ -1,0 +1,45 @@
+"""Muon for the matrices, AdamW for the rest, and the learning-rate schedules.
+
+Muon (Jordan et al., https://kellerjordan.github.io/posts/muon/) orthogonalises each matrix's momentum; embeddings,
+norms and anything that is not a matrix of the network's body train with AdamW.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from model.config import TrainingConfig
+
+
+def build_optimizers(network: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """[Muon, AdamW]; each parameter is in exactly one of them."""
+    matrices, rest = [], []
+    for name, parameter in network.named_parameters():
+        (matrices if parameter.ndim == 2 and not name.startswith("embedding") else rest).append(parameter)
+    # adjust_lr_fn="original" scales the step by sqrt(max(1, rows/columns)), as in the author's code.
+    muon = torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.muon_weight_decay, adjust_lr_fn="original")
+    adam = torch.optim.AdamW(rest, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)
+    return [muon, adam]
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Share of the peak learning rate at ``step`` (0-based), in (0, 1]."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.schedule == "cosine":
+        progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+        return config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    start = config.decay_from * config.steps
+    progress = (step - start) / max(1.0, config.steps - start)
+    return max(config.floor, min(1.0, 1 - progress))
+
+
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], share: float) -> None:
+    """Set every group's rate to a share of the peak it was built with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group.setdefault("peak_lr", group["lr"])
+            group["lr"] = group["peak_lr"] * share

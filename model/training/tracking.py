@@ -1,0 +1,115 @@
+"""ClearML tracking that can neither hang nor fail a run.
+
+The tracker is a child process fed with JSON lines through a pipe that never blocks: when ClearML stalls, points are
+dropped and training goes on; when it dies, the run says so once. With a server or credentials it reports there,
+otherwise it writes ClearML's offline session, to be sent later with ``clearml-data``/``Task.import_offline_session``.
+
+    echo '{"series": "loss", "step": 1, "value": 2.0}' | python -m model.training.tracking --name demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+FINISH_SECONDS = 20.0
+
+
+class Tracker:
+    """The training side of the pipe. ``PROMETHEUS_TRACKING=off`` turns it off."""
+
+    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self.dropped = 0
+        if os.environ.get("PROMETHEUS_TRACKING", "on").lower() in ("off", "0", "false"):
+            return
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "model.training.tracking", "--name", name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=Path(__file__).parents[2],
+            )
+        except OSError as error:
+            print(f"tracking is off: {error}", file=sys.stderr)
+            return
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
+        self._send({"settings": settings})
+
+    def log(self, step: int, **values: float) -> None:
+        """Record one point of each named series; drops it when the tracker does not keep up."""
+        for series, value in values.items():
+            self._send({"series": series, "step": step, "value": value})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._process is None or self._process.stdin is None:
+            return
+        try:
+            # Lines are far shorter than PIPE_BUF, so a write is whole or not at all.
+            written = os.write(self._process.stdin.fileno(), json.dumps(message).encode() + b"\n")
+            del written
+        except BlockingIOError:
+            self.dropped += 1
+        except OSError:
+            print("the ClearML tracker has ended; the run goes on without it", file=sys.stderr)
+            self._process = None
+
+    def close(self) -> None:
+        """Let the tracker flush for a bounded time, then leave it behind."""
+        if self._process is None or self._process.stdin is None:
+            return
+        self._process.stdin.close()
+        try:
+            self._process.wait(FINISH_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            print("the ClearML tracker did not finish in time and was stopped; the run is complete", file=sys.stderr)
+        if self.dropped:
+            print(f"{self.dropped} tracking points were dropped because ClearML did not keep up", file=sys.stderr)
+
+
+def has_server() -> bool:
+    """Whether ClearML credentials or a configuration file are at hand."""
+    if os.environ.get("CLEARML_API_ACCESS_KEY") or os.environ.get("CLEARML_API_HOST"):
+        return True
+    return Path(os.environ.get("CLEARML_CONFIG_FILE", "~/clearml.conf")).expanduser().exists()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--name", required=True, help="name of the ClearML task")
+    name = parser.parse_args().name
+
+    from clearml import Task
+
+    if not has_server():
+        Task.set_offline(True)
+    task = Task.init(
+        project_name="prometheus-mini",
+        task_name=name,
+        auto_connect_frameworks=False,
+        auto_connect_arg_parser=False,
+        auto_connect_streams=False,
+        auto_resource_monitoring=False,
+        reuse_last_task_id=False,
+    )
+    logger = task.get_logger()
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "settings" in message:
+            task.connect(message["settings"], name="settings")
+        else:
+            series = message["series"]
+            logger.report_scalar(series.split(".")[0], series, message["value"], message["step"])
+    task.close()
+
+
+if __name__ == "__main__":
+    main()
