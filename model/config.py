@@ -9,6 +9,7 @@ file are reported together instead of one per attempt.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing
 from dataclasses import dataclass, field
@@ -260,6 +261,10 @@ def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
         return int(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, str):
+        # YAML 1.1 reads 1e-6, without a point, as a string.
+        with contextlib.suppress(ValueError):
+            return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         problems.append(f"{where}: expected {hint.__name__}, found {value!r}")
     return value
@@ -269,7 +274,7 @@ def describe(cls: type = Profile, prefix: str = "") -> list[str]:
     """One line per setting: ``name = default  sentence``."""
     lines = []
     for f in dataclasses.fields(cls):
-        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
+        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[operator]
         if dataclasses.is_dataclass(default):
             lines += ["", f"# {f.metadata['help']}", *describe(type(default), f"{prefix}{f.name}.")]
         else:

@@ -83,13 +83,13 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         query = self.query(x).view(batch, length, self.heads, self.head_dim)
         key, value = self.kv(memory).view(batch, -1, 2, self.kv_heads, self.head_dim).unbind(2)
-        query = self.query_norm(query).transpose(1, 2)
-        key = self.key_norm(key).transpose(1, 2)
+        # In float32, the dtype of the norms' weights: a mixed call falls off the fused kernel.
+        query = self.query_norm(query.float()).transpose(1, 2)
+        key = self.key_norm(key.float()).transpose(1, 2)
         value = value.transpose(1, 2)
         if rotary is not None:
             cos, sin = rotary
             query, key = rotate(query, cos[:length], sin[:length]), rotate(key, cos[:length], sin[:length])
-        # Under autocast the norms return float32 while value stays half; the products want one dtype.
         y = attend(query.to(value.dtype), key.to(value.dtype), value, mask, causal)
         return self.out(y.transpose(1, 2).reshape(batch, length, -1))
 

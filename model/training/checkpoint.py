@@ -37,10 +37,11 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str
     from safetensors.numpy import load_file
 
     folder = Path(folder)
+    missing = [name for name in (WEIGHTS, INFO) if not (folder / name).exists()]
+    if missing:
+        raise CheckpointError(f"{folder} is not a finished checkpoint: {', '.join(missing)} is missing")
     try:
         return load_file(folder / WEIGHTS), json.loads((folder / INFO).read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} is not a finished checkpoint: {error.filename} is missing") from None
     except (SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{folder} holds a damaged checkpoint: {error}") from None
 

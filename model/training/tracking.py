@@ -91,7 +91,7 @@ def main() -> None:
 
     if not has_server():
         Task.set_offline(True)
-    task = Task.init(
+    task: Task = Task.init(
         project_name="prometheus-mini",
         task_name=name,
         auto_connect_frameworks=False,

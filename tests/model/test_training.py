@@ -134,7 +134,7 @@ def test_accumulation_equals_one_large_batch(parallel: tuple[Path, Path]) -> Non
     network = build_network(NETWORK, load_tokenizer(parallel[1]).vocab_size)
     run = _Run(network, examples, CONFIG, torch.device("cpu"), torch.float32, Path("."))
     losses = [run._loss(batch, 0.0) for batch in micro]
-    expected = sum(float(loss) for loss in losses) / tokens
+    expected = sum(loss.item() for loss in losses) / tokens
     assert run._update(micro, 1.0) == pytest.approx(expected, rel=1e-5)
 
 
@@ -213,8 +213,11 @@ def test_every_parameter_has_one_optimizer() -> None:
 
 
 def test_missing_and_damaged_checkpoints(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"not a finished checkpoint: .*model.safetensors is missing"):
+    with pytest.raises(
+        CheckpointError, match=r"not a finished checkpoint: .*model.safetensors, training.json is missing"
+    ):
         load_checkpoint(tmp_path)
+    (tmp_path / "training.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors at all")
     with pytest.raises(CheckpointError, match="damaged checkpoint"):
         load_checkpoint(tmp_path)
