@@ -1,0 +1,184 @@
+"""What makes a row fit for training: one normal form of the text, and the reasons to reject a pair or a piece.
+
+Every check reads a string as a whole, in C (``str.split``, ``isprintable``, compiled patterns), because a loop over
+characters would make a million pairs take minutes. Text is put in Unicode's NFC form and loses control and invisible
+characters; nothing else about it is changed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from model.config import CorpusConfig
+
+from .files import CorpusError
+
+# Blocks of letters, for use inside a character class; the names are Unicode's.
+SCRIPTS = {
+    "Latin": "A-Za-zªºÀ-ÖØ-öø-ɏḀ-ỿＡ-Ｚａ-ｚ",
+    "Cyrillic": "Ѐ-ԯᲀ-ᲊꙀ-ꚟ",
+    "Greek": "Ͱ-Ͽἀ-῾",
+    "Armenian": "Ա-և",
+    "Georgian": "Ⴀ-ჿᲐ-Ჿ",
+    "Hebrew": "א-ת",
+    "Arabic": "ء-ۿݐ-ݿࢠ-ࣿ",
+    "Devanagari": "ऀ-ॿ",
+    "Thai": "ก-๛",
+    "Hangul": "ᄀ-ᇿ가-힣",
+    "Han": "㐀-䶿一-鿿",
+    "Japanese": "ぁ-ヿ㐀-䶿一-鿿",
+}
+# Languages written in something other than Latin; a further language is a line here.
+LANGUAGE_SCRIPTS = {
+    **dict.fromkeys(("ru", "uk", "be", "bg", "sr", "mk", "kk", "ky", "mn", "tg", "tt"), "Cyrillic"),
+    **{"el": "Greek", "hy": "Armenian", "ka": "Georgian", "he": "Hebrew", "hi": "Devanagari", "mr": "Devanagari"},
+    **{"ar": "Arabic", "fa": "Arabic", "ur": "Arabic", "th": "Thai", "ko": "Hangul", "zh": "Han", "ja": "Japanese"},
+}
+
+# Controls that are not white space, and characters that cannot be seen: soft hyphen, zero-width space, directions,
+# byte order mark, lone surrogates. The joiners U+200C and U+200D stay: spelling and emoji depend on them.
+INVISIBLE = (
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
+)
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
+_INVISIBLE_OR_CONTROL = re.compile(f"[{INVISIBLE}\x0b\x0c\x1c-\x1f\x85]")
+_NOT_IN_AUTHOR = re.compile(r"[\s<>]+")
+
+MAX_AUTHORS = 256  # each one becomes a control token
+MAX_AUTHOR_CHARS = 64
+TEST_LINE_CHARS = 30  # a shorter line of running text may well occur twice by chance
+
+
+def clean_line(text: str) -> str:
+    """One line in NFC, without control and invisible characters, every run of white space a single space."""
+    if not text.isprintable():
+        text = _INVISIBLE.sub("", text)
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def clean_text(text: str) -> str:
+    """Running text in NFC, without control and invisible characters; its lines, tabs and spaces stay as they are."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", _INVISIBLE_OR_CONTROL.sub("", text))
+
+
+def clean_author(author: str) -> str:
+    """An author's name as it stands in a control token: white space and angle brackets become hyphens."""
+    return _NOT_IN_AUTHOR.sub("-", clean_line(author)[:MAX_AUTHOR_CHARS])
+
+
+class Script:
+    """Whether enough of a text's letters belong to the scripts of its languages."""
+
+    def __init__(self, languages: Iterable[str], min_ratio: float) -> None:
+        names = {LANGUAGE_SCRIPTS.get(re.split("[-_]", code.lower())[0], "Latin") for code in languages}
+        ranges = "".join(SCRIPTS[name] for name in sorted(names))
+        self._ascii = names == {"Latin"}
+        self._own = re.compile(f"[{ranges}]+")
+        self._foreign = re.compile(rf"[^\W\d_{ranges}]+")
+        self._min_ratio = min_ratio
+
+    def accepts(self, text: str) -> bool:
+        """True as well for a text without letters: there is nothing to judge."""
+        if self._ascii and text.isascii():
+            return True
+        foreign = sum(map(len, self._foreign.findall(text)))
+        if not foreign:
+            return True
+        own = sum(map(len, self._own.findall(text)))
+        return own >= self._min_ratio * (own + foreign)
+
+
+class TestText:
+    """The text of the test sets, which must not be trained on: whole sides of pairs, and long lines of running text."""
+
+    __test__ = False  # not a test for pytest to collect
+
+    def __init__(self) -> None:
+        self.sides: set[str] = set()
+        self.lines: set[str] = set()
+
+    def add(self, sides: Iterable[str]) -> None:
+        """Add one row of a test set."""
+        for side in sides:
+            self.sides.add(clean_line(side))
+            self.lines.update(_long_lines(side))
+
+
+class PairCleaner:
+    """Cleans sentence pairs and says why one is rejected."""
+
+    def __init__(self, config: CorpusConfig, tests: TestText) -> None:
+        if len(config.languages) != 2 or len(set(config.languages)) != 2:
+            raise CorpusError(f"corpus.languages must name two different languages for pairs, not {config.languages}")
+        self._max_chars, self._max_ratio, self._tests = config.max_chars, config.max_length_ratio, tests.sides
+        self._scripts = [Script([language], config.min_script_ratio) for language in config.languages]
+
+    def __call__(self, first: str, second: str) -> tuple[str, str, str]:
+        """Both sides cleaned, and the reason of the rejection or ``""``."""
+        first, second = clean_line(first), clean_line(second)
+        short, long = sorted((len(first), len(second)))
+        if not short:
+            reason = "empty"
+        elif long > self._max_chars:
+            reason = "too_long"
+        elif long > self._max_ratio * short:
+            reason = "length_ratio"
+        elif first == second:
+            reason = "identical"
+        elif first in self._tests or second in self._tests:
+            reason = "test_set"
+        elif not (self._scripts[0].accepts(first) and self._scripts[1].accepts(second)):
+            reason = "script"
+        else:
+            reason = ""
+        return first, second, reason
+
+
+class PieceCleaner:
+    """Says why a piece of running text is rejected."""
+
+    def __init__(self, config: CorpusConfig, tests: TestText) -> None:
+        if not config.languages:
+            raise CorpusError("corpus.languages is empty; name at least one language")
+        self._script, self._tests = Script(config.languages, config.min_script_ratio), tests.lines
+
+    def __call__(self, piece: str) -> str:
+        if not piece or piece.isspace():
+            return "empty"
+        if self._tests and not self._tests.isdisjoint(_long_lines(piece)):
+            return "test_set"
+        return "" if self._script.accepts(piece) else "script"
+
+
+def cut_pieces(blocks: Iterable[str], max_chars: int) -> Iterable[str]:
+    """Running text in pieces of at most ``max_chars``, which together are exactly the text.
+
+    A piece ends where a paragraph, or else a line, a sentence or a word ends, as late as possible.
+    """
+    rest = ""
+    for block in blocks:
+        rest += block
+        start = 0
+        while len(rest) - start > max_chars:
+            end = _cut(rest, start, max_chars)
+            yield rest[start:end]
+            start = end
+        rest = rest[start:]
+    if rest:
+        yield rest
+
+
+def _cut(text: str, start: int, max_chars: int) -> int:
+    end = start + max_chars
+    for mark in ("\n\n", "\n", ". ", " "):
+        at = text.rfind(mark, start + max_chars // 2, end)
+        if at >= 0:
+            return at + len(mark)
+    return end
+
+
+def _long_lines(text: str) -> Sequence[str]:
+    return [line for line in map(clean_line, text.split("\n")) if len(line) >= TEST_LINE_CHARS]

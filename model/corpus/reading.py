@@ -1,0 +1,258 @@
+"""Rows from corpus files: sentence pairs from .tsv, .jsonl and .parquet, running text from .txt, .jsonl and .parquet.
+
+A row that cannot be read (no tab, bytes that are not UTF-8, broken JSON, a missing column) is counted in a
+:class:`Tally` with its file and line, and skipped: one bad line in a million must not stop a run. A file in which
+nothing, or hardly anything, can be read does stop it, early.
+
+Columns of .jsonl and .parquet: the language codes ("ru", "en"), or {"translation": {"ru", "en"}} as on the Hugging
+Face hub, or "source" and "target"; for running text "text" or "content"; and, if there, "author".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .files import MAX_LINE_BYTES, CorpusError, SourceFile, line_blocks, read_blocks, seekable
+
+EXAMPLES = 5  # malformed rows described in the card
+EARLY_ROWS = 1000  # rows after which a hopeless file is given up
+PARQUET_ROWS = 4096
+BOM = b"\xef\xbb\xbf"
+
+Pair = tuple[str, str, str | None]  # the two sides in the order of the languages, and the author
+Document = tuple[Iterable[str], str | None]  # blocks of text that belong together, and the author
+
+
+@dataclass
+class Tally:
+    """Rows read so far, and those among them that were malformed, over all files and in the current one."""
+
+    rows: int = 0
+    malformed: int = 0
+    examples: list[str] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    first: str = ""  # the first malformed row of the current file
+
+    def begin(self, file: SourceFile) -> None:
+        """Start counting a file."""
+        self.files.append({"file": file.name, "rows": 0, "malformed": 0})
+        self.first = ""
+
+    def count(self, rows: int = 1) -> None:
+        """Count rows, malformed or not."""
+        self.rows += rows
+        self.files[-1]["rows"] += rows
+
+    def reject(self, row: int, problem: str) -> None:
+        """Count a malformed row; its place is kept for the first few, and for the first of each file."""
+        example = f"{self.files[-1]['file']}:{row}: {problem}"
+        self.malformed += 1
+        self.files[-1]["malformed"] += 1
+        self.first = self.first or example
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)
+
+    def judge_file(self, *, end: bool) -> None:
+        """Stop at a file that is not what its name says: half of its first rows, or all of its rows, are malformed."""
+        rows, malformed = self.files[-1]["rows"], self.files[-1]["malformed"]
+        if malformed and (malformed == rows if end else rows >= EARLY_ROWS and 2 * malformed > rows):
+            raise CorpusError(
+                f"{self.first}\n{malformed:,} of the first {rows:,} rows of this file are malformed; "
+                "is it the right one?"
+            )
+
+    def judge(self, limit: float) -> None:
+        """Stop when more than the share ``limit`` of all rows is malformed."""
+        if self.malformed > limit * self.rows:
+            raise CorpusError(
+                f"{self.examples[0]}\n{self.malformed:,} of {self.rows:,} rows are malformed, more than the "
+                f"{limit:.2%} that corpus.max_malformed allows; mend or remove them, or raise the limit"
+            )
+
+
+def read_pairs(file: SourceFile, languages: Sequence[str], tally: Tally) -> Iterator[Pair]:
+    """The sentence pairs of one file, uncleaned; a missing side (null) is the empty string.
+
+    Raises:
+        CorpusError: when the file cannot be read, or hardly any of its rows can.
+    """
+    tally.begin(file)
+    if file.format == ".tsv":
+        yield from _tsv(file, tally)
+    else:
+        for (first, second), author in _records(file, [tuple(languages), ("source", "target")], tally):
+            yield first, second, author
+    tally.judge_file(end=True)
+
+
+def read_documents(file: SourceFile, tally: Tally) -> Iterator[Document]:
+    """The running text of one file: a .txt is one document, the other types hold one in each row.
+
+    Raises:
+        CorpusError: when the file cannot be read, or hardly any of its rows can.
+    """
+    tally.begin(file)
+    if file.format == ".txt":
+        yield _txt(file, tally), None
+    else:
+        for (text,), author in _records(file, [("text",), ("content",)], tally):
+            yield [text], author
+    tally.judge_file(end=True)
+
+
+def _tsv(file: SourceFile, tally: Tally) -> Iterator[Pair]:
+    for number, line in _lines(file, tally):
+        sides = line.split("\t")
+        if len(sides) == 2:
+            yield sides[0], sides[1], None
+        elif line.strip():
+            tabs = "no tab" if len(sides) == 1 else f"{len(sides) - 1} tabs"
+            tally.reject(number, f"{tabs} in the line; a .tsv holds source<TAB>target: {line[:60]!r}")
+        else:
+            yield "", "", None
+
+
+def _txt(file: SourceFile, tally: Tally) -> Iterator[str]:
+    number = 0
+    for block in _blocks(file):
+        try:
+            text = block.decode()
+            tally.count(text.count("\n") or 1)
+        except UnicodeDecodeError:
+            good = list(_decode_lines(block.splitlines(keepends=True), number, tally))
+            tally.count(len(good))
+            text = "".join(line for _, line in good)
+        number += block.count(b"\n")
+        tally.judge_file(end=False)
+        yield text
+
+
+def _records(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> Iterator[tuple[list[str], str | None]]:
+    """The wanted values of each record, from whichever of ``columns`` it has, and its author."""
+    for number, record in (_parquet if file.format == ".parquet" else _jsonl)(file, columns, tally):
+        if not isinstance(record, dict):
+            tally.reject(number, f"a JSON {type(record).__name__}, not an object")
+            continue
+        place, nested = record, record.get("translation")
+        if isinstance(nested, dict) and not _find(record, columns):
+            place = nested
+        names = _find(place, columns)
+        if names is None:
+            tally.reject(number, _missing(columns, list(place)))
+            continue
+        values = [*(place[name] for name in names), record.get("author")]
+        wrong = [
+            name for name, value in zip((*names, "author"), values, strict=True) if not isinstance(value, str | None)
+        ]
+        if wrong:
+            tally.reject(number, f"not text: {', '.join(wrong)}")
+            continue
+        yield [value or "" for value in values[:-1]], values[-1]
+
+
+def _jsonl(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> Iterator[tuple[int, Any]]:
+    for number, line in _lines(file, tally):
+        if not line.strip():
+            tally.count(-1)  # not a record
+            continue
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            tally.reject(number, f"not JSON ({error})")
+            continue
+        yield number, record
+
+
+def _parquet(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> Iterator[tuple[int, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    with seekable(file) as stream:
+        try:
+            table = parquet.ParquetFile(stream)
+            names = table.schema_arrow.names
+            wanted = [
+                name for name in names if name in {"translation", "author", *(c for group in columns for c in group)}
+            ]
+            if "translation" not in wanted and not _find(wanted, columns):
+                raise CorpusError(f"{file.name}: {_missing(columns, names)}")
+            number = 0
+            for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
+                tally.count(batch.num_rows)
+                for index, record in enumerate(_rows(batch), number + 1):
+                    if isinstance(record, UnicodeDecodeError):
+                        tally.reject(index, f"bytes that are not UTF-8 ({record.reason})")
+                    else:
+                        yield index, record
+                number += batch.num_rows
+                tally.judge_file(end=False)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise CorpusError(f"{file.name}: damaged, or not Parquet: {error}") from None
+    if not number:
+        raise CorpusError(f"{file.name}: the file is empty; give a file with rows in it")
+
+
+def _rows(batch: Any) -> Iterator[Any]:
+    """The batch's rows as dicts; where a row cannot be decoded, the error in its place."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for index in range(batch.num_rows):
+            try:
+                yield batch.slice(index, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield error
+
+
+def _find(names: Iterable[str], columns: list[tuple[str, ...]]) -> tuple[str, ...] | None:
+    return next((group for group in columns if all(name in names for name in group)), None)
+
+
+def _missing(columns: list[tuple[str, ...]], found: list[str]) -> str:
+    wanted = " or ".join(" and ".join(map(repr, group)) for group in columns)
+    return f"no columns {wanted}; found: {', '.join(map(str, found)) or 'none'}"
+
+
+def _blocks(file: SourceFile) -> Iterator[bytes]:
+    start = True
+    for block in line_blocks(read_blocks(file)):
+        yield block.removeprefix(BOM) if start else block
+        start = False
+
+
+def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, str]]:
+    """Numbered lines without their ends, each counted; undecodable and endless ones are rejected here."""
+    number, inside = 0, False  # inside: within a line too long to hold
+    for full in _blocks(file):
+        block = full
+        if inside or (len(block) >= MAX_LINE_BYTES // 2 and b"\n" not in block):
+            if not inside:
+                number += 1
+                tally.count()
+                tally.reject(number, f"the line is longer than {MAX_LINE_BYTES >> 21} MiB")
+            end = block.find(b"\n") + 1
+            inside = not end
+            block = block[end:] if end else b""
+        lines = block.removesuffix(b"\n").split(b"\n") if block else []
+        try:
+            numbered: Iterator[tuple[int, str]] = enumerate([line.decode() for line in lines], number + 1)
+        except UnicodeDecodeError:
+            numbered = _decode_lines(lines, number, tally)
+        for at, line in numbered:
+            tally.count()
+            yield at, line
+        number += len(lines)
+        tally.judge_file(end=False)
+
+
+def _decode_lines(lines: list[bytes], number: int, tally: Tally) -> Iterator[tuple[int, str]]:
+    for at, line in enumerate(lines, number + 1):
+        try:
+            yield at, line.decode()
+        except UnicodeDecodeError as error:
+            tally.count()
+            tally.reject(at, f"bytes that are not UTF-8 ({error.reason} at byte {error.start + 1} of the line)")
