@@ -1,0 +1,157 @@
+"""SentencePiece, unigram or BPE, with byte fallback.
+
+Three choices make the round trip exact and keep control tokens out of users' hands:
+
+* control tokens are SentencePiece *control symbols*, which its encoder never matches in text;
+* SentencePiece itself normalises nothing (``identity``, extra spaces kept, no dummy prefix): NFC and the leading space
+  are ours, and visible;
+* SentencePiece writes a space as U+2581 and reads every U+2581 as a space, so that character itself is cut out of the
+  text and written as its three bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+from .vocabulary import MANIFEST, SPECIAL_TOKENS, Tokenizer, TokenizerError, normalize, sha256_of
+
+MODEL = "tokenizer.model"
+SPACE = "\u2581"
+# Not the number of cores: unigram training adds up floats per thread, and another number of threads
+# would give another vocabulary on another machine.
+TRAINING_THREADS = 16
+LONGEST_LINE_BYTES = 1 << 16
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A trained SentencePiece model behind the common interface."""
+
+    leading_space = True
+
+    def __init__(self, directory: Path, manifest: dict[str, Any]):
+        model = directory / MODEL
+        files = {MANIFEST: sha256_of(directory / MANIFEST), MODEL: sha256_of(model)}
+        if files[MODEL] != manifest["model_sha256"]:
+            raise TokenizerError(
+                f"{model}: sha256 is {files[MODEL]}, but {MANIFEST} records {manifest['model_sha256']}; "
+                "the file was changed or belongs to another tokenizer, take both from one run"
+            )
+        self.kind = manifest["kind"]
+        self._model = sentencepiece.SentencePieceProcessor(model_proto=model.read_bytes())
+        pieces = [self._model.id_to_piece(i) for i in range(self._model.vocab_size())]
+        control = manifest["control_tokens"]
+        if pieces[: len(control)] != control:
+            raise TokenizerError(f"{model}: its control tokens are not those of {MANIFEST}; take both from one run")
+        self._byte_ids = {self._model.piece_to_id(f"<0x{byte:02X}>"): byte for byte in range(256)}
+        if len(self._byte_ids) != 256:
+            raise TokenizerError(f"{model}: has no byte fallback; train it with `python -m model.tokenizer`")
+        table = [
+            b"" if i < len(control) else bytes([self._byte_ids[i]]) if i in self._byte_ids else _text(piece).encode()
+            for i, piece in enumerate(pieces)
+        ]
+        ids_of_bytes = {byte: i for i, byte in self._byte_ids.items()}
+        self._space_character = [ids_of_bytes[byte] for byte in SPACE.encode()]
+        super().__init__(control, table, files)
+
+    def encode(self, text: str) -> list[int]:
+        text = normalize(text)
+        if not text:
+            return []
+        first, *others = (" " + text).split(SPACE)
+        ids: list[int] = self._model.encode(first)
+        for part in others:
+            ids += self._space_character
+            ids += self._model.encode(part)
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """As ``encode``, on SentencePiece's own threads."""
+        normal = [normalize(text) for text in texts]
+        plain = [i for i, text in enumerate(normal) if text and SPACE not in text]
+        batch = self._model.encode([" " + normal[i] for i in plain]) if plain else []
+        result: list[list[int]] = [[] for _ in normal]
+        for i, ids in zip(plain, batch, strict=True):
+            result[i] = ids
+        for i, text in enumerate(normal):
+            if SPACE in text:
+                result[i] = self.encode(text)
+        return result
+
+    def is_byte(self, token_id: int) -> bool:
+        return token_id in self._byte_ids
+
+
+def _text(piece: str) -> str:
+    return piece.replace(SPACE, " ")
+
+
+def train_model(
+    lines: Iterable[str], kind: str, vocab_size: int, character_coverage: float, control: Sequence[str]
+) -> bytes:
+    """Train a model and return the bytes of its file; the same lines give the same bytes on any machine.
+
+    The vocabulary comes out smaller than ``vocab_size`` where the text has too few distinct pieces: a small corpus is
+    no reason to stop.
+
+    Raises:
+        TokenizerError: when the characters and bytes alone need a larger vocabulary, or there is no text at all.
+    """
+    model = BytesIO()
+    sentences = _sentences(lines)
+    first = next(sentences, None)
+    if first is None:
+        raise TokenizerError("the corpus has no text to train a tokenizer on")
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=itertools.chain([first], sentences),
+            model_writer=model,
+            model_type=kind,
+            vocab_size=vocab_size,
+            hard_vocab_limit=False,
+            character_coverage=character_coverage,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            pad_id=Tokenizer.pad_id,
+            unk_id=Tokenizer.unk_id,
+            bos_id=Tokenizer.bos_id,
+            eos_id=Tokenizer.eos_id,
+            pad_piece=SPECIAL_TOKENS[0],
+            unk_piece=SPECIAL_TOKENS[1],
+            bos_piece=SPECIAL_TOKENS[2],
+            eos_piece=SPECIAL_TOKENS[3],
+            control_symbols=list(control[len(SPECIAL_TOKENS) :]),
+            num_threads=TRAINING_THREADS,
+            max_sentence_length=LONGEST_LINE_BYTES,
+            minloglevel=2,  # errors only; they come back as exceptions as well
+        )
+    except RuntimeError as error:
+        message = str(error)
+        if "smaller than required_chars" in message:
+            needed = message.split(" vs ")[1].split(".", maxsplit=1)[0]
+            raise TokenizerError(
+                f"tokenizer.vocab_size: {vocab_size} is too small for this corpus: its characters, the 256 bytes and "
+                f"the control tokens need {needed}; raise it, or lower character_coverage (now {character_coverage})"
+            ) from None
+        raise TokenizerError(f"SentencePiece could not train on this corpus: {message}") from None
+    return model.getvalue()
+
+
+def _sentences(lines: Iterable[str]) -> Iterator[str]:
+    """Normalised lines with the leading space that ``encode`` adds.
+
+    Characters that SentencePiece's trainer reserves for itself (it would drop the line, or stop) become spaces here;
+    in encoding they are ordinary and cost a few bytes.
+    """
+    reserved = str.maketrans(dict.fromkeys(("\0", "\t", "\r", SPACE, "\u2585", "\u2047"), " "))
+    for text in lines:
+        for line in normalize(text).translate(reserved).split("\n"):
+            if line.strip():
+                yield " " + line
