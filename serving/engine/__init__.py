@@ -1,0 +1,17 @@
+"""The serving engine: ONNX Runtime sessions, KV cache rows, continuous batching, sampling. It knows no HTTP."""
+
+from serving.engine.config import EngineConfig
+from serving.engine.engine import Engine
+from serving.engine.request import GenerationRequest, GenerationResult, Handle, Limits, TokenEvent
+from serving.engine.scheduler import Observer
+
+__all__ = [
+    "Engine",
+    "EngineConfig",
+    "GenerationRequest",
+    "GenerationResult",
+    "Handle",
+    "Limits",
+    "Observer",
+    "TokenEvent",
+]

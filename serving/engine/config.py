@@ -1,0 +1,59 @@
+"""The engine's few dials; everything else is derived from the bundle."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from model.config import ConfigError, option
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How one engine uses its machine."""
+
+    slots: int = option(64, "Requests decoded together; each slot holds one row of the KV cache.")
+    queue: int = option(256, "Requests that may wait for a slot; one more is refused as overloaded.")
+    prefills_per_step: int = option(4, "Prompts taken in per step at most, so that running streams do not stall.")
+    threads: int = option(0, "Threads inside one matrix product; 0 takes the processors this process may use.")
+    spin: bool = option(
+        False, "Let ONNX Runtime's threads spin between products: faster on idle cores, bad on shared ones."
+    )
+    provider: Literal["auto", "cpu", "cuda"] = option("auto", "Where to run; auto takes CUDA when it truly works.")
+    source_buckets: list[int] = option(
+        [32, 64, 128, 256], "Lengths that cross-attention is padded to, so that short sources do not pay for long ones."
+    )
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be at least 1, not {getattr(self, name)}"
+            for name in ("slots", "queue", "prefills_per_step")
+            if getattr(self, name) < 1
+        ]
+        if self.threads < 0:
+            problems.append(f"threads must be 0 or more, not {self.threads}")
+        buckets = self.source_buckets
+        if not buckets or sorted(set(buckets)) != list(buckets) or buckets[0] < 1:
+            problems.append(f"source_buckets must be growing lengths of at least 1, not {buckets}")
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+
+def available_cpus() -> int:
+    """Processors this process may use: its affinity, cut by the container's CPU quota (cgroup v2) where there is one.
+
+    A pod limited to two processors still sees every core of its node; as many threads as cores would only be throttled.
+    """
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, max(1, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        pass
+    return max(1, count)

@@ -1,0 +1,78 @@
+"""From token ids to text, one token at a time.
+
+A token may end in the middle of a UTF-8 character (byte fallback spends two tokens on one Cyrillic letter) and in the
+middle of a stop string. Text is let out only when neither can still change it, so what a client has read never has to
+be taken back. The joined pieces equal ``tokenizer.decode`` of all ids, which the tests hold for any ids.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model.tokenizer import Tokenizer
+
+_utf8 = codecs.getincrementaldecoder("utf-8")
+
+
+class Detokenizer:
+    """The text of one request.
+
+    Args:
+        table: bytes of every token id (``tokenizer.token_bytes``), shared by all requests.
+        strip: drop one leading space, the tokenizer's own (``leading_space``) where the ids begin a text; not where
+            they continue one.
+        stop: strings that end the text.
+    """
+
+    __slots__ = ("_decode", "_pending", "_stop", "_strip", "_table", "stopped")
+
+    def __init__(self, table: list[bytes], strip: bool = False, stop: tuple[str, ...] = ()) -> None:
+        self._table = table
+        self._decode = _utf8("replace").decode
+        self._strip = strip
+        self._stop = stop
+        self._pending = ""
+        self.stopped = False
+
+    def push(self, token_id: int) -> str:
+        """New text that is final; sets ``stopped`` when a stop string was completed."""
+        return self._advance(self._decode(self._table[token_id]), last=False)
+
+    def finish(self) -> str:
+        """The rest of the text, once no token follows: held-back text, and U+FFFD for a character left unfinished."""
+        return "" if self.stopped else self._advance(self._decode(b"", True), last=True)
+
+    def _advance(self, text: str, last: bool) -> str:
+        if self._strip and text:
+            self._strip = False
+            text = text.removeprefix(" ")
+        if not self._stop:
+            return text
+        text = self._pending + text
+        self._pending = ""
+        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        if found:
+            self.stopped = True
+            return text[: min(found)]
+        if last:
+            return text
+        held = max(_overlap(text, stop) for stop in self._stop)
+        if held:
+            self._pending = text[-held:]
+            return text[:-held]
+        return text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that begins ``stop`` without completing it."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if stop.startswith(text[-length:]):
+            return length
+    return 0
+
+
+def token_table(tokenizer: Tokenizer) -> list[bytes]:
+    """Bytes of every id of the vocabulary."""
+    return [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]

@@ -1,0 +1,309 @@
+"""ONNX Runtime sessions and the memory they work on: rows of KV cache, cross-attention buffers, cached bindings.
+
+Everything is allocated once and bound by address, so a decode step allocates nothing and copies nothing:
+
+* past and present of the KV cache are bound to one buffer, which the attention kernel extends in place;
+* row i of every buffer belongs to the request in slot i. Prefill writes straight into its row. On the CPU the rows in
+  use are kept dense (``move`` fills a hole with the last row), because every row costs time. On CUDA a hole costs next
+  to nothing and holes stay: the engine then decodes past them (``dense`` is False);
+* cross-attention pads each source to a common length; buffers exist for a few bucket lengths, and rows change over when
+  a long source comes or has gone. On CUDA there is one bucket, the longest;
+* one binding per (rows, bucket) is made once and kept. ONNX Runtime keeps bare addresses: every bound array is held by
+  this object for as long as its bindings live.
+
+The CUDA branch of this file follows ONNX Runtime's documentation and has NOT been run: no GPU was at hand.
+
+Legend: B rows of one run, N slots, K key/value heads, T cache length, L source length, h head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from serving.engine.config import EngineConfig, available_cpus
+from serving.errors import EngineFailed
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
+
+log = logging.getLogger("serving.engine")
+
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+SHRINK_AFTER = (
+    8  # steps that a shorter bucket must have sufficed, so that mixed lengths do not copy rows back and forth
+)
+
+
+class Runtime:
+    """The graphs of one bundle with room for ``slots`` requests.
+
+    Attributes:
+        token_ids: int64 [N, 1], the token that each row feeds next.
+        lengths: int32 [N], tokens already in each row's cache.
+        logits: float32 [N, V], results of the last ``decode``.
+        provider: the execution provider that really runs.
+        dense: whether the engine has to keep rows 0..n-1 in use without holes.
+
+    Raises:
+        EngineFailed: when the demanded provider cannot be used or the graphs do not fit the bundle's manifest.
+    """
+
+    def __init__(self, bundle: Bundle, config: EngineConfig, slots: int, cache_tokens: int) -> None:
+        network = bundle.config
+        self.slots, self.cache_tokens, self.vocab_size = slots, cache_tokens, bundle.vocab_size
+        self.seq2seq = bundle.family == "seq2seq"
+        self.threads = config.threads or available_cpus()
+        providers = _providers(config.provider, bundle.precision)
+        self._decoder = _session(bundle.graph("decoder"), providers, self.threads, config.spin)
+        self.provider = self._decoder.get_providers()[0]
+        if self.provider != providers[0]:
+            text = f"{providers[0]} is listed by ONNX Runtime but did not load; {self.provider} runs instead"
+            if config.provider != "auto":
+                raise EngineFailed(
+                    f"{text}, and the setting demands it: mend the driver and libraries, or set provider: cpu"
+                )
+            log.warning(text)
+        self._device = "cuda" if self.provider == CUDA else "cpu"
+        self.dense = self._device == "cpu"
+
+        types = {i.name: i.type for i in self._decoder.get_inputs()}
+        self.cache_dtype = DTYPES[types["past_key_0"]]
+        if np.dtype(self.cache_dtype).name != bundle.cache_dtype:
+            raise EngineFailed(
+                f"{bundle.path}: bundle.json says cache_dtype {bundle.cache_dtype}, the decoder graph has "
+                f"{np.dtype(self.cache_dtype).name}; export the bundle again"
+            )
+        layers = range(network.decoder_layers)
+        parts = [f"{part}_{i}" for i in layers for part in ("key", "value")]
+        shape = (slots, network.kv_heads, cache_tokens, network.head_dim)
+        self._cache = {part: _Buffer(shape, self.cache_dtype, self._device) for part in parts}
+
+        self.token_ids = np.zeros((slots, 1), np.int64)
+        self.lengths = np.zeros(slots, np.int32)
+        self._used = np.zeros(slots, bool)
+        self.logits = np.zeros((slots, self.vocab_size), np.float32)
+        self._total = np.array(1, np.int32)
+        self._last = np.zeros(slots, np.int64)
+        self._bindings: dict[tuple[int, int], Any] = {}
+        self._one = np.zeros((1, self.vocab_size), np.float32)
+
+        self._bucket, self._slack = 0, 0
+        self._buckets: list[int] = []
+        self.source_lengths = np.ones(slots, np.int64)
+        if self.seq2seq:
+            longest = min(bundle.limits["max_prompt_tokens"], network.max_positions)
+            shorter = [b for b in config.source_buckets if b < longest] if self.dense else []
+            self._buckets = [*shorter, longest]
+            self._bucket = self._buckets[0]
+            self._encoder = _session(bundle.graph("encoder"), [self.provider, CPU], self.threads, config.spin)
+            dtype = DTYPES[types["cross_key_0"]]
+            self._cross_names = [f"cross_{part}" for part in parts]
+            # Pages of a bucket that was never needed are never touched, hence cost no memory.
+            self._cross = {
+                bucket: {
+                    name: _Buffer((slots, network.kv_heads, bucket, network.head_dim), dtype, self._device)
+                    for name in self._cross_names
+                }
+                for bucket in self._buckets
+            }
+        log.info(
+            "engine runs on %s, %d threads, %d slots of %d tokens", self.provider, self.threads, slots, cache_tokens
+        )
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes reserved for the KV cache and the cross-attention buffers."""
+        buffers = [*self._cache.values(), *(b for named in self._crosses() for b in named.values())]
+        return sum(buffer.bytes for buffer in buffers)
+
+    def prefill(self, row: int, prompt_P: np.ndarray) -> np.ndarray:
+        """Decoder-only: run a fresh prompt into the cache of ``row``; logits float32 [1, V] of its last token.
+
+        The result is overwritten by the next prefill.
+        """
+        size = len(prompt_P)
+        ids, past = prompt_P.reshape(1, size), np.array([size - 1], np.int32)
+        last = np.array([size - 1], np.int64)
+        self._total[...] = size
+        self._run(self._bind(row, 1, ids, past, last, self._one))
+        self.lengths[row] = size
+        self._used[row] = True
+        return self._one
+
+    def encode(self, row: int, source_P: np.ndarray) -> None:
+        """Seq2seq: encode a source and keep its cross-attention keys and values in ``row``; its cache is then empty."""
+        size = len(source_P)
+        self._fit(size)
+        target = self._cross[self._bucket]
+        if self._device == "cpu":
+            # At its own length: a source of 30 tokens already fills the matrix kernels, and padding to a neighbour's
+            # length would cost more than the larger products save.
+            feeds = {"source_ids": source_P.reshape(1, size), "source_lengths": np.array([size], np.int64)}
+            for name, values in zip(self._cross_names, self._encoder.run(self._cross_names, feeds), strict=True):
+                target[name].array[row, :, :size] = values[0]
+        else:
+            padded = np.zeros((1, self._bucket), np.int64)
+            padded[0, :size] = source_P
+            binding = self._encoder.io_binding()
+            binding.bind_cpu_input("source_ids", padded)
+            binding.bind_cpu_input("source_lengths", np.array([size], np.int64))
+            for name in self._cross_names:
+                buffer = target[name]
+                binding.bind_output(name, "cuda", 0, buffer.dtype, buffer.shape(1), buffer.address(row))
+            self._encoder.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+        self.source_lengths[row] = size
+        self._used[row] = True
+        self.lengths[row] = 0
+
+    def decode(self, rows: int) -> np.ndarray:
+        """One token for rows 0..rows-1: feeds ``token_ids``, extends the caches; logits float32 [rows, V], a view."""
+        if self._bucket:
+            self._shrink(rows)
+        key = (rows, self._bucket)
+        self._total[...] = int(self.lengths[:rows].max()) + 1
+        logits = self.logits[:rows]
+        binding = self._bindings.get(key) if self._device == "cpu" else None
+        if binding is None:
+            # On CUDA small inputs are copied when they are bound, so that a binding serves one step only.
+            binding = self._bind(0, rows, self.token_ids[:rows], self.lengths[:rows], self._last[:rows], logits)
+            self._bindings[key] = binding
+        self._run(binding)
+        self.lengths[:rows] += self._used[:rows]  # a hole stays empty
+        return logits
+
+    def move(self, source: int, target: int) -> None:
+        """Give row ``target`` the state of row ``source`` (dense rows only)."""
+        length = int(self.lengths[source])
+        for buffer in self._cache.values():
+            buffer.array[target, :, :length] = buffer.array[source, :, :length]
+        if self.seq2seq:
+            size = int(self.source_lengths[source])
+            for buffer in self._cross[self._bucket].values():
+                buffer.array[target, :, :size] = buffer.array[source, :, :size]
+            self.source_lengths[target] = size
+        self._used[target] = True
+        self.token_ids[target] = self.token_ids[source]
+        self.lengths[target] = length
+        self.clear(source)
+
+    def clear(self, row: int) -> None:
+        """Leave a row without a request; a hole is decoded as an empty row of one source token."""
+        self.token_ids[row] = 0
+        self.lengths[row] = 0
+        self.source_lengths[row] = 1
+        self._used[row] = False
+
+    def _crosses(self) -> list[dict[str, _Buffer]]:
+        return list(self._cross.values()) if self.seq2seq else []
+
+    def _fit(self, size: int) -> None:
+        if size > self._bucket:
+            self._rebucket(next(bucket for bucket in self._buckets if bucket >= size))
+
+    def _shrink(self, rows: int) -> None:
+        if self._bucket == self._buckets[0]:
+            return
+        longest = int(self.source_lengths[:rows].max())
+        bucket = next(b for b in self._buckets if b >= longest)
+        self._slack = self._slack + 1 if bucket < self._bucket else 0
+        if self._slack >= SHRINK_AFTER:
+            self._rebucket(bucket)
+
+    def _rebucket(self, bucket: int) -> None:
+        old, new = self._cross[self._bucket], self._cross[bucket]
+        taken = np.flatnonzero(self._used)
+        rows = slice(0, int(taken[-1]) + 1 if len(taken) else 0)
+        used = int(self.source_lengths[rows].max(initial=0))
+        for name, buffer in new.items():
+            buffer.array[rows, :, :used] = old[name].array[rows, :, :used]
+        self._bucket, self._slack = bucket, 0
+
+    def _bind(
+        self, row: int, rows: int, ids_BS: np.ndarray, past_B: np.ndarray, last_B: np.ndarray, logits_BV: np.ndarray
+    ) -> Any:
+        binding = self._decoder.io_binding()
+        small = {"token_ids": ids_BS, "cache_lengths": past_B, "last_index": last_B}
+        if self.seq2seq:
+            small["source_lengths"] = self.source_lengths[row : row + rows]
+        for name, array in small.items():
+            binding.bind_input(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
+        binding.bind_input("total_length", "cpu", 0, np.int32, [], self._total.ctypes.data)
+        for part, buffer in self._cache.items():
+            place = (self._device, 0, buffer.dtype, buffer.shape(rows), buffer.address(row))
+            binding.bind_input(f"past_{part}", *place)
+            binding.bind_output(f"present_{part}", *place)
+        if self.seq2seq:
+            for name, buffer in self._cross[self._bucket].items():
+                binding.bind_input(name, self._device, 0, buffer.dtype, buffer.shape(rows), buffer.address(row))
+        binding.bind_output("logits", "cpu", 0, np.float32, list(logits_BV.shape), logits_BV.ctypes.data)
+        return binding
+
+    def _run(self, binding: Any) -> None:
+        self._decoder.run_with_iobinding(binding)
+        if self._device != "cpu":
+            binding.synchronize_outputs()
+
+
+class _Buffer:
+    """[N, K, length, h] values on the CPU (``array``) or on the GPU, addressed by row."""
+
+    def __init__(self, shape: tuple[int, int, int, int], dtype: type, device: str) -> None:
+        self.dtype = dtype
+        self._shape = shape
+        self._row_bytes = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
+        self.bytes = shape[0] * self._row_bytes
+        if device == "cpu":
+            # Zeros, not empty: attention multiplies what lies beyond a source's end by 0, and 0 times NaN is NaN.
+            self.array: np.ndarray = np.zeros(shape, dtype)
+            self._base = self.array.ctypes.data
+        else:
+            self._value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
+            self._base = self._value.data_ptr()
+
+    def shape(self, rows: int) -> list[int]:
+        return [rows, *self._shape[1:]]
+
+    def address(self, row: int) -> int:
+        return self._base + row * self._row_bytes
+
+
+def _providers(wanted: str, precision: str) -> list[str]:
+    """Execution providers to ask for, best first."""
+    if wanted == "cpu":
+        return [CPU]
+    if wanted == "auto":
+        # Asking ONNX Runtime for CUDA without a GPU costs time and an alarming message, so look first.
+        gpu = any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/dxg", "/dev/nvidia-modeset"))
+        if not gpu or CUDA not in onnxruntime.get_available_providers():
+            return [CPU]
+    if precision != "fp16":
+        # The cache's attention kernel has no fp32 and the int8 products have no CUDA kernels at all.
+        text = f"the {precision} variant has no CUDA kernels; publish the fp16 variant to use the GPU"
+        if wanted == "cuda":
+            raise EngineFailed(text)
+        log.warning("%s, running on the CPU", text)
+        return [CPU]
+    if CUDA not in onnxruntime.get_available_providers():
+        raise EngineFailed("this ONNX Runtime is built without CUDA: install onnxruntime-gpu, or set provider: cpu")
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # finds the CUDA libraries of the nvidia-* packages
+    return [CUDA, CPU]
+
+
+def _session(path: Path, providers: list[str], threads: int, spin: bool) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys(providers)))
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        raise EngineFailed(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load this graph: {error}") from error

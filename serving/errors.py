@@ -1,0 +1,54 @@
+"""What can go wrong with a request, in the engine's own terms.
+
+Every protocol adapter translates these and nothing else, so each class carries both translations: ``status`` for HTTP
+and ``code`` for gRPC. The texts are written for the caller and never hold prompt text or internals.
+"""
+
+from __future__ import annotations
+
+
+class ServingError(Exception):
+    """Base of everything the engine raises or reports on purpose."""
+
+    status: int = 500
+    code: str = "INTERNAL"
+
+
+class InvalidRequest(ServingError, ValueError):
+    """The request itself is wrong; ``field`` names the part and ``message`` says what it must be."""
+
+    status = 400
+    code = "INVALID_ARGUMENT"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class Overloaded(ServingError):
+    """The queue is full; the same request may be sent again a little later."""
+
+    status = 429
+    code = "RESOURCE_EXHAUSTED"
+
+
+class DeadlineExceeded(ServingError):
+    """The request's own deadline passed before its last token."""
+
+    status = 504
+    code = "DEADLINE_EXCEEDED"
+
+
+class ShuttingDown(ServingError):
+    """The engine is closing and takes no new requests."""
+
+    status = 503
+    code = "UNAVAILABLE"
+
+
+class EngineFailed(ServingError):
+    """The engine broke and every request with it; the process has to be restarted."""
+
+    status = 500
+    code = "INTERNAL"

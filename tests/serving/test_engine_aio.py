@@ -1,0 +1,105 @@
+"""The engine under asyncio: streams, many at once, errors, and cancellation that reaches the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+
+import pytest
+
+from model.bundle import Bundle
+from serving.engine import Engine, EngineConfig, GenerationRequest
+from serving.engine.aio import generate, stream
+from serving.errors import DeadlineExceeded, InvalidRequest
+from tests.helpers.engines import talkative_bundle
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    bundle = Bundle.load(talkative_bundle(tmp_path_factory.mktemp("bundles") / "decoder", "decoder", 2))
+    with Engine(bundle, EngineConfig(slots=8, threads=1, provider="cpu")) as engine:
+        yield engine
+
+
+def request(engine, seed=0, **changes):
+    return replace(GenerationRequest(engine.prompt("abc"), max_tokens=40, temperature=2.0, seed=seed), **changes)
+
+
+def test_many_streams_and_results_at_once_equal_the_blocking_ones(engine):
+    requests = [request(engine, seed) for seed in range(30)]
+    expected = [(r.text, r.token_ids) for r in engine.generate(requests)]
+
+    async def streamed(r):
+        events = [event async for event in stream(engine, r)]
+        assert "".join(e.text for e in events) == events[-1].result.text
+        return events[-1].result
+
+    async def main():
+        return await asyncio.gather(*(f(r) for r in requests for f in (streamed, lambda r: generate(engine, r))))
+
+    for _ in range(2):  # a second event loop gets a mailbox of its own
+        results = asyncio.run(main())
+        assert [(r.text, r.token_ids) for r in results] == [e for e in expected for _ in range(2)]
+
+
+def test_errors_are_raised(engine):
+    async def main():
+        with pytest.raises(InvalidRequest, match="top_p"):
+            await generate(engine, request(engine, top_p=2))
+        with pytest.raises(InvalidRequest, match="top_p"):
+            await anext(stream(engine, request(engine, top_p=2)))
+        with pytest.raises(DeadlineExceeded):
+            await generate(engine, request(engine, deadline=0.0))
+        with pytest.raises(DeadlineExceeded):
+            async for _ in stream(engine, request(engine, deadline=0.0)):
+                pass
+
+    asyncio.run(main())
+
+
+def test_leaving_a_stream_or_cancelling_its_task_cancels_the_request(engine):
+    def cancelled():
+        return engine.stats()["finished"].get("cancelled", 0)
+
+    async def settled(count):
+        for _ in range(500):
+            if cancelled() == count and engine.stats()["running"] == 0:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"{cancelled()} cancelled, expected {count}")
+
+    async def main():
+        # Slow enough to be caught in the act: the engine thread waits for this request's own events.
+        slow = asyncio.Event()
+        before = cancelled()
+        seed = next(s for s in range(50) if engine.generate([request(engine, s)])[0].generated_tokens == 40)
+        blocker = engine.submit(request(engine, seed), lambda event: time.sleep(0.01))
+        async with contextlib.aclosing(stream(engine, request(engine, seed))) as events:
+            async for _ in events:
+                break
+        await settled_at_least(before + 1)
+        for call in (generate(engine, request(engine, seed)), consume(engine, request(engine, seed), slow)):
+            count = cancelled()
+            task = asyncio.create_task(call)
+            await asyncio.sleep(0.03)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await settled_at_least(count + 1)
+        blocker.cancel()
+        await settled(before + 4)
+
+    async def settled_at_least(count):
+        for _ in range(500):
+            if cancelled() >= count:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the engine never heard of the cancellation")
+
+    async def consume(engine, r, slow):
+        async for _ in stream(engine, r):
+            await slow.wait()
+
+    asyncio.run(main())
