@@ -1,0 +1,120 @@
+"""The decoder's graph, one for prefill and decode and for both families.
+
+``past_key_i`` and ``present_key_i`` are meant to be bound to one buffer: GroupQueryAttention then appends in place,
+each row at its own position (``cache_lengths``). Cross-attention reads the encoder's keys and values where they lie;
+queries of all heads that share a key head are stacked as rows, so multi-query attention is one small matrix product.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from model.onnx.graph import MICROSOFT, Graph
+
+
+def build_decoder(graph: Graph) -> onnx.ModelProto:
+    """One call of the decoder; T is the cache's capacity, L the padded source length.
+
+    In: ``token_ids`` i64 [B, S]; ``cache_lengths`` i32 [B], tokens in the cache after this call minus one;
+    ``total_length`` i32 [], the largest of them plus one; ``last_index`` i64 [B], where in S each row's last real token
+    is; ``past_key_i``, ``past_value_i`` [B, K, T, h]; seq2seq also ``source_lengths`` i64 [B] and ``cross_key_i``,
+    ``cross_value_i`` [B, K, L, h], which must be finite everywhere.
+    Out: ``logits`` f32 [B, V] after that token; ``present_key_i``, ``present_value_i``.
+
+    S above 1 is for a fresh prefill. A prompt padded to the right gives, bit for bit, what it gives alone, provided
+    that both calls have an even S (``total_length`` is S then): attention works in blocks of queries, and a last block
+    of one query sums in another order.
+    """
+    config, info = graph.config, helper.make_tensor_value_info
+    cross = config.family == "seq2seq"
+    cache_type = TensorProto.INT8 if graph.precision == "int8" else graph.float_type
+    inputs = [
+        info("token_ids", TensorProto.INT64, ["B", "S"]),
+        info("cache_lengths", TensorProto.INT32, ["B"]),
+        info("total_length", TensorProto.INT32, []),
+        info("last_index", TensorProto.INT64, ["B"]),
+    ]
+    if cross:
+        inputs.append(info("source_lengths", TensorProto.INT64, ["B"]))
+    outputs = [info("logits", TensorProto.FLOAT, ["B", graph.weights["embedding"].shape[0]])]
+    x = graph.embed("token_ids")
+    normed, residual = graph.rms_norm(x, "decoder.0.attention_norm"), x
+    for i in range(config.decoder_layers):
+        layer = f"decoder.{i}"
+        attended = _self_attention(graph, normed, i)
+        following = f"{layer}.cross_norm" if cross else f"{layer}.ffn_norm"
+        normed, residual = graph.residual_norm(graph.linear(attended, f"{layer}.out"), residual, following)
+        if cross:
+            attended = _cross_attention(graph, normed, i)
+            update = graph.linear(attended, f"{layer}.cross_out")
+            normed, residual = graph.residual_norm(update, residual, f"{layer}.ffn_norm")
+        following = f"decoder.{i + 1}.attention_norm" if i + 1 < config.decoder_layers else "decoder.norm"
+        normed, residual = graph.residual_norm(graph.feed_forward(normed, layer), residual, following)
+        for part in ("key", "value"):
+            shape = ("B", config.kv_heads, "T", config.head_dim)
+            inputs.append(info(f"past_{part}_{i}", cache_type, shape))
+            outputs.append(info(f"present_{part}_{i}", cache_type, shape))
+            if cross:
+                shape = ("B", config.kv_heads, "L", config.head_dim)
+                inputs.append(info(f"cross_{part}_{i}", graph.float_type, shape))
+    index = graph.node("Unsqueeze", ["last_index", graph.constant("_axis_1", [1], np.int64)])
+    graph.head(graph.node("GatherND", [normed, index], batch_dims=1), index)
+    graph.matmul_inputs["embedding"] = normed  # calibration wants every position, not the last alone
+    return graph.model("decoder", inputs, outputs)
+
+
+def _self_attention(graph: Graph, x: str, i: int) -> str:
+    config = graph.config
+    query, key, value = graph.query_key_value(x, f"decoder.{i}")
+    inputs = [query, key, value, f"past_key_{i}", f"past_value_{i}", "cache_lengths", "total_length"]
+    inputs += graph.rotary_tables()
+    attributes: dict[str, Any] = {}
+    if graph.precision == "int8":
+        assert graph.calibration is not None
+        bounds = {"key": graph.calibration.keys[i], "value": graph.calibration.values[i]}
+        steps = [
+            graph.constant(f"_step.{part}_{i}", [max(bound, 1e-8) / 127], np.float32) for part, bound in bounds.items()
+        ]
+        inputs += ["", "", "", *steps]
+        attributes = {"k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR", "kv_cache_bit_width": 8}
+    attended, _, _ = graph.node(
+        "GroupQueryAttention",
+        inputs,
+        [f"attended_{i}", f"present_key_{i}", f"present_value_{i}"],
+        MICROSOFT,
+        num_heads=config.heads,
+        kv_num_heads=config.kv_heads,
+        do_rotary=1,
+        scale=config.head_dim**-0.5,
+        **attributes,
+    )
+    return attended
+
+
+def _cross_attention(graph: Graph, x: str, i: int) -> str:
+    """Queries [B, S, H*h] as [B, K, S*(H/K), h]: every query row is independent, as nothing is causal here."""
+    config = graph.config
+    query, _ = graph.unscaled_linear(x, f"decoder.{i}.cross_query")
+    kv_heads, head_dim, group = config.kv_heads, config.head_dim, config.heads // config.kv_heads
+    per_head = graph.constant("_query_heads", [0, -1, kv_heads * group, head_dim], np.int64)
+    query = graph.rms_norm(graph.node("Reshape", [query, per_head]), f"decoder.{i}.cross_query_norm")
+    rows = graph.constant("_query_rows", [0, kv_heads, -1, head_dim], np.int64)
+    joined = graph.constant("_query_joined", [0, -1, config.heads * head_dim], np.int64)
+    if kv_heads > 1:
+        grouped = graph.constant("_query_groups", [0, -1, kv_heads, group * head_dim], np.int64)
+        query = graph.node("Transpose", [graph.node("Reshape", [query, grouped])], perm=[0, 2, 1, 3])
+    query = graph.node("Reshape", [query, rows])
+    if group == 1:  # a single query row takes a kernel whose sum depends on the padding; two rows do not
+        query = graph.node("Concat", [query, query], axis=2)
+    inputs = [query, f"cross_key_{i}", f"cross_value_{i}", "", "", "", "source_lengths"]
+    attended = graph.node("Attention", inputs, scale=head_dim**-0.5)
+    if group == 1:
+        attended = graph.node("Split", [attended], 2, axis=2, num_outputs=2)[0]
+    if kv_heads > 1:
+        grouped = graph.constant("_attended_groups", [0, kv_heads, -1, group * head_dim], np.int64)
+        attended = graph.node("Transpose", [graph.node("Reshape", [attended, grouped])], perm=[0, 2, 1, 3])
+    return graph.node("Reshape", [attended, joined])

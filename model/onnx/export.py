@@ -1,0 +1,115 @@
+"""Checkpoint -> fp32 bundle: builds the serving graphs straight from the weights, without torch.
+
+python -m model.onnx.export CHECKPOINT TOKENIZER OUT
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from model.bundle import BundleError, write_bundle
+from model.config import ConfigError, NetworkConfig, from_dict
+from model.onnx.decoder import build_decoder
+from model.onnx.encoder import build_encoder
+from model.onnx.graph import Calibration, Graph, Precision
+from model.onnx.weights import Weights, WeightsError, pack
+from model.tokenizer import TokenizerError, load_tokenizer
+from model.training.checkpoint import CheckpointError, load_checkpoint
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+
+
+class ExportError(ValueError):
+    """A checkpoint that cannot be exported; the message says why."""
+
+
+def build_graphs(
+    weights: Weights,
+    config: NetworkConfig,
+    precision: Precision = "fp32",
+    calibration: Calibration | None = None,
+    activation_scale: Literal["row", "static"] = "row",
+) -> dict[str, onnx.ModelProto]:
+    """Packed weights -> the models by role: ``decoder``, and ``encoder`` for seq2seq."""
+
+    settings = (weights, config, precision, calibration, activation_scale)
+    models = {"decoder": build_decoder(Graph(*settings, tied_head=True))}
+    if config.family == "seq2seq":
+        models["encoder"] = build_encoder(Graph(*settings))
+    return models
+
+
+def graph_files(models: dict[str, onnx.ModelProto]) -> dict[str, bytes]:
+    """File name -> serialized model, the same bytes for the same model."""
+    return {f"{role}.onnx": model.SerializeToString(deterministic=True) for role, model in models.items()}
+
+
+def limits(config: NetworkConfig) -> dict[str, int]:
+    """Longest prompt and longest output. A decoder-only text holds both, so together they share ``max_positions``."""
+    prompt = config.max_positions if config.family == "seq2seq" else max(config.max_positions - 1, 1)
+    return {"max_prompt_tokens": prompt, "max_new_tokens": config.max_positions}
+
+
+def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: str | Path) -> dict[str, Any]:
+    """Write the fp32 bundle of a trained checkpoint; its manifest.
+
+    Raises:
+        CheckpointError: checkpoint incomplete or damaged.
+        ExportError: checkpoint made with another tokenizer.
+        WeightsError: tensors that do not fit the network.
+    """
+    tokenizer_dir = Path(tokenizer_dir)
+    state, info = load_checkpoint(checkpoint_dir)
+    config = from_dict(NetworkConfig, info["network"], f"{checkpoint_dir}: network")
+    tokenizer = load_tokenizer(tokenizer_dir)
+    if tokenizer.vocab_size != info["vocab_size"]:
+        raise ExportError(
+            f"{tokenizer_dir}: {tokenizer.vocab_size} tokens, but {checkpoint_dir} was trained with "
+            f"{info['vocab_size']}; give the tokenizer the checkpoint was trained with"
+        )
+    weights = pack(state, config, info["vocab_size"])
+    return write_bundle(
+        out,
+        files={**graph_files(build_graphs(weights, config)), **tokenizer_files(tokenizer_dir)},
+        family=config.family,
+        task=info["task"],
+        precision="fp32",
+        languages=info["languages"],
+        authors=info["authors"],
+        config=config,
+        vocab_size=info["vocab_size"],
+        limits=limits(config),
+        tokenizer={"kind": tokenizer.kind, "sha256": tokenizer.content_hash()},
+        graphs={role: f"{role}.onnx" for role in (("encoder",) if config.family == "seq2seq" else ()) + ("decoder",)},
+        provenance={
+            "training": {key: info[key] for key in ("steps", "best_step", "valid_loss", "seed") if key in info},
+            "versions": {"onnx": onnx.__version__, **info.get("versions", {})},
+        },
+    )
+
+
+def tokenizer_files(tokenizer_dir: Path) -> dict[str, Path]:
+    """The files of a tokenizer that belong into a bundle (its report does not)."""
+    return {name: tokenizer_dir / name for name in TOKENIZER_FILES if (tokenizer_dir / name).is_file()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Export a checkpoint as an fp32 bundle.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    try:
+        manifest = export_bundle(arguments.checkpoint, arguments.tokenizer, arguments.out)
+    except (ExportError, CheckpointError, TokenizerError, WeightsError, ConfigError, BundleError) as error:
+        parser.exit(1, f"{error}\n")
+    for name, entry in manifest["files"].items():
+        print(f"{entry['bytes']:>12,}  {arguments.out / name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The building blocks of the serving graphs, written node by node, in fp32, fp16 or int8.
+
+Handwritten because the graph IS the serving design: one decoder graph for prefill and decode, a KV cache updated in
+place, per-row positions, norms fused with their residual sums. An exporter gives none of that, and needs torch.
+
+Int8 is integer matrix multiplication (``MatMulIntegerToFloat``) of uint8 activations by int8 weights with one scale
+per output channel. The activations' scale never depends on the batch, so a request's result does not depend on its
+neighbours: either one scale per row computed in the graph ("row"), or one per tensor from calibration ("static").
+Even then the ReLU^2 activations keep a scale per row: they differ by an order of magnitude from token to token, and on
+a briefly trained network a common scale for them alone added four times the divergence from fp32 that all the other
+common scales add together, to save 2 % of a step.
+Activations are unsigned with zero point 128: signed ones fall off ONNX Runtime's fast path (25-47 times slower).
+
+Shapes: B rows, S tokens, D width, H query heads, K key/value heads, h head width, F feed-forward, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from model.config import NetworkConfig
+from model.onnx.weights import Weights
+
+Precision = Literal["fp32", "fp16", "int8"]
+MICROSOFT = "com.microsoft"
+OPSET = 24  # Attention-24 masks a padded source by its length alone
+IR_VERSION = 11
+FLOAT_TYPES = {"fp32": (TensorProto.FLOAT, np.float32), "fp16": (TensorProto.FLOAT16, np.float16)}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What int8 needs to know about real activations: absolute bounds by tensor, in the tensor's own unit.
+
+    ``activations`` bounds the input of each matrix multiplication (by the matrix's name; used by static scales);
+    ``keys`` and ``values`` bound the decoder's self-attention cache, by layer.
+    """
+
+    keys: list[float]
+    values: list[float]
+    activations: dict[str, float] = field(default_factory=dict)
+
+
+class Graph:
+    """Nodes and initializers under construction, with the layers that both networks are made of."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        config: NetworkConfig,
+        precision: Precision = "fp32",
+        calibration: Calibration | None = None,
+        activation_scale: Literal["row", "static"] = "row",
+        tied_head: bool = False,
+    ) -> None:
+        if precision == "int8" and calibration is None:
+            raise ValueError("an int8 graph needs a calibration: model.onnx.calibrate measures one on real text")
+        self.weights, self.config, self.precision = weights, config, precision
+        self.calibration, self.activation_scale = calibration, activation_scale
+        self.float_type, self.float_dtype = FLOAT_TYPES["fp16" if precision == "fp16" else "fp32"]
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.matmul_inputs: dict[str, str] = {}  # matrix name -> tensor name, for calibration
+        self.tied_head = tied_head
+        self.count = 0
+        self._zero_points = ""
+
+    # -- primitives ---------------------------------------------------------------------------------------------
+
+    def constant(self, name: str, values: Any, dtype: Any = None) -> str:
+        """An initializer, stored once however often it is asked for. A leading ``_`` marks what is not a weight."""
+        if name not in self.initializers:
+            array = np.ascontiguousarray(np.asarray(values, dtype).astype(dtype or np.asarray(values).dtype))
+            shape = np.asarray(values).shape
+            self.initializers[name] = numpy_helper.from_array(array.reshape(shape), name)
+        return name
+
+    def weight(self, name: str) -> str:
+        return self.constant(name, self.weights[name], self.float_dtype)
+
+    def node(
+        self, op: str, inputs: list[str], outputs: int | list[str] = 1, domain: str = "", **attributes: Any
+    ) -> Any:
+        """Append a node; the output's name, or the list of names when there are several."""
+        self.count += 1
+        names = outputs if isinstance(outputs, list) else [f"{op}_{self.count}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, f"{op}_{self.count}", domain=domain, **attributes))
+        return names[0] if len(names) == 1 else names
+
+    def model(self, name: str, inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
+        """The finished model, byte for byte the same for the same inputs."""
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, list(self.initializers.values()))
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="prometheus-mini")
+
+    # -- layers -------------------------------------------------------------------------------------------------
+
+    def linear(self, x: str, name: str, signed: bool = True) -> str:
+        """``x [.., in] @ weights[name] [in, out]`` -> [.., out]; ``signed=False`` promises that x has no negatives."""
+        product, scale = self.unscaled_linear(x, name, signed)
+        return self.node("Mul", [product, scale]) if scale else product
+
+    def unscaled_linear(self, x: str, name: str, signed: bool = True) -> tuple[str, str | None]:
+        """As :meth:`linear`, but a row's own scale [.., 1], where there is one, is left to be multiplied in.
+
+        For what is normed next no multiplication is needed at all: RMSNorm does not see a row's scale.
+        """
+        self.matmul_inputs[name] = x
+        if self.precision != "int8":
+            return self.node("MatMul", [x, self.weight(name)]), None
+        width = self.weights[name].shape[0]
+        values, scale = quantize_columns(self.weights[name])
+        matrix, scales = self.constant(name, values), self.constant(f"_scale.{name}", scale)
+        return self._integer_matmul(x, name, width, matrix, scales, signed, self._zero_points)
+
+    def _integer_matmul(
+        self, x: str, name: str, width: int, matrix: str, scales: str, signed: bool, zero_points: str
+    ) -> tuple[str, str | None]:
+        """Quantize x to uint8 and multiply; the product and, for row scales, what it must still be multiplied by."""
+        levels = 127 if signed else 255
+        zero = self.constant(f"_zero_{128 if signed else 0}", 128 if signed else 0, np.uint8)
+        if self.activation_scale == "static" and signed:
+            assert self.calibration is not None
+            bound = max(self.calibration.activations[name], 1e-8)
+            step = self.constant(f"_step.{name}", bound / levels, np.float32)
+            quantized = self.node("QuantizeLinear", [x, step, zero])
+            return self.node("MatMulIntegerToFloat", [quantized, matrix, step, scales, zero], 1, MICROSOFT), None
+        # An all-zero row has scale 0 and quantizes to whatever 0/0 converts to; its product is multiplied by 0 again.
+        largest = self.node("Abs", [x]) if signed else x
+        largest = self.node("ReduceMax", [largest, self.constant("_last_axis", [-1], np.int64)], keepdims=1)
+        scale = self.node("Mul", [largest, self.constant(f"_per_{levels}", 1 / levels, np.float32)])
+        inputs = [x, scale, zero_points] if signed else [x, scale]
+        quantized = self.node("QuantizeLinear", inputs, axis=-1, block_size=width)
+        one = self.constant("_one_float", 1, np.float32)
+        return self.node("MatMulIntegerToFloat", [quantized, matrix, one, scales, zero], 1, MICROSOFT), scale
+
+    def embed(self, ids: str) -> str:
+        """Rows of the table, sqrt(d_model) included: i64 [B, S] -> [B, S, D]. Call it before any linear layer."""
+        if self.precision != "int8":
+            return self.node("Gather", [self.weight("embedding"), ids])
+        values, scale = quantize_columns(self.weights["embedding"].T)
+        scales = self.constant("_scale.embedding", scale)
+        wide = self.node("Unsqueeze", [ids, self.constant("_last_axis", [-1], np.int64)])
+        if self.activation_scale == "row":
+            self._zero_points = self._fill_128(wide)
+        if self.tied_head:  # [D, V] is what the head multiplies by; gathering columns of it saves a second table
+            picked = self.node("Gather", [self.constant("embedding", values), ids], axis=1)
+            picked = self.node("Transpose", [picked], perm=[1, 2, 0])
+        else:
+            picked = self.node("Gather", [self.constant("embedding", values.T), ids])
+        # Not DequantizeLinear: ONNX Runtime would run one for each of its consumers, and its blocked form is slow.
+        picked = self.node("Cast", [picked], to=TensorProto.FLOAT)
+        return self.node("Mul", [picked, self.node("Gather", [scales, wide])])
+
+    def _fill_128(self, like: str) -> str:
+        """Zero points of row-quantized activations: 128 in the shape of ``like``."""
+        value = helper.make_tensor("value", TensorProto.UINT8, [1], [128])
+        return self.node("ConstantOfShape", [self.node("Shape", [like])], value=value)
+
+    def head(self, x: str, like: str) -> str:
+        """``x [B, D]`` -> ``logits`` float32 [B, V], by the table that embeds the tokens; ``like`` is any [B, 1]."""
+        self.matmul_inputs["embedding"] = x
+        if self.precision == "fp32":
+            return self.node("Gemm", [x, self.weight("embedding")], ["logits"], transB=1)
+        if self.precision == "fp16":
+            logits = self.node("Gemm", [x, self.weight("embedding")], transB=1)
+            return self.node("Cast", [logits], ["logits"], to=TensorProto.FLOAT)
+        zero_points = self._fill_128(like) if self.activation_scale == "row" else ""
+        logits, scale = self._integer_matmul(
+            x, "embedding", self.config.d_model, "embedding", "_scale.embedding", True, zero_points
+        )
+        if scale:
+            return self.node("Mul", [logits, scale], ["logits"])
+        self.nodes[-1].output[0] = "logits"
+        return "logits"
+
+    def rms_norm(self, x: str, gain: str) -> str:
+        inputs = [x, self.weight(gain)]
+        return self.node("SimplifiedLayerNormalization", inputs, axis=-1, epsilon=self.config.norm_eps, stash_type=1)
+
+    def residual_norm(self, update: str, residual: str, gain: str) -> tuple[str, str]:
+        """``residual + update``, normed and as it is: (normed, residual)."""
+        normed, _, _, total = self.node(
+            "SkipSimplifiedLayerNormalization",
+            [update, residual, self.weight(gain)],
+            [f"normed_{self.count}", "", "", f"residual_{self.count}"],
+            MICROSOFT,
+            epsilon=self.config.norm_eps,
+        )
+        return normed, total
+
+    def head_norm(self, x: str, heads: int, gain: str) -> str:
+        """RMSNorm of each head of ``x [B, S, heads*h]``, with one gain [h] for all heads.
+
+        Explicit nodes: GroupQueryAttention's own q/k norm inputs exist in ONNX Runtime 1.31 on CUDA only.
+        """
+        if heads == 1:
+            return self.rms_norm(x, gain)
+        split = self.constant(f"_split_{heads}_heads", [0, 0, heads, self.config.head_dim], np.int64)
+        joined = self.constant(f"_join_{heads}_heads", [0, 0, heads * self.config.head_dim], np.int64)
+        return self.node("Reshape", [self.rms_norm(self.node("Reshape", [x, split]), gain), joined])
+
+    def rotary_tables(self) -> tuple[str, str]:
+        """cos and sin [max_positions, h/2] of the rotary positions."""
+        config = self.config
+        frequency = config.rope_theta ** -(np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim)
+        angle = np.arange(config.max_positions)[:, None] * frequency[None]
+        return (
+            self.constant("_rotary_cos", np.cos(angle), self.float_dtype),
+            self.constant("_rotary_sin", np.sin(angle), self.float_dtype),
+        )
+
+    def query_key_value(self, x: str, layer: str) -> tuple[str, str, str]:
+        """Packed projection with per-head norms: queries [B, S, H*h], keys and values [B, S, K*h]."""
+        config = self.config
+        sizes = [config.heads * config.head_dim, config.kv_heads * config.head_dim, config.kv_heads * config.head_dim]
+        split = self.constant("_split_qkv", sizes, np.int64)
+        packed, scale = self.unscaled_linear(x, f"{layer}.qkv")
+        query, key, value = self.node("Split", [packed, split], 3, axis=-1)
+        query = self.head_norm(query, config.heads, f"{layer}.query_norm")
+        key = self.head_norm(key, config.kv_heads, f"{layer}.key_norm")
+        return query, key, self.node("Mul", [value, scale]) if scale else value
+
+    def feed_forward(self, x: str, layer: str) -> str:
+        """down(relu(up(x))^2). A row's scale s passes through as s^2, which keeps it off the widest tensor."""
+        hidden, scale = self.unscaled_linear(x, f"{layer}.up")
+        hidden = self.node("Relu", [hidden])
+        hidden = self.node("Mul", [hidden, hidden])
+        if scale is None:
+            return self.linear(hidden, f"{layer}.down", signed=False)
+        update, inner = self.unscaled_linear(hidden, f"{layer}.down", signed=False)
+        assert inner is not None
+        squared = self.node("Mul", [scale, scale])
+        return self.node("Mul", [update, self.node("Mul", [squared, inner])])
+
+
+def quantize_columns(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric int8 with one scale per column: float32 [in, out] -> int8 [in, out], float32 scale [out]."""
+    scale = np.abs(matrix).max(axis=0) / 127
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    return np.clip(np.rint(matrix / scale), -127, 127).astype(np.int8), scale

@@ -1,0 +1,104 @@
+"""Runs a bundle's graphs call by call with plain arrays: no slots, no binding, no scheduling.
+
+Slow and simple on purpose. Parity and the tests hold the graphs against PyTorch with it, and the engine against it.
+
+Legend: B rows, S tokens of a call, L padded source length, T cache capacity, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from model.config import NetworkConfig
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
+
+
+def open_session(model: bytes | Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A CPU session over a serialized model or a file; ``threads=0`` takes all cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def pad(rows: Sequence[Sequence[int]], multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Token rows -> ids i64 [B, longest, rounded up], padded to the right with 0, and lengths i64 [B]."""
+    lengths = np.array([len(row) for row in rows], np.int64)
+    ids = np.zeros((len(rows), -(-int(lengths.max()) // multiple) * multiple), np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+    return ids, lengths
+
+
+class Runner:
+    """The graphs of one bundle, and the state of one batch that is being decoded."""
+
+    def __init__(self, graphs: Mapping[str, bytes | Path], config: NetworkConfig, threads: int = 1) -> None:
+        self.config = config
+        self.encoder = open_session(graphs["encoder"], threads) if "encoder" in graphs else None
+        self.decoder = open_session(graphs["decoder"], threads)
+        types = {item.name: item.type for item in self.decoder.get_inputs()}
+        self.cache_dtype = _DTYPES[types["past_key_0"]]
+        self.names = [item.name for item in self.decoder.get_outputs()]
+        self.cross: dict[str, np.ndarray] = {}
+        self.past: dict[str, np.ndarray] = {}
+        self.lengths = np.zeros(0, np.int32)
+
+    def start(self, sources: Sequence[Sequence[int]] | None = None, rows: int = 1, capacity: int = 0) -> None:
+        """Begin a batch: encode the sources (seq2seq), or take ``rows`` empty rows (decoder-only)."""
+        if self.encoder is not None:
+            assert sources is not None, "a seq2seq batch starts from its sources"
+            ids, lengths = pad(sources)
+            names = [item.name for item in self.encoder.get_outputs()]
+            outputs = self.encoder.run(None, {"source_ids": ids, "source_lengths": lengths})
+            self.cross = {**dict(zip(names, outputs, strict=True)), "source_lengths": lengths}
+            rows = len(sources)
+        shape = (rows, self.config.kv_heads, capacity or self.config.max_positions, self.config.head_dim)
+        parts = [f"past_{part}_{i}" for i in range(self.config.decoder_layers) for part in ("key", "value")]
+        self.past = {name: np.zeros(shape, self.cache_dtype) for name in parts}
+        self.lengths = np.zeros(rows, np.int32)
+
+    def step(self, tokens: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+        """Append ``tokens`` i64 [B, S], of which ``counts`` i64 [B] are real (all by default); logits f32 [B, V]."""
+        counts = np.full(len(tokens), tokens.shape[1], np.int64) if counts is None else counts
+        self.lengths = (self.lengths + counts).astype(np.int32)
+        feeds = {
+            "token_ids": np.asarray(tokens, np.int64),
+            "cache_lengths": self.lengths - 1,
+            "total_length": np.array(max(self.lengths.max(), tokens.shape[1]), np.int32),
+            "last_index": np.asarray(counts - 1, np.int64),
+        }
+        outputs = dict(zip(self.names, self.decoder.run(None, {**feeds, **self.cross, **self.past}), strict=True))
+        self.past = {name: outputs[name.replace("past_", "present_", 1)] for name in self.past}
+        return outputs["logits"]
+
+    def score(self, tokens: np.ndarray) -> np.ndarray:
+        """Teacher-forced logits f32 [B, S, V] of ``tokens`` i64 [B, S], one decode step at a time."""
+        return np.stack([self.step(tokens[:, t : t + 1]) for t in range(tokens.shape[1])], axis=1)
+
+    def greedy(self, prompts: Sequence[Sequence[int]], steps: int, bos_id: int, eos_id: int) -> list[list[int]]:
+        """The likeliest continuation of each prompt, up to and without ``eos_id``, at most ``steps`` tokens."""
+        if self.encoder is not None:
+            self.start(prompts, capacity=steps + 1)
+            logits = self.step(np.full((len(prompts), 1), bos_id, np.int64))
+        else:
+            ids, counts = pad(prompts)
+            self.start(rows=len(prompts), capacity=ids.shape[1] + steps)
+            logits = self.step(ids, counts)
+        outputs: list[list[int]] = [[] for _ in prompts]
+        running = np.ones(len(prompts), bool)
+        for step in range(steps):
+            tokens = logits.argmax(axis=1)
+            running &= tokens != eos_id
+            for row in np.flatnonzero(running):
+                outputs[row].append(int(tokens[row]))
+            if not running.any() or step + 1 == steps:
+                break
+            logits = self.step(tokens[:, None])
+        return outputs

@@ -1,0 +1,330 @@
+"""Bundles: what is refused and why, written whole or not at all, replaced and published without a half-made moment."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import fsspec
+import pytest
+
+from model.bundle import Bundle, BundleError, copy_bundle, update_metrics, write_bundle
+from model.bundle.atomic import replace_directory
+from model.bundle.publish import publish
+from model.config import NetworkConfig, to_dict
+
+SHA = "0" * 64
+
+
+def fields(**overrides):
+    return {
+        "family": "decoder",
+        "task": "text",
+        "precision": "fp32",
+        "languages": ["ru", "en"],
+        "authors": [],
+        "config": NetworkConfig(family="decoder"),
+        "vocab_size": 300,
+        "limits": {"max_prompt_tokens": 255, "max_new_tokens": 256},
+        "tokenizer": {"kind": "char", "sha256": SHA},
+        "graphs": {"decoder": "decoder.onnx"},
+        **overrides,
+    }
+
+
+FILES = {"decoder.onnx": b"graph bytes", "tokenizer.json": b"{}"}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    write_bundle(tmp_path / "bundle", files=FILES, **fields())
+    return tmp_path / "bundle"
+
+
+def edit(bundle, change):
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    change(manifest)
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+
+
+def test_round_trip(bundle):
+    loaded = Bundle.load(bundle)
+    assert loaded.config == NetworkConfig(family="decoder") and loaded.name == "prometheus-mini"
+    assert loaded.cache_dtype == "float32" and loaded.metrics == {} and loaded.format_version == 1
+    assert loaded.file("decoder.onnx").read_bytes() == b"graph bytes" == loaded.graph("decoder").read_bytes()
+    assert loaded.bytes == sum(map(len, FILES.values()))
+    with pytest.raises(BundleError, match=r"no file 'encoder\.onnx' in this bundle; it lists decoder\.onnx"):
+        loaded.file("encoder.onnx")
+    with pytest.raises(BundleError, match="a decoder bundle has no encoder graph"):
+        loaded.graph("encoder")
+
+
+def test_same_inputs_same_bytes(tmp_path):
+    from_file = tmp_path / "graph"
+    from_file.write_bytes(FILES["decoder.onnx"])
+    write_bundle(tmp_path / "one", files=FILES, **fields())
+    reordered = {"tokenizer.json": FILES["tokenizer.json"], "decoder.onnx": from_file}
+    write_bundle(tmp_path / "two", files=reordered, **dict(reversed(fields().items())))
+    contents = [{p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two")]
+    assert contents[0] == contents[1]
+
+
+def test_a_missing_file(bundle):
+    (bundle / "decoder.onnx").unlink()
+    with pytest.raises(BundleError, match=r"decoder\.onnx: missing, though bundle\.json lists it"):
+        Bundle.load(bundle)
+
+
+def test_an_altered_file(bundle):
+    (bundle / "decoder.onnx").write_bytes(b"graph_bytes")
+    with pytest.raises(BundleError, match=r"decoder\.onnx: hash mismatch: sha256 [0-9a-f]{64}, bundle\.json says"):
+        Bundle.load(bundle)
+    assert Bundle.load(bundle, verify=False).family == "decoder"
+    (bundle / "decoder.onnx").write_bytes(b"graph")
+    with pytest.raises(BundleError, match=r"5 bytes, bundle\.json says 11; the file is cut short"):
+        Bundle.load(bundle, verify=False)
+
+
+def test_a_file_nobody_listed(bundle):
+    (bundle / ".marker").write_text("left by a storage initializer")
+    Bundle.load(bundle)
+    (bundle / "weights.pkl").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"does not list: weights\.pkl; remove them"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/b", "", ".", "..", ".hidden", "bundle.json", "a\\b", "a\0b"]
+)
+def test_unsafe_file_names(bundle, tmp_path, name):
+    with pytest.raises(BundleError, match="unsafe file name"):
+        write_bundle(tmp_path / "other", files={**FILES, name: b""}, **fields())
+    assert not (tmp_path / "other").exists()
+    edit(bundle, lambda manifest: manifest["files"].update({name: {"bytes": 0, "sha256": SHA}}))
+    with pytest.raises(BundleError, match="unsafe file name"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize("version", [2, "1", None, True, 0])
+def test_an_unknown_format_version(bundle, version):
+    edit(bundle, lambda manifest: manifest.update(format_version=version))
+    with pytest.raises(BundleError, match=r"unknown format_version .*; this version reads 1"):
+        Bundle.load(bundle)
+
+
+def test_unknown_and_missing_keys(bundle):
+    edit(bundle, lambda manifest: (manifest.update(pickled="yes"), manifest.pop("limits")))
+    with pytest.raises(BundleError, match="unknown key 'pickled'; missing key 'limits'"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "expected a JSON object, found list"),
+        ('{"a": 1, "a": 2}', "duplicate key 'a'"),
+        ("[" * 100_000, "not valid JSON"),
+        ("\udcff", "not valid JSON"),
+    ],
+)
+def test_broken_json(bundle, text, message):
+    (bundle / "bundle.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(bundle)
+
+
+def test_what_is_no_bundle_at_all(tmp_path):
+    with pytest.raises(BundleError, match="no such directory"):
+        Bundle.load(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match="not a bundle, or it is still being written"):
+        Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "mamba"}, "family: expected one of seq2seq, decoder, found 'mamba'"),
+        ({"family": "seq2seq"}, "family is 'seq2seq' but config.family is 'decoder'"),
+        ({"cache_dtype": "int8"}, "cache_dtype 'int8' does not go with precision 'fp32'"),
+        ({"vocab_size": 0}, "vocab_size: expected a positive integer, found 0"),
+        ({"languages": "ru"}, "languages: expected a list of strings"),
+        ({"limits": {"max_prompt_tokens": 1}}, "limits: expected positive integers for max_prompt_tokens and"),
+        ({"graphs": {"decoder": "other.onnx"}}, r"graphs: 'other\.onnx' is not among the files"),
+        ({"graphs": {}}, r"graphs: a decoder bundle has \['decoder'\], found \[\]"),
+        ({"tokenizer": {"kind": "char"}}, "tokenizer: expected kind and sha256"),
+        ({"metrics": []}, "metrics: expected a mapping"),
+        ({"config": {"family": "decoder", "layers": 3}}, r"config\.layers: unknown setting"),
+        ({"name": "a/b"}, "name: expected a name, found 'a/b'"),
+        ({"files": {"decoder.onnx": {"bytes": -1, "sha256": SHA}}}, "files: expected bytes and sha256"),
+    ],
+)
+def test_contradictions_and_wrong_types(bundle, change, message):
+    edit(bundle, lambda manifest: manifest.update(change))
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(bundle)
+
+
+def test_nothing_is_left_of_a_failed_write(bundle, tmp_path):
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    with pytest.raises(BundleError, match="missing key 'family'"):
+        write_bundle(bundle, files=FILES, **{key: value for key, value in fields().items() if key != "family"})
+    with pytest.raises(FileNotFoundError):
+        write_bundle(bundle, files={**FILES, "surplus.bin": tmp_path / "nowhere"}, **fields())
+    with pytest.raises(BundleError, match="cannot be written as JSON"):
+        write_bundle(bundle, files=FILES, **fields(metrics={"loss": float("nan")}))
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_bundle_is_replaced_without_a_moment_without_one(bundle):
+    """A reader that opens the manifest over and over finds a whole one every time."""
+    stop, problems, seen = threading.Event(), [], set()
+
+    def read():
+        while not stop.is_set():
+            try:
+                seen.add(json.loads((bundle / "bundle.json").read_text())["metrics"].get("round"))
+            except (OSError, ValueError) as error:
+                problems.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(40):
+        write_bundle(bundle, files=FILES, **fields(metrics={"round": number}))
+    stop.set()
+    reader.join()
+    if sys.platform == "linux":  # elsewhere two renames leave a moment with no bundle, never half of one
+        assert problems == []
+    assert len(seen) > 1
+    assert Bundle.load(bundle).metrics == {"round": 39}
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_a_file_in_the_way_is_not_overwritten(tmp_path):
+    (tmp_path / "bundle").write_text("notes")
+    with pytest.raises(FileExistsError, match="a file is in the way"):
+        write_bundle(tmp_path / "bundle", files=FILES, **fields())
+    assert (tmp_path / "bundle").read_text() == "notes"
+
+
+def test_replacing_keeps_the_old_when_filling_fails(tmp_path):
+    replace_directory(tmp_path / "d", lambda partial: (partial / "a").write_text("old"))
+
+    def fill(partial):
+        (partial / "a").write_text("new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_directory(tmp_path / "d", fill)
+    assert (tmp_path / "d" / "a").read_text() == "old" and os.listdir(tmp_path) == ["d"]
+
+
+def test_metrics_are_added_in_place(bundle):
+    update_metrics(bundle, {"chrf": 57.0})
+    update_metrics(bundle, {"bleu": 31.1}, {"run": "r1"})
+    loaded = Bundle.load(bundle)
+    assert loaded.metrics == {"chrf": 57.0, "bleu": 31.1} and loaded.provenance == {"run": "r1"}
+    with pytest.raises(BundleError, match="cannot be written as JSON"):
+        update_metrics(bundle, {"loss": float("inf")})
+    assert Bundle.load(bundle).metrics == loaded.metrics
+
+
+def test_a_copy_carries_more_and_the_source_stays(bundle, tmp_path):
+    copy_bundle(bundle, tmp_path / "copy", {"chrf": 57.0}, {"run": "r1"})
+    assert Bundle.load(tmp_path / "copy").metrics == {"chrf": 57.0}
+    assert Bundle.load(bundle).metrics == {}
+
+
+def test_publish_to_a_path(bundle, tmp_path):
+    target = tmp_path / "store" / "prometheus"
+    assert publish(str(bundle), str(target), {"chrf": 1.0}, {"run": "r1"}) == str(target)
+    publish(bundle, str(target), {"chrf": 2.0}, {"run": "r2"})
+    loaded = Bundle.load(target)
+    assert loaded.metrics == {"chrf": 2.0} and loaded.provenance == {"run": "r2"}
+    assert os.listdir(target.parent) == ["prometheus"]
+
+
+def test_a_damaged_bundle_is_not_published(bundle, tmp_path):
+    (bundle / "decoder.onnx").write_bytes(b"graph_bytes")
+    for target in (str(tmp_path / "store"), "memory://damaged/bundle"):
+        with pytest.raises(BundleError, match="hash mismatch"):
+            publish(bundle, target, {}, {})
+    assert not (tmp_path / "store").exists() and not fsspec.filesystem("memory").exists("/damaged")
+
+
+def test_publish_to_an_object_store(bundle, tmp_path, monkeypatch):
+    """The manifest goes last and an old one first, so what a reader finds is whole, or is not a bundle yet."""
+    store = fsspec.filesystem("memory")
+    order = []
+    for name in ("put_file", "rm_file"):
+        done = getattr(store, name)
+
+        def traced(*arguments, name=name, done=done, **options):
+            order.append((name, str(arguments[-1 if name == "rm_file" else 1]).rsplit("/", 1)[-1]))
+            return done(*arguments, **options)
+
+        monkeypatch.setattr(type(store), name, staticmethod(traced))
+    write_bundle(tmp_path / "older", files={**FILES, "tokenizer.model": b"pieces"}, **fields())
+    publish(tmp_path / "older", "memory://models/prometheus", {}, {})
+    order.clear()
+    assert publish(bundle, "memory://models/prometheus/", {"chrf": 2.0}, {}) == "memory://models/prometheus"
+    assert order[0] == ("rm_file", "bundle.json") and order[-1] == ("put_file", "bundle.json")
+    assert ("rm_file", "tokenizer.model") in order
+    store.get("/models/prometheus", str(tmp_path / "fetched"), recursive=True)
+    assert Bundle.load(tmp_path / "fetched").metrics == {"chrf": 2.0}
+
+
+def test_publish_to_s3(bundle, tmp_path, monkeypatch):
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        store = fsspec.filesystem("s3", skip_instance_cache=True)
+        store.mkdir("models")
+        for chrf in (1.0, 2.0):
+            assert publish(bundle, "s3://models/prometheus", {"chrf": chrf}, {}) == "s3://models/prometheus"
+        store.get("models/prometheus", str(tmp_path / "fetched"), recursive=True)
+    finally:
+        server.stop()
+    assert Bundle.load(tmp_path / "fetched").metrics == {"chrf": 2.0}
+
+
+def test_other_peoples_files_are_not_replaced(bundle, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(BundleError, match="holds other things than a bundle"):
+        publish(bundle, str(tmp_path / "home"), {}, {})
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
+    store = fsspec.filesystem("memory")
+    store.pipe("/home/thesis.txt", b"years of work")
+    with pytest.raises(BundleError, match=r"holds files that are no bundle's: thesis\.txt"):
+        publish(bundle, "memory://home", {}, {})
+    assert store.ls("/home", detail=False) == ["/home/thesis.txt"]
+    (tmp_path / "empty").mkdir()
+    publish(bundle, f"file://{tmp_path}/empty", {}, {})
+    Bundle.load(tmp_path / "empty")
+
+
+def test_the_command_line(bundle, tmp_path):
+    def run(path):
+        command = [sys.executable, "-m", "model.bundle", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    shown = run(bundle)
+    assert shown.returncode == 0 and "decoder, text, fp32, 300 tokens" in shown.stdout and "ok" in shown.stdout
+    refused = run(tmp_path)
+    assert refused.returncode == 1 and "not a bundle" in refused.stderr
+
+
+def test_every_field_of_the_network_survives(tmp_path):
+    config = NetworkConfig(family="decoder", rope_theta=1234.5, norm_eps=3e-6, dropout=0.125)
+    written = write_bundle(tmp_path / "bundle", files=FILES, **fields(config=config))
+    assert written["config"] == to_dict(config)
+    assert Bundle.load(tmp_path / "bundle").config == config

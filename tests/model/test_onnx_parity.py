@@ -1,0 +1,111 @@
+"""Export and parity as they are used: a checkpoint becomes a bundle that says what PyTorch says, token for token."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from model.bundle import Bundle
+from model.config import NetworkConfig
+from model.network import build_network
+from model.onnx.export import ExportError, export_bundle
+from model.onnx.parity import compare, main
+from model.tokenizer import load_tokenizer
+from tests.helpers.bundles import TINY, tiny_checkpoint, tiny_corpus, tiny_tokenizer
+
+torch.set_num_threads(1)  # more threads only wait for each other at this size
+
+
+def train_to_copy(config, vocab_size, path, steps=250):
+    """Train a network for a few seconds to give back its input reversed, and write its weights to ``path``."""
+    torch.manual_seed(0)
+    network = build_network(config, vocab_size)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    for _ in range(steps):
+        text = torch.randint(280, vocab_size, (24, 6))
+        reverse = text.flip(1)
+        bos, eos = torch.full((24, 1), 2), torch.full((24, 1), 3)
+        if config.family == "seq2seq":
+            logits, labels = network(text, torch.cat([bos, reverse], 1)), torch.cat([reverse, eos], 1)
+        else:
+            logits = network(torch.cat([bos, text, bos, reverse], 1))[:, 7:]
+            labels = torch.cat([reverse, eos], 1)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    save_file({name: values.detach().numpy() for name, values in network.state_dict().items()}, str(path))
+    return float(loss.detach())
+
+
+@pytest.fixture(scope="module", params=["seq2seq", "decoder"])
+def trained(request, tmp_path_factory):
+    """Checkpoint and fp32 bundle of a briefly trained network."""
+    root = tmp_path_factory.mktemp(request.param)
+    tokenizer = tiny_tokenizer(root / "tokenizer")
+    config = NetworkConfig(**{**TINY, "family": request.param, "max_positions": 48})
+    checkpoint = tiny_checkpoint(root / "checkpoint", tokenizer, config, task="translation")
+    loss = train_to_copy(config, load_tokenizer(tokenizer).vocab_size, checkpoint / "model.safetensors")
+    assert loss < 3.5  # far below ln(vocabulary): the outputs depend on the inputs
+    export_bundle(checkpoint, tokenizer, root / "bundle")
+    return checkpoint, Bundle.load(root / "bundle")
+
+
+def test_greedy_outputs_and_logits_of_200_prompts(trained):
+    checkpoint, bundle = trained
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(280, bundle.vocab_size, rng.integers(1, 20)).tolist() for _ in range(200)]
+    if bundle.family == "decoder":
+        prompts = [[2, *prompt, 2] for prompt in prompts]
+    result = compare(bundle, checkpoint, prompts, steps=16)
+    assert result.identical == result.rows == 200
+    assert result.positions > 1000
+    assert result.logits_difference < 1e-4
+    assert result.passed
+
+
+def test_parity_notices_a_difference(trained, tmp_path):
+    checkpoint, bundle = trained
+    other = tmp_path / "other"
+    other.mkdir()
+    weights = load_file(str(checkpoint / "model.safetensors"))
+    weights["decoder.layers.0.ffn.down.weight"] = weights["decoder.layers.0.ffn.down.weight"] * np.float32(1.001)
+    save_file(weights, str(other / "model.safetensors"))
+    (other / "training.json").write_bytes((checkpoint / "training.json").read_bytes())
+    result = compare(bundle, other, [[290, 291, 292, 293]], steps=4)
+    assert result.logits_difference > 1e-4
+    assert not result.passed
+
+
+def test_the_command_line(trained, tmp_path, monkeypatch, capsys):
+    checkpoint, bundle = trained
+    corpus = tiny_corpus(tmp_path / "corpus", rows=20)
+    monkeypatch.setattr("sys.argv", ["parity", str(bundle.path), str(checkpoint), "--corpus", str(corpus)])
+    assert main() == 0
+    printed = capsys.readouterr().out
+    assert "greedy outputs identical: 20 of 20" in printed and "passed" in printed
+
+
+def test_export_refuses_another_tokenizer(trained, tmp_path):
+    checkpoint, _ = trained
+    other = tiny_tokenizer(tmp_path / "tokenizer", authors=("guide", "scout"))
+    with pytest.raises(ExportError, match="was trained with"):
+        export_bundle(checkpoint, other, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_export_leaves_nothing_of_a_broken_checkpoint(trained, tmp_path):
+    checkpoint, bundle = trained
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    info = json.loads((checkpoint / "training.json").read_text())
+    info["network"]["d_ff"] += 16
+    (broken / "training.json").write_text(json.dumps(info))
+    with pytest.raises(ValueError, match="is not a finished checkpoint"):
+        export_bundle(broken, bundle.path, tmp_path / "bundle")
+    (broken / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"ffn\.up\.weight: shape \(96, 64\), expected \(112, 64\)"):
+        export_bundle(broken, bundle.path, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
