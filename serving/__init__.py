@@ -1,0 +1,4 @@
+"""The KServe predictor: ``engine`` generates, ``service`` is the core call, everything else translates protocols to it.
+
+python -m serving --bundle runs/latest/bundle
+"""

@@ -1,0 +1,32 @@
+"""Serve a bundle; ``--help`` shows every setting and how to call the server.
+
+    python -m serving --bundle runs/latest/bundle
+
+The command line is read before KServe is imported: so ``--help`` is ours, and instant.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from serving.config import parse
+
+
+def main() -> int:
+    """Run the server; the exit status is 2 when the bundle cannot be served."""
+    server, engine = parse()
+    from model.bundle import BundleError
+    from model.config import ConfigError
+    from serving.errors import ServingError
+    from serving.server import serve
+
+    try:
+        serve(server, engine)
+    except (BundleError, ConfigError, ServingError) as error:
+        print(f"cannot serve: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

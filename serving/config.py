@@ -1,0 +1,105 @@
+"""The server's settings, as typed dataclasses with one sentence per field; the command line is made from them.
+
+python -m serving --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from model.config import ConfigError, option
+from serving.engine.config import EngineConfig
+
+DESCRIPTION = """\
+Serve a bundle with KServe: v2 REST and gRPC, /generate, health, info and metrics.
+A bundle is the directory that `make pipeline-run` publishes; its hashes are verified before anything is loaded.
+"""
+EPILOG = """\
+Once it runs:
+  curl localhost:8080/generate -d '{"prompt": "Привет!", "target": "en"}'
+  curl localhost:8080/v2/models/prometheus-mini/infer -d '{"inputs": [{"name": "text_input", "datatype": "BYTES",
+       "shape": [1], "data": ["Привет!"]}], "parameters": {"target": "en", "max_tokens": 64}}'
+  curl localhost:8080/info              what is served, its languages and limits
+  curl localhost:8080/health/ready      200 when requests are taken;  /health/live fails when the engine has died
+  curl localhost:8080/metrics           Prometheus metrics, prefixed slm_
+SIGTERM stops taking requests, finishes the running ones within --grace_period seconds, and leaves.
+"""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Where and within which limits the server answers."""
+
+    bundle: str = option("", "Directory of the bundle to serve.")
+    model_name: str = option("prometheus-mini", "Name of the model in every address.")
+    http_port: int = option(8080, "Port of REST.")
+    grpc_port: int = option(8081, "Port of gRPC.")
+    max_body_bytes: int = option(1 << 20, "Larger request bodies are refused (413 / RESOURCE_EXHAUSTED).")
+    max_prompts: int = option(64, "Prompts in one v2 request.")
+    request_timeout: float = option(60.0, "Seconds after which a request is given up (504 / DEADLINE_EXCEEDED).")
+    grace_period: int = option(30, "Seconds that running requests get to finish after SIGTERM.")
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be above 0, not {getattr(self, name)}"
+            for name in ("max_body_bytes", "max_prompts", "request_timeout")
+            if not getattr(self, name) > 0
+        ]
+        for name in ("http_port", "grpc_port"):
+            if not 1 <= getattr(self, name) <= 65535:
+                problems.append(f"{name} must be a port from 1 to 65535, not {getattr(self, name)}")
+        if self.http_port == self.grpc_port:
+            problems.append(f"http_port and grpc_port must differ, both are {self.http_port}")
+        if self.grace_period < 0:
+            problems.append(f"grace_period must not be negative, not {self.grace_period}")
+        if not self.model_name or "/" in self.model_name:
+            problems.append(f"model_name must be a name without a slash, not {self.model_name!r}")
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+
+def parse(argv: list[str] | None = None) -> tuple[ServerConfig, EngineConfig]:
+    """Read the command line; exits with a usage message when it cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    server, engine = parser.add_argument_group("server"), parser.add_argument_group("engine")
+    for group, config in ((server, ServerConfig), (engine, EngineConfig)):
+        for setting in dataclasses.fields(config):
+            _add(group, config, setting)
+    values = vars(parser.parse_args(argv))
+    try:
+        return (
+            ServerConfig(**{f.name: values[f.name] for f in dataclasses.fields(ServerConfig)}),
+            EngineConfig(**{f.name: values[f.name] for f in dataclasses.fields(EngineConfig)}),
+        )
+    except ConfigError as error:
+        parser.error("; ".join(str(error).splitlines()))
+
+
+def _add(group: Any, config: type, setting: dataclasses.Field) -> None:
+    kind = typing.get_type_hints(config)[setting.name]
+    text = setting.metadata.get("help", "")
+    flag = f"--{setting.name}"
+    if setting.name == "bundle":
+        group.add_argument(flag, required=True, metavar="DIR", help=text)
+        return
+    default = setting.default_factory() if callable(setting.default_factory) else setting.default
+    note = f"{text} (default: {default})".replace("%", "%%")
+    if typing.get_origin(kind) is typing.Literal:
+        group.add_argument(flag, choices=typing.get_args(kind), default=default, help=note)
+    elif typing.get_origin(kind) is list:
+        item = typing.get_args(kind)[0]
+        group.add_argument(flag, type=item, nargs="+", default=default, metavar=item.__name__.upper(), help=note)
+    elif kind is bool:
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=note)
+    else:
+        group.add_argument(flag, type=kind, default=default, metavar=kind.__name__.upper(), help=note)

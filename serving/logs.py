@@ -1,0 +1,83 @@
+"""Logs as JSON lines on standard output: one per request, never with prompt or generated text in it.
+
+KServe and uvicorn log about four lines per request between them, which costs a fifth of the throughput of a small model
+and says less than this one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from serving.engine import GenerationResult
+from serving.sdk import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
+
+requests = logging.getLogger("serving.requests")
+# What a caller did wrong, or a probe's plain answer; KServe logs each with a stack trace.
+CALLERS_ERRORS = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
+
+
+def configure() -> None:
+    """Send all logging through one JSON handler and silence the per-request chatter of KServe and uvicorn.
+
+    Call it before ModelServer is made: the SDK leaves loggers alone that already have a handler.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(_not_a_callers_error)
+    for name in ("", "kserve"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # KServe's choice
+    for name in ("serving", "serving.requests", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    for name in ("uvicorn.access", "kserve.trace"):
+        logging.getLogger(name).disabled = True
+
+
+def request_line(
+    protocol: str, route: str, status: int | str, seconds: float, results: Sequence[GenerationResult] = ()
+) -> None:
+    """Log one answered request."""
+    line: dict[str, Any] = {"protocol": protocol, "route": route, "status": status, "seconds": round(seconds, 6)}
+    if results:
+        line["prompts"] = len(results)
+        line["prompt_tokens"] = sum(result.prompt_tokens for result in results)
+        line["generated_tokens"] = sum(result.generated_tokens for result in results)
+        line["queue_seconds"] = round(max(result.queue_seconds for result in results), 6)
+    requests.info("request", extra={"fields": line})
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON: time, level, logger, message, further fields, and the stack trace if there is one."""
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        try:
+            return orjson.dumps(line).decode()
+        except TypeError:  # half a surrogate pair in a path, for example
+            return json.dumps(line)
+
+
+def _not_a_callers_error(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    return not isinstance(error, CALLERS_ERRORS)

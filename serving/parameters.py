@@ -1,0 +1,118 @@
+"""How a caller's generation parameters become an engine request: the only code that reads them.
+
+Every protocol hands its raw parameters to :func:`read_parameters`, so names, types and the sentence of an error are
+the same over REST, gRPC and ``/generate``; ranges are checked by the engine. Numbers may come as text, because KServe's
+gRPC message has no float field and its own client therefore cannot send one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.errors import InvalidRequest
+
+# Sent by tritonclient and kserve's clients beside the caller's own parameters; they do not concern generation.
+CLIENT_LIBRARY_PARAMETERS = frozenset(
+    {"binary_data_output", "priority", "timeout", "sequence_id", "sequence_start", "sequence_end"}
+)
+NUMBERS: dict[str, type] = {
+    "max_tokens": int,
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "min_p": float,
+    "repetition_penalty": float,
+    "seed": int,
+}
+CHOICES = ("target", "author")  # which ones exist is known to the tokenizer, where the prompt is made
+NAMES = (*NUMBERS, "stop", *CHOICES)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of one call: what shapes the prompt, and the engine request's own fields that were given."""
+
+    target: str | None = None
+    author: str | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+def read_parameters(raw: Mapping[str, Any]) -> Parameters:
+    """Read raw parameters; a null value counts as not given.
+
+    Raises:
+        InvalidRequest: naming the parameter and what it may be.
+    """
+    choices: dict[str, str] = {}
+    sampling: dict[str, Any] = {}
+    for name, value in raw.items():
+        if name in CLIENT_LIBRARY_PARAMETERS or value is None:
+            continue
+        if name in NUMBERS:
+            sampling[name] = number(name, value, NUMBERS[name])
+        elif name == "stop":
+            sampling[name] = _stops(value)
+        elif name in CHOICES:
+            if not isinstance(value, str) or len(value) > 64:
+                raise InvalidRequest(name, f"must be a short string, not {_shown(value)}")
+            choices[name] = value
+        else:
+            raise InvalidRequest(str(name)[:64], f"unknown parameter; known: {', '.join(NAMES)}")
+    return Parameters(sampling=sampling, **choices)
+
+
+def number(name: str, value: Any, kind: type) -> Any:
+    """An int or a float, given as a number or as text.
+
+    Raises:
+        InvalidRequest: naming the parameter.
+    """
+    given = value
+    if isinstance(value, str) and len(value) <= 32:
+        try:
+            value = kind(value)
+        except ValueError:
+            value = None
+    whole = kind is int
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or (whole and value % 1)
+    ):
+        raise InvalidRequest(name, f"must be {'an integer' if whole else 'a number'}, not {_shown(given)}")
+    return kind(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """A true or false.
+
+    Raises:
+        InvalidRequest: naming the parameter.
+    """
+    if not isinstance(value, bool):
+        raise InvalidRequest(name, f"must be true or false, not {_shown(value)}")
+    return value
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) and value.startswith("["):  # a list cannot travel over gRPC, its JSON can
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = [value]
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidRequest("stop", f"must be a string or a list of strings, not {_shown(value)}")
+    return tuple(value)
+
+
+def _shown(value: Any) -> str:
+    """A caller's value, short enough for an error message."""
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

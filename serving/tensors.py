@@ -1,0 +1,128 @@
+"""The v2 inference protocol's tensors, for REST and gRPC alike; knows neither of them.
+
+In:  ``text_input``  BYTES [N]
+Out: ``text_output`` BYTES [N], ``finish_reason`` BYTES [N], ``prompt_tokens`` INT32 [N], ``generated_tokens`` INT32 [N]
+
+A BYTES tensor in binary form is, for each element, its length as a little-endian uint32 and then its bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from serving.errors import InvalidRequest
+
+INPUT = "text_input"
+OUTPUTS = {"text_output": "BYTES", "finish_reason": "BYTES", "prompt_tokens": "INT32", "generated_tokens": "INT32"}
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One v2 inference request, whichever protocol brought it."""
+
+    id: str
+    texts: list[str]  # [N]
+    parameters: Mapping[str, Any]
+    outputs: tuple[str, ...]  # names, in the order asked for
+    binary: Mapping[str, bool] = field(default_factory=dict)  # REST only: which outputs go as binary
+
+
+def check_inputs(names: Sequence[str]) -> None:
+    """Refuse anything but exactly one input tensor, ``text_input``.
+
+    Raises:
+        InvalidRequest: naming the input.
+    """
+    if list(names) == [INPUT]:
+        return
+    for name in names:
+        if name != INPUT:
+            raise InvalidRequest("inputs", f"unknown input tensor {name[:64]!r}; send one tensor named {INPUT!r}")
+    raise InvalidRequest("inputs", f"send exactly one tensor named {INPUT!r}, not {len(names)}")
+
+
+def check_input(datatype: str, shape: Sequence[Any], max_prompts: int) -> int:
+    """Check the datatype and shape of ``text_input`` and return N.
+
+    Raises:
+        InvalidRequest: naming ``text_input``.
+    """
+    if datatype != "BYTES":
+        raise InvalidRequest(INPUT, f"datatype must be BYTES, not {str(datatype)[:32]!r}")
+    if len(shape) != 1 or isinstance(shape[0], bool) or not isinstance(shape[0], int) or shape[0] < 0:
+        raise InvalidRequest(INPUT, f"shape must be [N], the number of prompts, not {str(list(shape))[:64]}")
+    if shape[0] == 0:
+        raise InvalidRequest(INPUT, "the batch is empty; send at least one prompt")
+    if shape[0] > max_prompts:
+        raise InvalidRequest(INPUT, f"{shape[0]} prompts in one request; at most {max_prompts} are taken")
+    return shape[0]
+
+
+def check_outputs(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the outputs to send: those asked for, or all of them.
+
+    Raises:
+        InvalidRequest: naming an unknown or repeated output.
+    """
+    for name in names:
+        if name not in OUTPUTS:
+            raise InvalidRequest("outputs", f"unknown output tensor {str(name)[:64]!r}; known: {', '.join(OUTPUTS)}")
+    if len(set(names)) != len(names):
+        raise InvalidRequest("outputs", "an output tensor is asked for twice")
+    return tuple(names) or tuple(OUTPUTS)
+
+
+def decode_text(items: Sequence[Any], count: int) -> list[str]:
+    """Turn the elements of ``text_input`` (str, or UTF-8 bytes) into ``count`` texts.
+
+    Raises:
+        InvalidRequest: naming ``text_input``, when the number, the type or the encoding is wrong.
+    """
+    if len(items) != count:
+        raise InvalidRequest(INPUT, f"shape says {count} elements, the data has {len(items)}")
+    texts = []
+    for index, item in enumerate(items):
+        try:
+            text = item.decode() if isinstance(item, bytes) else item
+        except UnicodeDecodeError:
+            raise InvalidRequest(INPUT, f"element {index} is not UTF-8") from None
+        if not isinstance(text, str):
+            raise InvalidRequest(INPUT, f"element {index} must be a string, not {type(text).__name__}")
+        texts.append(text)
+    return texts
+
+
+def unpack_bytes(raw: bytes, count: int) -> list[bytes]:
+    """Split the binary form of a BYTES tensor into its ``count`` elements.
+
+    Raises:
+        InvalidRequest: naming ``text_input``, when the bytes end too early or go on too long.
+    """
+    items = []
+    offset = 0
+    for index in range(count):
+        if offset + 4 > len(raw):
+            raise InvalidRequest(INPUT, f"the binary data ends before element {index} of {count}")
+        (length,) = struct.unpack_from("<I", raw, offset)
+        offset += 4
+        if offset + length > len(raw):
+            raise InvalidRequest(INPUT, f"element {index} says {length} bytes, {len(raw) - offset} are left")
+        items.append(raw[offset : offset + length])
+        offset += length
+    if offset != len(raw):
+        raise InvalidRequest(INPUT, f"{len(raw) - offset} bytes are left over after element {count - 1}")
+    return items
+
+
+def pack(values: Sequence[Any]) -> bytes:
+    """The binary form of an output: BYTES for strings, INT32 for integers."""
+    if values and isinstance(values[0], str):
+        encoded = [value.encode() for value in values]
+        return b"".join(part for item in encoded for part in (struct.pack("<I", len(item)), item))
+    return np.asarray(values, dtype="<i4").tobytes()

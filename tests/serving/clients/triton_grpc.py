@@ -1,0 +1,74 @@
+"""tritonclient over gRPC: ``python triton_grpc.py GRPC_PORT``; floats travel as double_param, which KServe loses."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+MODEL = "prometheus-mini"
+TEXTS = np.array(["привет мир".encode(), b"hello"], dtype=object)
+OUTPUTS = ("text_output", "finish_reason", "prompt_tokens", "generated_tokens")
+
+
+def infer(client, texts=TEXTS, names=OUTPUTS, name="text_input", parameters=None, **kwargs):
+    tensor = triton.InferInput(name, list(texts.shape), "BYTES")
+    tensor.set_data_from_numpy(texts)
+    outputs = [triton.InferRequestedOutput(n) for n in names] if names else None
+    parameters = {"target": "en", "max_tokens": 5, **(parameters or {})}
+    result = client.infer(MODEL, [tensor], outputs=outputs, parameters=parameters, **kwargs)
+    return {output.name: result.as_numpy(output.name).tolist() for output in result.get_response().outputs}
+
+
+def refused(code, words, call):
+    try:
+        call()
+    except InferenceServerException as error:
+        assert error.status() == f"StatusCode.{code}", error
+        assert words in error.message(), error
+        return
+    raise AssertionError("not refused")
+
+
+def main(port: str) -> None:
+    client = triton.InferenceServerClient(f"127.0.0.1:{port}")
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready(MODEL)
+    assert client.get_model_metadata(MODEL).inputs[0].datatype == "BYTES"
+
+    expected = infer(client)
+    assert len(expected["text_output"]) == 2
+    assert all(1 <= n <= 5 for n in expected["generated_tokens"])
+    assert infer(client, model_version="1") == expected
+    assert infer(client, names=None) == expected
+    assert list(infer(client, names=["generated_tokens"])) == ["generated_tokens"]
+    assert infer(client, priority=1, timeout=1_000_000, sequence_id=7, sequence_start=True) == expected
+
+    # A float that got lost would leave the greedy text, whatever the seed.
+    drawn = {s: infer(client, parameters={"temperature": 2.5, "seed": s})["text_output"][0] for s in range(6)}
+    assert len(set(drawn.values())) > 1, "temperature has no effect: the double was lost"
+    as_text = {s: infer(client, parameters={"temperature": "2.5", "seed": str(s)})["text_output"][0] for s in range(6)}
+    assert as_text == drawn
+
+    def bad(words, **kwargs):
+        refused("INVALID_ARGUMENT", words, lambda: infer(client, **kwargs))
+
+    bad("temperature: must be", parameters={"temperature": 99.5})
+    bad("99.5", parameters={"temperature": 99.5})
+    bad("top_p", parameters={"top_p": -0.25})
+    bad("the batch is empty", texts=np.array([], dtype=object))
+    bad("is not UTF-8", texts=np.array([b"\xff\xfe"], dtype=object))
+    bad("unknown input tensor 'text'", name="text")
+    bad("unknown output tensor 'logits'", names=["logits"])
+    bad("heat: unknown parameter", parameters={"heat": 1.5})
+    refused("PERMISSION_DENIED", "closed", lambda: client.unload_model(MODEL))
+    refused("PERMISSION_DENIED", "closed", lambda: client.load_model(MODEL))
+    assert infer(client) == expected
+    print("ok")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

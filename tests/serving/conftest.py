@@ -1,0 +1,40 @@
+"""Bundles and one shared server process for the tests of serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.helpers.bundles import tiny_bundle
+from tests.helpers.servers import Server, start_server
+
+LIMITS = ["--max_prompts", "8", "--max_body_bytes", "65536"]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle", family="seq2seq")
+
+
+@pytest.fixture(scope="session")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose longest generation takes half a second or more, for what must happen while one is running."""
+    return tiny_bundle(
+        tmp_path_factory.mktemp("slow") / "bundle", family="seq2seq", max_positions=2048, decoder_layers=8, d_ff=512
+    )
+
+
+@pytest.fixture(scope="session")
+def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with start_server(tiny, tmp_path_factory.mktemp("server") / "log", *LIMITS) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    """One keep-alive connection."""
+    with httpx.Client(base_url=server.url, timeout=30, limits=httpx.Limits(max_connections=1)) as found:
+        yield found

@@ -1,0 +1,189 @@
+"""A server's life: overload, deadlines, callers who leave, SIGTERM with requests running, an engine that dies."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from serving.sdk import ModelInferRequest
+from tests.helpers.bundles import tiny_bundle
+from tests.helpers.servers import ROOT, Server, free_ports, start_server
+
+LONG = {"prompt": "привет, мир", "target": "en", "max_tokens": 2000}
+SHORT = {"prompt": "привет", "target": "en", "max_tokens": 3}
+
+
+@pytest.fixture(scope="module")
+def narrow(slow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One request at a time, one more may wait."""
+    log = tmp_path_factory.mktemp("narrow") / "log"
+    with start_server(slow, log, "--slots", "1", "--queue", "1") as running:
+        yield running
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s for: {what}"
+        time.sleep(0.005)
+
+
+def engine(server: Server) -> dict[str, Any]:
+    return server.get("/health").json()["engine"]
+
+
+def grpc_request(**parameters: Any) -> ModelInferRequest:
+    given = {"target": {"string_param": "en"}, **{k: {"int64_param": v} for k, v in parameters.items()}}
+    text = "привет, мир".encode()
+    return ModelInferRequest(
+        model_name="prometheus-mini",
+        inputs=[{"name": "text_input", "datatype": "BYTES", "shape": [1]}],
+        raw_input_contents=[struct.pack("<I", len(text)) + text],
+        parameters=given,
+    )
+
+
+def grpc_infer(server: Server, request: ModelInferRequest, timeout: float = 30) -> Any:
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        return GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=timeout)
+
+
+def test_overload_is_refused_and_leaves_readiness_alone(narrow: Server) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        running = []
+        for gauge in ("running", "waiting"):
+            running.append(pool.submit(narrow.post, "/generate", LONG))
+            wait_until(lambda gauge=gauge: engine(narrow)[gauge] == 1, f"one is {gauge}")
+        refused = narrow.post("/generate", SHORT)
+        with pytest.raises(grpc.RpcError) as caught:
+            grpc_infer(narrow, grpc_request(max_tokens=3))
+        ready = narrow.get("/health/ready")
+        assert [future.result().status_code for future in running] == [200, 200]
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "1"
+    assert "error" in refused.json()
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert ready.status_code == 200
+    assert narrow.post("/generate", SHORT).status_code == 200
+
+
+def test_a_caller_who_leaves_frees_the_slot(narrow: Server) -> None:
+    def leave_rest() -> None:
+        body = json.dumps(LONG).encode()
+        with socket.create_connection(("127.0.0.1", narrow.http_port)) as connection:
+            connection.sendall(
+                b"POST /generate HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            wait_until(lambda: engine(narrow)["running"] == 1, "the request runs")
+
+    def leave_grpc() -> None:
+        with pytest.raises(grpc.RpcError) as caught:
+            grpc_infer(narrow, grpc_request(max_tokens=2000), timeout=0.15)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+    for leave in (leave_rest, leave_grpc):
+        leave()
+        started = time.monotonic()
+        wait_until(lambda: engine(narrow)["running"] == 0, "the slot is free")
+        assert time.monotonic() - started < 0.5
+    metrics = narrow.get("/metrics").text
+    assert 'slm_request_success_total{finished_reason="cancelled",model_name="prometheus-mini"} 2.0' in metrics
+    assert '"status":499' in narrow.log.read_text()
+
+
+def test_sigterm_finishes_what_runs_and_takes_nothing_new(slow: Path, tmp_path: Path) -> None:
+    with start_server(slow, tmp_path / "log", "--slots", "4") as server, ThreadPoolExecutor(3) as pool:
+        expected = server.post("/generate", LONG).json()
+        kept = httpx.Client(base_url=server.url, timeout=60)
+        assert kept.get("/health/ready").status_code == 200
+        rest = pool.submit(server.post, "/generate", LONG)
+        rpc = pool.submit(grpc_infer, server, grpc_request(max_tokens=2000))
+        wait_until(lambda: engine(server)["running"] == 2, "both run")
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        with pytest.raises(httpx.TransportError):
+            server.post("/generate", SHORT)
+        with pytest.raises(grpc.RpcError) as caught:
+            grpc_infer(server, grpc_request(max_tokens=3))
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert rest.result().status_code == 200
+        assert rest.result().json()["text"] == expected["text"]
+        assert rpc.result().raw_output_contents[0][4:].decode() == expected["text"]
+        assert server.process.wait(20) == 0
+        kept.close()
+    log = (tmp_path / "log").read_text()
+    assert "Traceback" not in log
+    assert '"message":"stopped"' in log.splitlines()[-1]
+
+
+def test_a_decoder_bundle_and_a_deadline(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle", family="decoder", max_positions=4096, decoder_layers=12, d_ff=512)
+    options = ["--model_name", "mini-gpt", "--slots", "2", "--request_timeout", "0.5"]
+    with start_server(bundle, tmp_path / "log", *options) as server:
+        answer = server.post("/generate", {"prompt": "абв", "max_tokens": 4})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["prompt_tokens"] == 4
+        assert server.get("/v2/models/mini-gpt").json()["platform"] == "onnxruntime_decoder_fp32"
+        refused = server.post("/generate", {"prompt": "абв", "target": "en"})
+        assert refused.status_code == 400
+        assert "target" in refused.json()["error"]
+        crowded = server.post("/generate", {"prompt": "а" * 200, "max_tokens": 4000})
+        assert crowded.status_code == 400
+        assert "max_tokens" in crowded.json()["error"]
+        late = server.post("/generate", {"prompt": "абв", "max_tokens": 4000})
+        assert late.status_code == 504
+        assert "error" in late.json()
+        assert server.post("/generate", {"prompt": "", "max_tokens": 1}).status_code == 200
+        assert server.terminate() == 0
+
+
+def test_a_taken_port_is_named(narrow: Server, slow: Path) -> None:
+    free = free_ports(1)[0]
+    for name, ports in (("http_port", (narrow.http_port, free)), ("grpc_port", (free, narrow.grpc_port))):
+        command = [sys.executable, "-m", "serving", "--bundle", str(slow)]
+        command += ["--http_port", str(ports[0]), "--grpc_port", str(ports[1])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        assert re.search(rf"{name} \d+ cannot be used .*in use.*--{name}", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "required: --bundle"),
+        (["--bundle", "/nowhere"], "/nowhere: no such directory"),
+        (["--bundle", "x", "--http_port", "0"], "http_port must be a port"),
+        (["--bundle", "x", "--slots", "0"], "slots must be at least 1"),
+        (["--bundle", "x", "--slot", "3"], "unrecognized arguments: --slot"),
+    ],
+)
+def test_command_line_errors(options: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "serving", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_teaches() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "serving", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for words in ("curl localhost:8080/generate", "--grace_period", "--slots", "SIGTERM", "(default: 8080)"):
+        assert words in done.stdout
