@@ -129,7 +129,7 @@ class _Run:
         if saved:
             self.state, self.curve = Progress(**saved["state"]), saved["curve"]
             print(f"resuming after step {self.state.step}, {_clock(self.state.seconds)} into the run", flush=True)
-        tracker = Tracker(f"{self.examples.network.family}-seed{self.config.seed}", identity)
+        tracker = Tracker(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out)
         try:
             self._loop(tracker, identity)
         finally:

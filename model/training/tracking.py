@@ -2,7 +2,8 @@
 
 The tracker is a child process fed with JSON lines through a pipe that never blocks: when ClearML stalls, points are
 dropped and training goes on; when it dies, the run says so once. With a server or credentials it reports there,
-otherwise it writes ClearML's offline session, to be sent later with ``clearml-data``/``Task.import_offline_session``.
+otherwise it writes ClearML's offline session, to be sent later with
+``Task.import_offline_session``.
 
     echo '{"series": "loss", "step": 1, "value": 2.0}' | python -m model.training.tracking --name demo
 """
@@ -21,9 +22,12 @@ FINISH_SECONDS = 20.0
 
 
 class Tracker:
-    """The training side of the pipe. ``PROMETHEUS_TRACKING=off`` turns it off."""
+    """The training side of the pipe; an offline session is kept in ``folder/clearml``.
 
-    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+    ``PROMETHEUS_TRACKING=off`` turns it off.
+    """
+
+    def __init__(self, name: str, settings: dict[str, Any], folder: Path) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self.dropped = 0
         if os.environ.get("PROMETHEUS_TRACKING", "on").lower() in ("off", "0", "false"):
@@ -35,6 +39,7 @@ class Tracker:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd=Path(__file__).parents[2],
+                env={"CLEARML_CACHE_DIR": str((folder / "clearml").resolve()), **os.environ},
             )
         except OSError as error:
             print(f"tracking is off: {error}", file=sys.stderr)
@@ -53,8 +58,7 @@ class Tracker:
             return
         try:
             # Lines are far shorter than PIPE_BUF, so a write is whole or not at all.
-            written = os.write(self._process.stdin.fileno(), json.dumps(message).encode() + b"\n")
-            del written
+            os.write(self._process.stdin.fileno(), json.dumps(message).encode() + b"\n")
         except BlockingIOError:
             self.dropped += 1
         except OSError:
@@ -89,6 +93,8 @@ def main() -> None:
 
     from clearml import Task
 
+    # This process is already the one on the side; ClearML's own fork of it takes 10 s to start and can hang.
+    Task._report_subprocess_enabled = False
     if not has_server():
         Task.set_offline(True)
     task: Task = Task.init(

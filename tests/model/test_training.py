@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -228,13 +229,14 @@ def test_tracking_offline_records_and_never_blocks(tmp_path: Path, monkeypatch: 
     from model.training import tracking
 
     monkeypatch.setenv("PROMETHEUS_TRACKING", "on")
-    monkeypatch.setenv("CLEARML_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("CLEARML_CACHE_DIR", raising=False)
     monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "none.conf"))
-    tracker = tracking.Tracker("test", {"steps": 1})
+    tracker = tracking.Tracker("test", {"steps": 1}, tmp_path)
     tracker.log(1, loss=2.5)
     tracker.close()
-    sessions = list(tmp_path.rglob("*.zip"))
-    assert sessions, "ClearML wrote no offline session"
+    (session,) = (tmp_path / "clearml").rglob("*.zip")
+    with zipfile.ZipFile(session) as archive:
+        assert b"2.5" in archive.read("metrics.jsonl")
 
     stuck = tmp_path / "stuck.py"
     stuck.write_text("import time; time.sleep(600)")

@@ -1,0 +1,142 @@
+"""Committed results, and the README tables made from them: no number in README is typed by hand.
+
+python -m benchmarks.results record runs/latest     # keep a run's figures as results/<profile>.json
+python -m benchmarks.results readme                 # rewrite the tables between README's markers
+python -m benchmarks.results readme --check         # fail when they are out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+README = ROOT / "README.md"
+SAMPLES_PER_SET = 2  # of the good and of the bad translations each
+
+
+def record(run: Path) -> Path:
+    """Keep what README quotes from a run's summary; curves and most samples stay in the run."""
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    if summary["status"] != "ok":
+        raise SystemExit(f"{run} did not succeed ({summary.get('error')}): only a good run is recorded")
+    kept = {key: summary[key] for key in ("profile", "run_id", "code_version", "seconds", "versions", "hardware")}
+    kept["steps"] = summary["steps"]
+    kept["corpus"] = {key: summary["corpus"][key] for key in ("languages", "counts", "characters")}
+    kept["tokenizer"] = {k: v for k, v in summary["tokenizer"].items() if not isinstance(v, list)}
+    kept["training"] = summary["training"]
+    kept["variants"] = summary["variants"]
+    kept["gates"] = summary["gates"]
+    kept["published"] = summary["published"]["variant"]
+    kept["samples"] = summary["samples"].get(kept["published"], [])
+    target = RESULTS / f"{summary['profile']}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    return target
+
+
+def load(profile: str) -> dict[str, Any]:
+    """A committed result."""
+    return json.loads((RESULTS / f"{profile}.json").read_text("utf-8"))
+
+
+def quality_table(profile: str) -> str:
+    """One line per variant: size, speed, BLEU / chrF of every test set and direction."""
+    result = load(profile)
+    rows = result["variants"]
+    columns = [(row["test_set"], row["direction"]) for row in rows[0]["rows"]]
+    head = ["variant", "MB", "tokens/s, batch 1 / 32", *[f"{name} {direction}" for name, direction in columns]]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for variant in rows:
+        speed = variant["tokens_per_second"]
+        cells = [
+            f"**{variant['variant']}** (published)"
+            if variant["variant"] == result["published"]
+            else variant["variant"],
+            f"{variant['bytes'] / 1e6:.1f}",
+            f"{speed['1']:,.0f} / {speed['32']:,.0f}",
+            *[f"{row['bleu']:.1f} / {row['chrf']:.1f}" for row in variant["rows"]],
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", caption(result)]
+    return "\n".join(lines)
+
+
+def caption(result: dict[str, Any]) -> str:
+    """Everything a score needs beside it: sizes, time, hardware, versions, signatures."""
+    training, counts = result["training"], result["corpus"]["counts"]
+    row = result["variants"][0]["rows"][0]
+    return (
+        f"BLEU / chrF, greedy. {training['parameters']:,} parameters, vocabulary {training['vocab_size']:,}, "
+        f"{counts['train']:,} training pairs, {training['train_tokens'] / 1e6:.1f} M tokens in "
+        f"{training['seconds'] / 60:.0f} minutes, whole pipeline {result['seconds'] / 60:.0f} minutes. "
+        f"{result['hardware'].get('cpu', 'CPU')}, {result['hardware'].get('cores', '?')} cores, "
+        f"code {result['code_version']}. `{row['bleu_signature']}`, `{row['chrf_signature']}`."
+    )
+
+
+def samples_table(profile: str) -> str:
+    """What the published bundle translates well and badly, of every real test set and direction."""
+    result = load(profile)
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for sample in result["samples"]:
+        groups.setdefault((sample["test_set"], sample["direction"]), []).append(sample)
+    lines = ["| | source | reference | ours | chrF |", "|---|---|---|---|---|"]
+    for (name, direction), samples in groups.items():
+        ordered = sorted(samples, key=lambda s: -s["chrf"])
+        for sample in [*ordered[:SAMPLES_PER_SET], *ordered[-SAMPLES_PER_SET:]]:
+            cells = [name + " " + direction, sample["source"], sample["reference"], sample["output"]]
+            escaped = [cell.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells]
+            lines.append("| " + " | ".join([*escaped, f"{sample['chrf']:.0f}"]) + " |")
+    return "\n".join(lines)
+
+
+def steps_table(profile: str) -> str:
+    """Where the time of a run goes."""
+    steps = load(profile)["steps"]
+    lines = ["| step | seconds |", "|---|---|"]
+    return "\n".join([*lines, *[f"| {step['name']} | {step['seconds']:.0f} |" for step in steps]])
+
+
+TABLES = {"quality": quality_table, "samples": samples_table, "steps": steps_table}
+
+
+def rendered(text: str) -> str:
+    """README with everything between ``<!-- table:KIND PROFILE -->`` and ``<!-- end -->`` made anew."""
+    out, rest = [], text
+    while "<!-- table:" in rest:
+        before, _, rest = rest.partition("<!-- table:")
+        spec, _, rest = rest.partition(" -->")
+        _, found, rest = rest.partition("<!-- end -->")
+        if not found:
+            raise SystemExit(f"README: the table {spec!r} has no <!-- end --> marker")
+        kind, profile = spec.split()
+        out.append(f"{before}<!-- table:{spec} -->\n{TABLES[kind](profile)}\n<!-- end -->")
+    return "".join(out) + rest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    keep = commands.add_parser("record", help="keep a run's figures in results/")
+    keep.add_argument("run", type=Path, help="folder of a run, for example runs/latest")
+    tables = commands.add_parser("readme", help="rewrite README's tables from results/")
+    tables.add_argument("--check", action="store_true", help="change nothing; fail when README is out of date")
+    args = parser.parse_args()
+    if args.command == "record":
+        print(record(args.run).relative_to(ROOT))
+        return
+    text = README.read_text("utf-8")
+    if args.check:
+        if rendered(text) != text:
+            sys.exit("README's tables are out of date: run `python -m benchmarks.results readme`")
+        return
+    README.write_text(rendered(text), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
