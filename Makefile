@@ -1,0 +1,61 @@
+# Prometheus Mini: text in, a live KServe endpoint out. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.stamp
+
+PROFILE ?= demo
+RUNNER ?= local
+BUNDLE ?= runs/latest/bundle
+HTTP_PORT ?= 8080
+GRPC_PORT ?= 8081
+
+# make keeps only the last of `TEST=a TEST=b`, so every value is read from make's own command line.
+said = $(shell { tr '\0' '\n' </proc/$$PPID/cmdline || ps -o args= -p $$PPID | tr ' ' '\n'; } 2>/dev/null | sed -n 's/^$(1)=//p')
+every = $(if $(word 2,$(call said,$(1))),$(call said,$(1)),$($(1)))
+quoted = $(foreach value,$(call every,$(1)),'$(value)')
+option = $(if $(strip $($(2))),$(1) $(call quoted,$(2)))
+
+.PHONY: help setup pipeline-run pipeline-compile serve test lint types lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
+
+setup: $(STAMP) ## make .venv from requirements/all.lock
+
+$(STAMP): requirements/all.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || \
+		{ echo "Python 3.11 or 3.12 is needed, found: $$($(PYTHON) --version 2>&1); try make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "installing the exact versions of requirements/all.lock into $(VENV) (once, some minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements/all.lock
+	@touch $@
+
+pipeline-run: $(STAMP) ## text to a published model: PROFILE=demo CORPUS=file TEST=file (repeatable) SET=training.steps=50
+	@$(PY) -m pipelines.run --profile '$(PROFILE)' --runner '$(RUNNER)' \
+		$(call option,--corpus,CORPUS) $(call option,--test,TEST) $(call option,--set,SET)
+
+pipeline-compile: $(STAMP) ## write build/pipeline.yaml for Kubeflow
+	@$(PY) -m pipelines.compile
+
+serve: $(STAMP) ## serve a bundle by KServe's v2 protocol: BUNDLE=runs/latest/bundle HTTP_PORT=8080 GRPC_PORT=8081
+	@exec $(PY) -m serving --bundle '$(BUNDLE)' --http_port '$(HTTP_PORT)' --grpc_port '$(GRPC_PORT)'
+
+test: lint types ## lint, types and every test
+	@$(PY) -m pytest -q
+
+lint: $(STAMP) ## ruff: style and formatting
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: $(STAMP) ## mypy
+	@$(PY) -m mypy
+
+lock: $(STAMP) ## resolve requirements/*.in into the .lock files
+	@$(PY) requirements/lock.py
+
+clean: ## remove what can be made again, runs/ and .venv excepted
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

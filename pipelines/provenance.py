@@ -1,0 +1,76 @@
+"""Where a result comes from: the code's version, the libraries' versions and the hardware.
+
+python -m pipelines.provenance
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import tomllib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("components", "model", "pipelines", "serving")
+LIBRARIES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "sentencepiece", "kfp", "kserve", "numpy", "sacrebleu")
+
+
+def code_version() -> str:
+    """``<git describe, or the package's version>-<hash of the sources>``.
+
+    The hash is there because a work tree that git calls dirty can be dirty in many ways, and caches and results must
+    tell them apart; and because an image or an archive has no git at all.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(p for package in SOURCES for p in (ROOT / package).rglob("*.py")):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        described = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    return f"{described}-{digest.hexdigest()[:10]}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """The machine: processor, cores this process may use, memory, GPUs that PyTorch can use."""
+    import psutil
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if _gpu_works() else []
+    memory = round(psutil.virtual_memory().total / 2**30, 1)
+    return {"cpu": _cpu_name(), "cores": cores, "memory_gib": memory, "gpus": names, "system": platform.system()}
+
+
+def _gpu_works() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    print(json.dumps({"code_version": code_version(), "versions": versions(), "hardware": hardware()}, indent=1))

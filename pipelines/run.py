@@ -1,0 +1,184 @@
+"""Run the pipeline on this machine, and tell what came out.
+
+    python -m pipelines.run                                        # the embedded phrasebook, in minutes
+    python -m pipelines.run --profile small --corpus pairs.tsv.zst --test docs.tsv --test ui.tsv
+    python -m pipelines.run --profile tiny --set training.steps=50
+
+A run's folder holds summary.json (every figure), report.html (the same for a person), bundle/ (what was published),
+artifacts/ (what every step wrote) and kfp.log. They are written for failed runs too; runs/latest is the newest run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from model.config import Profile, describe, to_dict
+from pipelines.settings import UsageError, check_runner, check_sources, load_profile, profile_names
+from pipelines.summary import gather, point_latest, read_steps, write_atomic
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(profile: Profile, corpus: list[str], tests: list[str], machine: str, publish_to: str, runs: Path) -> int:
+    """Run the whole pipeline; returns the exit status.
+
+    Args:
+        profile: The run's settings.
+        corpus: Files or addresses of text; empty for the phrasebook.
+        tests: Test files.
+        machine: "cpu", "gpu" or "auto": what the published bundle is for.
+        publish_to: Where to publish; empty for the run's own folder.
+        runs: Folder that holds the runs.
+    """
+    from pipelines.provenance import code_version, hardware, versions
+
+    started, begin = datetime.now(UTC), time.monotonic()
+    run_dir = _new_run(runs, started, profile.name)
+    found = hardware()
+    if machine == "auto":
+        machine = "gpu" if found["gpus"] else "cpu"
+    target = publish_to or str(run_dir / "bundle")
+    summary: dict[str, Any] = {
+        "run_id": run_dir.name,
+        "profile": profile.name,
+        "code_version": code_version(),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "status": "ok",
+        "error": None,
+        "versions": versions(),
+        "hardware": found,
+        "settings": to_dict(profile),
+        "machine": machine,
+    }
+    text = ", ".join(corpus) or "the embedded phrasebook"
+    print(f"run {run_dir}: profile {profile.name}, {text}, for a {machine} machine", flush=True)
+    arguments = _arguments(profile, corpus, tests) | {
+        "publish_to": target,
+        "machine": machine,
+        "run_id": run_dir.name,
+        "code_version": summary["code_version"],
+    }
+    steps = run_dir / "steps.jsonl"
+    interrupted = False
+    try:
+        from pipelines.local import run_locally
+
+        run_locally(arguments, run_dir, steps)
+    except KeyboardInterrupt:
+        interrupted, summary["error"] = True, "interrupted"
+    except Exception as error:
+        summary["error"] = str(error) or type(error).__name__
+    _finish(summary, run_dir, read_steps(steps, time.time(), interrupted), target, time.monotonic() - begin)
+    return INTERRUPTED if interrupted else OK if summary["status"] == "ok" else FAILED
+
+
+def _new_run(runs: Path, started: datetime, name: str) -> Path:
+    """Make the run's folder; ids sort by time, and two runs in one second do not meet."""
+    run_dir = runs / f"{started:%Y%m%dT%H%M%SZ}-{Path(name).stem}-{secrets.token_hex(2)}"
+    run_dir.mkdir(parents=True)
+    return run_dir
+
+
+def _arguments(profile: Profile, corpus: list[str], tests: list[str]) -> dict[str, Any]:
+    """A profile's sections as the pipeline's parameters."""
+    sections = to_dict(profile)
+    names = ("corpus", "tokenizer", "training", "quantization", "evaluation", "gate")
+    configs = {f"{name}_config": sections[name] for name in names}
+    return {"corpus": corpus, "tests": tests, "network": sections["network"], **configs}
+
+
+def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: str, seconds: float) -> None:
+    """Complete the summary, write it with its report, and print the result, last of all what failed."""
+    from model.evaluation.figures import reasons
+
+    parts = gather(steps)
+    published = any(step["name"] == "publish" and step["status"] == "ok" for step in steps)
+    summary["published"] = {"variant": parts["chosen"], "path": target} if published else None
+    del parts["chosen"]
+    summary.update(parts, seconds=round(seconds, 1))
+    summary["steps"] = [{key: value for key, value in step.items() if key != "outputs"} for step in steps]
+    why = reasons(summary)
+    summary["status"] = "failed" if why else "ok"
+    summary["error"] = "; ".join(why) or None
+    write_atomic(run_dir / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+    point_latest(run_dir)
+
+    from model.evaluation.report import render_report, result_table
+
+    write_atomic(run_dir / "report.html", render_report(summary))
+    print(f"\nsummary  {run_dir}/summary.json\nreport   {run_dir}/report.html\nlog      {run_dir}/kfp.log\n")
+    print(result_table(summary), flush=True)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.run",
+        description="From text to a published model: prepare, train, export, quantize, evaluate, gate, publish.",
+        epilog="Exit status: 0 all well; 1 a step or a gate failed, and the last lines say which; 2 a request that "
+        "cannot be run; 130 interrupted. `--settings` lists everything that --set can change.",
+    )
+    parser.add_argument("--profile", default="demo", help=f"{', '.join(profile_names())}, or a YAML file (%(default)s)")
+    parser.add_argument(
+        "--corpus",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="SOURCE",
+        help=".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a path, s3://, https:// or hf:// address. "
+        "Without it: the embedded phrasebook",
+    )
+    parser.add_argument(
+        "--test", nargs="+", action="extend", default=[], metavar="FILE", help="test files, each reported by its name"
+    )
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+    parser.add_argument("--runner", default="local", help="local: sub-processes of this machine (the only one so far)")
+    parser.add_argument("--machine", choices=("auto", "cpu", "gpu"), default="auto", help="what will serve the model")
+    parser.add_argument(
+        "--publish-to", default="", metavar="TARGET", help="folder or s3:// address; default: in the run"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (%(default)s)")
+    parser.add_argument("--settings", action="store_true", help="print every setting with its default, and stop")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    options = parse(arguments)
+    if options.settings:
+        print("\n".join(describe()))
+        return OK
+    problems = []
+    profile = None
+    try:
+        check_runner(options.runner)
+    except UsageError as error:
+        problems += str(error).splitlines()
+    try:
+        profile = load_profile(options.profile, options.overrides)
+    except UsageError as error:
+        problems += str(error).splitlines()
+    try:
+        check_sources(profile or Profile(), options.corpus, options.test)
+    except UsageError as error:
+        problems += str(error).splitlines()
+    if problems or profile is None:
+        print("Nothing was run:", *problems, sep="\n  ", file=sys.stderr)
+        return USAGE
+    # Asked to end (a job's time limit, a closed terminal), a run leaves its summary as it does for Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return run(profile, options.corpus, options.test, options.machine, options.publish_to, options.runs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

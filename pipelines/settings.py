@@ -1,0 +1,109 @@
+"""What a run is asked to do, checked before anything starts: every problem is found and told together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model.config import ConfigError, Profile, from_dict
+
+PROFILES = Path(__file__).resolve().parent / "profiles"
+RUNNERS = ("local", "docker", "cluster")
+
+
+class UsageError(ValueError):
+    """A request that cannot be run; the message lists every problem, one per line."""
+
+
+def profile_names() -> list[str]:
+    """Names of the shipped profiles."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def load_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
+    """Read a profile and apply ``section.key=value`` overrides (values are YAML).
+
+    Args:
+        name: A shipped profile's name, or the path of a YAML file.
+        overrides: For example ``["training.steps=50", "gate.min_chrf={}"]``.
+
+    Raises:
+        UsageError: with every problem of the file and of the overrides.
+    """
+    path = PROFILES / f"{name}.yaml" if name in profile_names() else Path(name)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        known = ", ".join(profile_names())
+        raise UsageError(f"no profile {name!r}; shipped: {known}; or give the path of a .yaml file")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected sections such as 'training:', found {data!r}")
+    problems = [problem for override in overrides if (problem := _apply(data, override))]
+    try:
+        profile = from_dict(Profile, {"name": path.stem, **data}, where=path.stem)
+    except ConfigError as error:
+        problems += str(error).splitlines()
+    if problems:
+        raise UsageError("\n".join(problems))
+    if profile.network.family == "seq2seq" and profile.corpus.kind == "text":
+        raise UsageError(f"{path.stem}: a seq2seq network needs corpus.kind parallel; for text take family decoder")
+    return profile
+
+
+def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str]) -> None:
+    """Look at what can be looked at now: local files, and the names of test sets.
+
+    Raises:
+        UsageError: naming every missing or empty file, and test files whose names clash.
+    """
+    corpus, tests = list(corpus), list(tests)
+    problems = []
+    if profile.corpus.kind == "text" and not corpus:
+        problems.append(f"profile {profile.name} needs text: give CORPUS=file.txt (the phrasebook is sentence pairs)")
+    for variable, sources in (("CORPUS", corpus), ("TEST", tests)):
+        for source in sources:
+            if "://" in source:
+                continue
+            path = Path(source)
+            if not path.is_file():
+                problems.append(f"{variable}: no file {source!r}" + (" (a folder)" if path.is_dir() else ""))
+            elif path.stat().st_size == 0:
+                problems.append(f"{variable}: the file {source!r} is empty")
+    stems = Counter(source.rsplit("/", 1)[-1].split(".")[0] for source in tests)
+    twice = [stem for stem, count in stems.items() if count > 1]
+    problems += [f"TEST: more than one file is named {stem!r}; test sets need names of their own" for stem in twice]
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def check_runner(runner: str) -> None:
+    """Refuse a runner that does not exist, or not yet."""
+    if runner not in RUNNERS:
+        raise UsageError(f"RUNNER must be local, not {runner!r}")
+    if runner != "local":
+        raise UsageError(
+            f"RUNNER={runner} is later work: run with RUNNER=local, or `make pipeline-compile` and upload the result"
+        )
+
+
+def _apply(data: dict[str, Any], override: str) -> str:
+    """Set one ``section.key=value`` in place; returns the problem, or an empty string."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        return f"--set {override!r}: expected section.key=value, for example training.steps=50"
+    *sections, last = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            return f"--set {override!r}: {section!r} is not a section"
+    try:
+        data[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        return f"--set {override!r}: the value is not YAML: {error}"
+    return ""

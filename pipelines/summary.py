@@ -1,0 +1,93 @@
+"""A run's summary.json, gathered from what the steps recorded and wrote; it is made for failed and killed runs too.
+
+Every part comes from an artifact's own manifest, so a summary can only hold what a step has really written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from components.gate.verdict import load_evaluation, load_verdict, summarize
+
+Json = dict[str, Any]
+
+
+KILLED = "its process ended without a word: killed from outside, or out of memory"
+
+
+def read_steps(records: Path, now: float, interrupted: bool = False) -> list[Json]:
+    """Every step that began: ``{"name", "status": "ok|failed|killed", "seconds", "outputs", "error"?}``, in order.
+
+    Args:
+        records: The file that components/step.py appended to; it may be absent, and its last line may be cut short.
+        now: Unix time at which a step without an end is taken to have been killed.
+        interrupted: Whether the run was; then whatever the last step says of its end is a consequence of that.
+    """
+    steps: dict[str, Json] = {}
+    for line in records.read_text(encoding="utf-8").splitlines() if records.exists() else []:
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the process died while writing it
+        name = event["name"]
+        if event["event"] == "start":
+            seconds = round(now - event["time"], 3)
+            steps[name] = {"name": name, "status": "killed", "seconds": seconds, "error": KILLED, "outputs": {}}
+        elif name in steps:
+            steps[name] = {key: event[key] for key in ("name", "status", "seconds", "error", "outputs")}
+    found = list(steps.values())
+    if interrupted and found and found[-1]["status"] != "ok":
+        found[-1].update(status="killed", error="interrupted")
+    for step in found:
+        if not step["error"]:
+            del step["error"]
+    return found
+
+
+def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
+    """The parts of the summary that artifacts hold: corpus, tokenizer, training, curves, variants, samples, gates."""
+    outputs = {step["name"]: step["outputs"] for step in steps}
+
+    def manifest(step: str, output: str, file: str) -> Json:
+        return _json(Path(outputs[step][output]) / file) if outputs.get(step) else {}
+
+    checkpoint = outputs.get("train-model", {}).get("checkpoint")
+    names = [name for name in outputs if name.startswith("evaluate-") and outputs[name]]
+    measured = {name.removeprefix("evaluate-"): load_evaluation(outputs[name]["evaluation"]) for name in names}
+    verdict = load_verdict(outputs["gate"]["verdict"]) if outputs.get("gate") else {"gates": [], "variant": None}
+    order = sorted(measured, key=["fp32", "fp16", "int8"].index)
+    return {
+        "corpus": manifest("prepare-data", "corpus", "corpus.json"),
+        "tokenizer": manifest("train-tokenizer", "tokenizer", "tokenizer_report.json"),
+        "training": manifest("train-model", "checkpoint", "training.json"),
+        "curves": _lines(Path(checkpoint) / "curves.jsonl") if checkpoint else [],
+        **summarize({variant: measured[variant] for variant in order}, verdict["gates"]),
+        "chosen": verdict["variant"],
+    }
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file beside its place and rename it into it."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def point_latest(run_dir: Path) -> None:
+    """Make the symbolic link ``latest`` beside the run's folder point at it, without a moment in which it is absent."""
+    draft = run_dir.parent / f".latest-{run_dir.name}"
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(run_dir.name)
+    os.replace(draft, run_dir.parent / "latest")
+
+
+def _json(path: Path) -> Json:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _lines(path: Path) -> list[Json]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

@@ -1,0 +1,59 @@
+"""Resolve requirements/*.in into the committed *.lock files, the one source of every exact version.
+
+serving.lock is a subset of all.lock: it is resolved under its versions, so that what is tested is what is served.
+Versions already in a lock are kept; `python requirements/lock.py --upgrade` takes the newest.
+
+    make lock
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+HEADER = """\
+# Exact versions, written by `make lock` from requirements/{name}.in: edit that file, not this one.
+# CUDA companions of torch (nvidia-*, cuda-*, triton) are left out on purpose: torch from PyPI brings the ones that it
+# was built with, and the CPU build has none. No local version labels ("+cpu") either, so that any build satisfies it.
+"""
+COMPANIONS = ("nvidia-", "cuda-", "triton==")
+GPU_MARKER = 'sys_platform == "linux" and platform_machine == "x86_64"'
+PLAIN_MARKER = 'sys_platform != "linux" or platform_machine != "x86_64"'
+
+
+def portable(resolved: str, name: str) -> str:
+    """What pip-compile found on this machine, made true for every machine; one requirement a line, sorted."""
+    lines = set()
+    for line in resolved.splitlines():
+        requirement = line.split("#")[0].strip()
+        if not requirement or requirement.startswith(("-", *COMPANIONS)):
+            continue
+        requirement = re.sub(r"\+[a-z0-9.]+", "", requirement)
+        if found := re.match(r"onnxruntime(?:-gpu)?==(\S+)", requirement):
+            lines.add(f"onnxruntime-gpu=={found[1]} ; {GPU_MARKER}")
+            lines.add(f"onnxruntime=={found[1]} ; {PLAIN_MARKER}")
+        else:
+            lines.add(requirement)
+    return HEADER.format(name=name) + "\n".join(sorted(lines, key=str.lower)) + "\n"
+
+
+def lock(name: str, *options: str) -> None:
+    """Write requirements/<name>.lock, beside the old one and then in its place."""
+    target, draft = HERE / f"{name}.lock", HERE / f"{name}.lock.draft"
+    draft.write_text(target.read_text() if target.exists() else "")
+    command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--allow-unsafe", "--strip-extras"]
+    command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host"]
+    try:
+        subprocess.run([*command, *options, f"{name}.in", "-o", draft.name], cwd=HERE, check=True)
+        draft.write_text(portable(draft.read_text(), name))
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    lock("all", *sys.argv[1:])
+    lock("serving", "--constraint", "all.lock", *sys.argv[1:])

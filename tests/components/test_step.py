@@ -1,0 +1,75 @@
+"""The frame around a step: marks, records, and outputs that must exist."""
+
+import json
+
+import pytest
+
+from components.step import StepError, describe, scalars, step
+from model.config import ConfigError
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    path = tmp_path / "steps.jsonl"
+    monkeypatch.setenv("PROMETHEUS_STEPS", str(path))
+    return lambda: [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_good_step_is_marked_and_recorded(tmp_path, records, capsys):
+    out = tmp_path / "out"
+    with step("bake", bread=str(out)):
+        print("kneading")
+        out.mkdir()
+        (out / "loaf").touch()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["==> bake", "kneading"] and lines[2].startswith("<== bake: ok, ")
+    start, end = records()
+    assert (start["event"], start["name"]) == ("start", "bake")
+    assert (end["status"], end["error"], end["outputs"]) == ("ok", "", {"bread": str(out)})
+    assert end["seconds"] >= 0
+
+
+@pytest.mark.parametrize("make", [None, "file", "empty"])
+def test_an_output_that_was_not_written_fails_the_step(tmp_path, records, make):
+    out = tmp_path / "out"
+    if make == "file":
+        out.touch()
+    if make == "empty":
+        out.mkdir()
+    with (
+        pytest.raises(StepError, match="step bake ended without writing its output 'bread'"),
+        step("bake", bread=str(out)),
+    ):
+        pass
+    assert records()[1]["status"] == "failed"
+
+
+def test_a_failure_is_recorded_in_words(records, capsys):
+    with pytest.raises(ConfigError), step("bake"):
+        raise ConfigError("heads must be even")
+    assert records()[1]["error"] == "heads must be even"
+    assert capsys.readouterr().out.splitlines()[-1] == "<== heads must be even"
+
+
+def test_an_interrupted_step_is_killed_not_failed(records):
+    with pytest.raises(KeyboardInterrupt), step("bake"):
+        raise KeyboardInterrupt
+    assert records()[1]["status"] == "killed"
+
+
+def test_without_a_runner_nothing_is_recorded(monkeypatch, tmp_path):
+    monkeypatch.delenv("PROMETHEUS_STEPS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with step("bake"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_errors_keep_their_type():
+    assert describe(KeyError("x")) == "KeyError: 'x'"
+    assert describe(StepError("no bread:\n  no flour")) == "no bread: no flour"
+
+
+def test_scalars_flatten_and_leave_out_what_a_metric_cannot_be():
+    values = {"loss": 1.5, "deep": {"n": 2, "name": "x"}, "flag": True, "bad": float("nan"), "worse": float("inf")}
+    assert scalars(values) == {"loss": 1.5, "deep.n": 2.0}

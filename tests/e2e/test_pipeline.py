@@ -1,0 +1,194 @@
+"""One true miniature: the whole pipeline by its command line, its result files, its failures, and its bundle served."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = ["prepare-data", "train-tokenizer", "train-model", "export-onnx", "quantize-fp16", "quantize-int8"]
+STEPS += ["evaluate-fp32", "evaluate-fp16", "evaluate-int8", "gate", "publish"]
+
+
+def run_pipeline(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.run", "--profile", "tiny", "--runs", str(runs), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def summary_of(runs: Path) -> dict:
+    return json.loads((runs / "latest" / "summary.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished miniature run with a test set: (the process, the folder of runs)."""
+    folder = tmp_path_factory.mktemp("e2e")
+    (folder / "words.tsv").write_text("Это дом.\tThis is a house.\nЭто стол.\tThis is a table.\n", encoding="utf-8")
+    done = run_pipeline(folder / "runs", "--test", str(folder / "words.tsv"))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done, folder / "runs"
+
+
+def test_every_step_ran_and_said_so(finished):
+    done, runs = finished
+    summary = summary_of(runs)
+    assert summary["status"] == "ok" and summary["error"] is None
+    assert sorted(step["name"] for step in summary["steps"]) == sorted(STEPS)
+    assert all(step["status"] == "ok" and step["seconds"] >= 0 for step in summary["steps"])
+    for name in STEPS:
+        assert f"==> {name}\n" in done.stdout
+        assert re.search(rf"^<== {name}: ok, \d+\.\d s$", done.stdout, re.M)
+    assert done.stdout.rstrip().splitlines()[-1] == "OK"
+    assert "executor_input" not in done.stdout and "\x1b" not in done.stdout
+    assert "executor_input" in (runs / "latest" / "kfp.log").read_text(encoding="utf-8")
+
+
+def test_the_summary_holds_the_contract(finished):
+    _, runs = finished
+    summary = summary_of(runs)
+    assert summary["run_id"] == (runs / "latest").resolve().name
+    assert summary["profile"] == "tiny" and re.search(r"-[0-9a-f]{10}$", summary["code_version"])
+    assert summary["corpus"]["counts"]["heldout"] == 20 and summary["corpus"]["counts"]["test"] == {"words": 2}
+    assert summary["tokenizer"] and summary["versions"]["torch"] and summary["hardware"]["cores"]
+    assert summary["training"]["steps"] == 30 and summary["training"]["valid_loss"] > 0
+    assert [point["step"] for point in summary["curves"] if "valid_loss" in point][-1] == 30
+    assert [variant["variant"] for variant in summary["variants"]] == ["fp32", "fp16", "int8"]
+    for variant in summary["variants"]:
+        assert variant["bytes"] > 0 and variant["loss"] > 0 and variant["peak_memory_mb"] > 0
+        assert set(variant["tokens_per_second"]) == {"1", "32"}
+        measured = {(row["test_set"], row["direction"]) for row in variant["rows"]}
+        assert measured == {(s, d) for s in ("heldout", "words") for d in ("ru-en", "en-ru")}
+        assert all(
+            "version:" in row["bleu_signature"] and "version:" in row["chrf_signature"] for row in variant["rows"]
+        )
+    assert summary["gates"] and all({"threshold", "value", "passed"} <= set(gate) for gate in summary["gates"])
+    assert summary["published"]["path"] == str((runs / "latest").resolve() / "bundle")
+
+
+def test_int8_is_smaller_than_fp32(finished):
+    fp32, _, int8 = summary_of(finished[1])["variants"]
+    assert int8["bytes"] < fp32["bytes"]
+
+
+def test_the_report_is_one_file_with_plots(finished):
+    report = (finished[1] / "latest" / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in report and "int8" in report
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']https?:", report)
+
+
+def test_the_published_bundle_is_the_chosen_one_and_whole(finished):
+    from model.bundle import Bundle
+
+    summary = summary_of(finished[1])
+    bundle = Bundle.load(finished[1] / "latest" / "bundle", verify=True)
+    assert bundle.precision == summary["published"]["variant"] == "int8"
+    assert bundle.provenance["run_id"] == summary["run_id"]
+
+
+def test_nothing_half_made_is_left(finished):
+    left = [path for path in finished[1].rglob("*") if re.search(r"partial|draft|\.tmp$", path.name)]
+    assert not left
+
+
+def test_an_impossible_gate_fails_the_run_and_is_named_last(tmp_path):
+    done = run_pipeline(tmp_path, "--set", "gate.min_chrf={heldout/ru-en: 99.9}", "training.steps=5")
+    assert done.returncode == 1
+    tail = done.stdout.rstrip().splitlines()[-4:]
+    assert tail[0] == "FAILED:"
+    assert all(re.search(r"gate min_chrf heldout/ru-en of \w+: .* must be .*99\.9", line) for line in tail[1:])
+    summary = summary_of(tmp_path)
+    assert summary["status"] == "failed" and summary["published"] is None
+    assert not (tmp_path / "latest" / "bundle").exists()
+    assert (tmp_path / "latest" / "report.html").exists()
+
+
+def test_a_bad_corpus_fails_in_its_step_with_the_file_and_the_line(tmp_path):
+    bad = tmp_path / "bad.tsv"
+    bad.write_text("нет табуляции\n" * 50, encoding="utf-8")
+    done = run_pipeline(tmp_path / "runs", "--corpus", str(bad))
+    assert done.returncode == 1
+    assert "step prepare-data failed after " in done.stdout.rstrip().splitlines()[-1]
+    assert "bad.tsv" in done.stdout.rstrip().splitlines()[-1]
+    summary = summary_of(tmp_path / "runs")
+    assert [(s["name"], s["status"]) for s in summary["steps"]] == [("prepare-data", "failed")]
+    assert summary["variants"] == [] and summary["published"] is None
+
+
+def test_a_request_that_cannot_be_run_starts_nothing(tmp_path):
+    done = run_pipeline(tmp_path / "runs", "--corpus", "absent.tsv", "--runner", "docker", "--set", "training.stepz=1")
+    assert done.returncode == 2
+    for part in ("Nothing was run:", "no file 'absent.tsv'", "RUNNER=docker is later work", "tiny.training.stepz"):
+        assert part in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_stopped_run_leaves_its_summary(tmp_path):
+    command = [sys.executable, "-m", "pipelines.run", "--profile", "tiny", "--runs", str(tmp_path)]
+    command += ["--set", "training.steps=100000"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("==> train-model"):
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert output.rstrip().splitlines()[-1].strip().startswith("step train-model killed after ")
+    summary = summary_of(tmp_path)
+    assert summary["status"] == "failed"
+    assert (summary["steps"][-1]["name"], summary["steps"][-1]["status"]) == ("train-model", "killed")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def call(port: int, path: str, body: dict | None = None) -> dict | str:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        text = response.read().decode()
+    return json.loads(text) if text.startswith(("{", "[")) else text
+
+
+def test_the_published_bundle_is_served_and_answers(finished, tmp_path):
+    port, bundle = free_port(), finished[1] / "latest" / "bundle"
+    command = [sys.executable, "-m", "serving", "--bundle", str(bundle)]
+    command += ["--http_port", str(port), "--grpc_port", str(free_port())]
+    with open(tmp_path / "server.log", "w") as log:
+        server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "PYTHONUTF8": "1"})
+    try:
+        for _ in range(300):
+            assert server.poll() is None, (tmp_path / "server.log").read_text()[-3000:]
+            try:
+                call(port, "/health/ready")
+                break
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.1)
+        body = {
+            "inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [2], "data": ["Это дом.", "Это стол."]}],
+            "parameters": {"target": "en", "max_tokens": 5, "temperature": 0},
+        }
+        answer = call(port, "/v2/models/prometheus-mini/infer", body)
+        outputs = {output["name"]: output for output in answer["outputs"]}
+        assert outputs["text_output"]["shape"] == [2]
+        assert all(1 <= n <= 5 for n in outputs["generated_tokens"]["data"])
+        assert answer["outputs"] == call(port, "/v2/models/prometheus-mini/infer", body)["outputs"]
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            call(port, "/v2/models/prometheus-mini/infer", body | {"parameters": {"target": "de"}})
+        assert caught.value.code == 400 and "target" in caught.value.read().decode()
+    finally:
+        server.terminate()
+        assert server.wait(timeout=40) == 0

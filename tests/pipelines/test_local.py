@@ -1,0 +1,133 @@
+"""What the local runner shows and keeps: step lines, step records, the latest link, versions."""
+
+import io
+import json
+import re
+
+import pytest
+
+from pipelines import provenance
+from pipelines.local import StepLines
+from pipelines.summary import KILLED, gather, point_latest, read_steps, write_atomic
+
+KUBEFLOW = "07:14:25.123 - INFO - Executing task \x1b[96m'train'\x1b[0m\n"
+
+
+@pytest.fixture
+def stream():
+    log, terminal = io.StringIO(), io.StringIO()
+    return StepLines(log, terminal), log, terminal
+
+
+def test_only_what_a_step_says_reaches_the_terminal(stream):
+    lines, log, terminal = stream
+    said = "    noise\n    ==> train\n    step 1\n      more\n    <== train: ok, 1.0 s\n    [KFP Executor] noise\n"
+    for character in KUBEFLOW + said + KUBEFLOW:
+        lines.write(character)
+    assert terminal.getvalue() == "==> train\nstep 1\n  more\n<== train: ok, 1.0 s\n"
+    assert "noise" in log.getvalue() and "\x1b" not in log.getvalue()
+
+
+def test_a_killed_step_does_not_open_the_flood_gates(stream):
+    lines, _, terminal = stream
+    lines.write("    ==> train\n    step 1\n" + KUBEFLOW + "{a page of json}\n")
+    assert terminal.getvalue() == "==> train\nstep 1\n"
+
+
+def test_library_logging_stays_in_the_log_unless_it_warns(stream):
+    lines, _, terminal = stream
+    lines.write("    ==> a\n    [KFP Executor 2026-01-01 INFO]: hello\n    [KFP Executor 2026-01-01 WARNING]: oh\n")
+    assert terminal.getvalue() == "==> a\n[KFP Executor 2026-01-01 WARNING]: oh\n"
+
+
+def test_the_reason_of_a_failure_is_shown(stream):
+    lines, _, terminal = stream
+    lines.write("    ==> train\n    <== train: failed, 1.0 s\n    <== no such file\n    Traceback ...\n")
+    assert terminal.getvalue().splitlines()[1:] == ["<== train: failed, 1.0 s", "<== no such file"]
+
+
+def record(path, *events):
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def started(name, at=100.0):
+    return {"event": "start", "name": name, "time": at}
+
+
+def ended(name, status="ok", error="", **outputs):
+    return {"event": "end", "name": name, "status": status, "seconds": 1.5, "error": error, "outputs": outputs}
+
+
+def test_a_start_without_an_end_is_a_killed_step(tmp_path):
+    path = tmp_path / "steps.jsonl"
+    record(path, started("one"), ended("one", out="/x"), started("two", at=103.0))
+    with open(path, "a") as file:
+        file.write('{"event": "end", "name": "tw')
+    one, two = read_steps(path, 110.0)
+    assert one == {"name": "one", "status": "ok", "seconds": 1.5, "outputs": {"out": "/x"}}
+    assert two == {"name": "two", "status": "killed", "seconds": 7.0, "error": KILLED, "outputs": {}}
+    assert read_steps(path, 110.0, interrupted=True)[1]["error"] == "interrupted"
+
+
+def test_what_an_interruption_breaks_is_not_the_steps_fault(tmp_path):
+    path = tmp_path / "steps.jsonl"
+    record(path, started("one"), ended("one"), started("two"), ended("two", "failed", "BrokenPipeError"))
+    one, two = read_steps(path, 110.0, interrupted=True)
+    assert (one["status"], two["status"], two["error"]) == ("ok", "killed", "interrupted")
+
+
+def test_no_records_are_no_steps(tmp_path):
+    assert read_steps(tmp_path / "absent", 0.0) == []
+
+
+def test_gather_makes_a_summary_of_what_there_is(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "training.json").write_text('{"steps": 3}')
+    (checkpoint / "curves.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    evaluations = []
+    for variant in ("int8", "fp32"):
+        (tmp_path / variant).mkdir()
+        report = {"variant": variant, "bytes": 5, "rows": [], "samples": [{"output": "да"}]}
+        (tmp_path / variant / "evaluation.json").write_text(json.dumps(report))
+        evaluations.append({"name": f"evaluate-{variant}", "outputs": {"evaluation": str(tmp_path / variant)}})
+    steps = [{"name": "train-model", "outputs": {"checkpoint": str(checkpoint)}}, *evaluations]
+    summary = gather([*steps, {"name": "gate", "outputs": {}}])
+    assert summary["training"] == {"steps": 3} and len(summary["curves"]) == 2
+    assert [v["variant"] for v in summary["variants"]] == ["fp32", "int8"]
+    assert "samples" not in summary["variants"][0] and summary["samples"]["int8"] == [{"output": "да"}]
+    assert (summary["corpus"], summary["gates"], summary["chosen"]) == ({}, [], None)
+
+
+def test_latest_moves_to_the_newest_run(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        point_latest(tmp_path / name)
+        assert (tmp_path / "latest").resolve() == (tmp_path / name).resolve()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["first", "latest", "second"]
+
+
+def test_write_atomic_leaves_one_file(tmp_path):
+    write_atomic(tmp_path / "a.json", "1")
+    write_atomic(tmp_path / "a.json", "2")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.json", "2")]
+
+
+def test_the_code_version_follows_the_sources(tmp_path, monkeypatch):
+    for package in provenance.SOURCES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "a.py").write_text("x = 1\n")
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    before = provenance.code_version()
+    assert re.fullmatch(r"1\.2\.3-[0-9a-f]{10}", before)
+    assert provenance.code_version() == before
+    (tmp_path / "model" / "a.py").write_text("x = 2\n")
+    assert provenance.code_version() != before
+
+
+def test_versions_and_hardware_are_facts():
+    assert provenance.versions()["kfp"] == "2.17.0"
+    found = provenance.hardware()
+    assert found["cores"] >= 1 and found["memory_gib"] > 0 and isinstance(found["gpus"], list)

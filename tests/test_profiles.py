@@ -1,0 +1,137 @@
+"""Every shipped profile parses; what is wrong with a profile or a request is told together, before anything runs."""
+
+import re
+
+import pytest
+
+from model.config import PRESETS, NetworkConfig, Profile, from_dict, to_dict
+from pipelines.settings import PROFILES, UsageError, check_runner, check_sources, load_profile, profile_names
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_shipped_profiles_parse(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    assert from_dict(Profile, to_dict(profile)) == profile
+
+
+def test_the_promised_profiles_are_there():
+    assert {"demo", "small", "tiny", "gpt"} <= set(profile_names())
+    assert load_profile("small").network == from_dict(NetworkConfig, PRESETS["prometheus-8m"])
+    assert load_profile("demo").corpus.phrasebook_pairs >= 20000
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_profile_survives_what_kubeflow_does_to_numbers(name):
+    """Inside a dict parameter every number arrives as a float."""
+
+    def floats(value):
+        if isinstance(value, dict):
+            return {k: floats(v) for k, v in value.items()}
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    profile = load_profile(name)
+    again = from_dict(Profile, floats(to_dict(profile)))
+    assert again == profile
+    assert isinstance(again.training.steps, int)
+
+
+def test_all_problems_of_a_profile_are_told_together(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("training: {stepz: 5, precision: int4}\nnetwork: {heads: many}\nextra: 1\n")
+    with pytest.raises(UsageError) as caught:
+        load_profile(str(path), ["nonsense"])
+    message = str(caught.value)
+    for part in (
+        "mine.training.stepz: unknown setting; known:",
+        "mine.training.precision: 'int4' is not one of",
+        "mine.network.heads: expected int, found 'many'",
+        "mine.extra: unknown setting",
+        "'nonsense': expected section.key=value",
+    ):
+        assert part in message
+    assert "steps" in message
+
+
+def test_overrides_reach_nested_settings():
+    profile = load_profile("tiny", ["training.steps=7", "gate.min_chrf={heldout/ru-en: 99}", "network.d_ff=96"])
+    assert (profile.training.steps, profile.network.d_ff) == (7, 96)
+    assert profile.gate.min_chrf == {"heldout/ru-en": 99.0}
+    assert profile.network.d_model == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "expected sections such as 'training:'"),
+        ("a: [", "not YAML"),
+        ("training: 5\n", "expected a mapping"),
+    ],
+)
+def test_files_that_are_no_profile(tmp_path, text, message):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load_profile(str(path))
+
+
+def test_an_unknown_profile_names_the_known_ones():
+    with pytest.raises(UsageError, match=r"no profile 'huge'; shipped: demo, gpt, small, tiny; or give the path"):
+        load_profile("huge")
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    path = tmp_path / "plain.yaml"
+    path.write_text("# nothing\n")
+    assert load_profile(str(path)) == Profile(name="plain")
+
+
+def test_text_for_a_seq2seq_network_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"a seq2seq network needs corpus\.kind parallel"):
+        load_profile("tiny", ["corpus.kind=text"])
+
+
+def test_missing_and_empty_files_are_told_together(tmp_path):
+    (tmp_path / "empty.tsv").touch()
+    with pytest.raises(UsageError) as caught:
+        check_sources(
+            Profile(),
+            [str(tmp_path / "absent.tsv"), "s3://bucket/pairs.tsv"],
+            [str(tmp_path / "empty.tsv"), str(tmp_path)],
+        )
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "CORPUS: no file" in lines[0] and "absent.tsv" in lines[0]
+    assert lines[1].startswith("TEST: the file") and lines[1].endswith("is empty")
+    assert lines[2].endswith("(a folder)")
+
+
+def test_test_sets_need_names_of_their_own(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "docs.tsv").write_text("да\tyes\n")
+    with pytest.raises(UsageError, match="more than one file is named 'docs'"):
+        check_sources(Profile(), [], [str(tmp_path / "a/docs.tsv"), str(tmp_path / "b/docs.tsv")])
+
+
+def test_a_text_profile_needs_a_corpus():
+    with pytest.raises(UsageError, match="profile gpt needs text: give CORPUS="):
+        check_sources(load_profile("gpt"), [], [])
+
+
+@pytest.mark.parametrize(
+    ("runner", "message"),
+    [
+        ("docker", "RUNNER=docker is later work"),
+        ("cluster", "pipeline-compile"),
+        ("slurm", "must be local, not 'slurm'"),
+    ],
+)
+def test_runners_that_cannot_run(runner, message):
+    with pytest.raises(UsageError, match=message):
+        check_runner(runner)
+
+
+def test_every_profile_says_what_it_is_for():
+    for path in PROFILES.glob("*.yaml"):
+        assert path.read_text(encoding="utf-8").startswith("# "), path
