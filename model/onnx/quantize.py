@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from model.bundle import Bundle, BundleError, write_bundle
 from model.config import QuantizationConfig
 from model.onnx.calibrate import CalibrationError, calibrate_bundle
 from model.onnx.export import build_graphs, graph_files, tokenizer_files
-from model.onnx.graph import Calibration
+from model.onnx.graph import Calibration, Precision
 from model.onnx.weights import Weights, WeightsError, read_packed
 
 
@@ -30,7 +30,7 @@ def quantize_bundle(
     bundle_dir: str | Path,
     corpus_dir: str | Path,
     out: str | Path,
-    precision: Literal["fp16", "int8"],
+    precision: str,
     config: QuantizationConfig | None = None,
 ) -> dict[str, Any]:
     """Write the fp16 or int8 variant of an fp32 bundle; its manifest. ``corpus_dir`` is read for int8 only.
@@ -42,6 +42,7 @@ def quantize_bundle(
     config = config or QuantizationConfig()
     if precision not in ("fp16", "int8"):
         raise QuantizationError(f"precision: expected fp16 or int8, found {precision!r}")
+    kind: Precision = "fp16" if precision == "fp16" else "int8"
     bundle = Bundle.load(bundle_dir)
     if bundle.precision != "fp32":
         raise QuantizationError(f"{bundle_dir}: is {bundle.precision}; give the fp32 bundle that export wrote")
@@ -57,7 +58,7 @@ def quantize_bundle(
         if config.activation_scale == "static":
             bounds = calibration.activations
             settings["activation_bounds"] = {name: bounds[name] for name in bounds if not name.endswith(".down")}
-    models = build_graphs(weights, bundle.config, precision, calibration, config.activation_scale)
+    models = build_graphs(weights, bundle.config, kind, calibration, config.activation_scale)
     return write_bundle(
         out,
         files={**graph_files(models), **tokenizer_files(bundle.path)},

@@ -94,7 +94,7 @@ def main() -> None:
     from clearml import Task
 
     # This process is already the one on the side; ClearML's own fork of it takes 10 s to start and can hang.
-    Task._report_subprocess_enabled = False
+    Task._report_subprocess_enabled = False  # type: ignore[assignment]
     if not has_server():
         Task.set_offline(True)
     task: Task = Task.init(
