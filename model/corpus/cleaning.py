@@ -12,30 +12,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from model.config import CorpusConfig
+from model.languages import SCRIPTS, script
 
 from .files import CorpusError
-
-# Blocks of letters, for use inside a character class; the names are Unicode's.
-SCRIPTS = {
-    "Latin": "A-Za-zªºÀ-ÖØ-öø-ɏḀ-ỿＡ-Ｚａ-ｚ",
-    "Cyrillic": "Ѐ-ԯᲀ-ᲊꙀ-ꚟ",
-    "Greek": "Ͱ-Ͽἀ-῾",
-    "Armenian": "Ա-և",
-    "Georgian": "Ⴀ-ჿᲐ-Ჿ",
-    "Hebrew": "א-ת",
-    "Arabic": "ء-ۿݐ-ݿࢠ-ࣿ",
-    "Devanagari": "ऀ-ॿ",
-    "Thai": "ก-๛",
-    "Hangul": "ᄀ-ᇿ가-힣",
-    "Han": "㐀-䶿一-鿿",
-    "Japanese": "ぁ-ヿ㐀-䶿一-鿿",
-}
-# Languages written in something other than Latin; a further language is a line here.
-LANGUAGE_SCRIPTS = {
-    **dict.fromkeys(("ru", "uk", "be", "bg", "sr", "mk", "kk", "ky", "mn", "tg", "tt"), "Cyrillic"),
-    **{"el": "Greek", "hy": "Armenian", "ka": "Georgian", "he": "Hebrew", "hi": "Devanagari", "mr": "Devanagari"},
-    **{"ar": "Arabic", "fa": "Arabic", "ur": "Arabic", "th": "Thai", "ko": "Hangul", "zh": "Han", "ja": "Japanese"},
-}
 
 # Controls that are not white space, and characters that cannot be seen: soft hyphen, zero-width space, directions,
 # byte order mark, lone surrogates. The joiners U+200C and U+200D stay: spelling and emoji depend on them.
@@ -73,7 +52,7 @@ class Script:
     """Whether enough of a text's letters belong to the scripts of its languages."""
 
     def __init__(self, languages: Iterable[str], min_ratio: float) -> None:
-        names = {LANGUAGE_SCRIPTS.get(re.split("[-_]", code.lower())[0], "Latin") for code in languages}
+        names = {script(code) for code in languages}
         ranges = "".join(SCRIPTS[name] for name in sorted(names))
         self._ascii = names == {"Latin"}
         self._own = re.compile(f"[{ranges}]+")

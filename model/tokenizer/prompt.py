@@ -7,9 +7,14 @@ seq2seq   translation  ``<2xx> [<author:x>] text </s>`` (the decoder starts from
 decoder   translation  ``<s> <2xx> [<author:x>] text <s>`` (continues until ``</s>``)
 decoder   text         ``<s> text``
 ========  ===========  =======================================================
+
+``<2xx>`` names the target language. Of two languages with different scripts, the text's letters tell which one it is
+not, so that a request may leave the target out.
 """
 
 from __future__ import annotations
+
+from model.languages import language_of
 
 from .vocabulary import Tokenizer, TokenizerError
 
@@ -28,13 +33,13 @@ def encode_prompt(
     """Token ids of a prompt; see the module's table.
 
     Raises:
-        PromptError: naming the field: a target or author that the model does not know, one that is missing or has no
-            meaning for the task, a text that is not valid Unicode.
+        PromptError: naming the field: a target or author that the model does not know, a target that is missing and
+            cannot be told from the text, one that has no meaning for the task, a text that is not valid Unicode.
     """
     if (family, task) not in {("seq2seq", "translation"), ("decoder", "translation"), ("decoder", "text")}:
         raise PromptError("task", f"a {family} model cannot do {task!r}")
-    control = _controls(tokenizer, task, target, author)
     ids = encode_text(tokenizer, text)
+    control = _controls(tokenizer, task, text, target, author)
     if family == "seq2seq":
         return [*control, *ids, tokenizer.eos_id]
     return [tokenizer.bos_id, *control, *ids, *([tokenizer.bos_id] if task == "translation" else [])]
@@ -60,17 +65,23 @@ def known_authors(tokenizer: Tokenizer) -> list[str]:
     return [token[len("<author:") : -1] for token in tokenizer.control_tokens if token.startswith("<author:")]
 
 
-def _controls(tokenizer: Tokenizer, task: str, target: str | None, author: str | None) -> list[int]:
+def _controls(tokenizer: Tokenizer, task: str, text: str, target: str | None, author: str | None) -> list[int]:
     if task == "text":
         for field, value in (("target", target), ("author", author)):
             if value is not None:
                 raise PromptError(field, "this model continues text and takes none; leave it out")
         return []
-    languages = ", ".join(known_languages(tokenizer))
+    languages = known_languages(tokenizer)
     if target is None:
-        raise PromptError("target", f"say which language to translate into: one of {languages}")
-    if target not in known_languages(tokenizer):
-        raise PromptError("target", f"unknown language {target!r}; known: {languages}")
+        source = language_of(text, languages) if len(languages) == 2 else None
+        if source is None:
+            raise PromptError(
+                "target",
+                f"the text does not tell its language; say which to translate into: one of {', '.join(languages)}",
+            )
+        target = languages[1 - languages.index(source)]
+    if target not in languages:
+        raise PromptError("target", f"unknown language {target!r}; known: {', '.join(languages)}")
     control = [tokenizer.control_id(f"<2{target}>")]
     if author is not None:
         known = known_authors(tokenizer)

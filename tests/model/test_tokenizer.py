@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import TokenizerConfig
+from model.languages import language_of
 from model.tokenizer import Tokenizer, TokenizerError, load_tokenizer
 from model.tokenizer.__main__ import main
 from model.tokenizer.prompt import PromptError, encode_prompt
@@ -340,7 +341,7 @@ def test_prompts_follow_the_table(tokenizer):
     ("changed", "field", "words"),
     [
         ({"target": "de"}, "target", "target: unknown language 'de'; known: ru, en"),
-        ({"target": None}, "target", "target: say which language to translate into: one of ru, en"),
+        ({"target": None, "text": "42!"}, "target", "target: the text does not tell its language; .*one of ru, en"),
         ({"author": "Пушкин"}, "author", "author: unknown author 'Пушкин'; known: Guide, old, Лев Толстой"),
         ({"text": "\ud83d"}, "text", "text: the text holds a lone surrogate"),
         ({"text": 5}, "text", "text: expected a string, found int"),
@@ -366,3 +367,16 @@ def test_the_command_line_trains_and_shows(corpus, tmp_path, capfd):
     assert "decoded: 'дом 🙂'" in shown
     assert main(["--show", str(tmp_path / "none"), "x"]) == 1
     assert "error: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "target"), [("дом", "en"), ("a house", "ru"), ("файл config.yaml не найден", "en")])
+def test_the_target_may_be_left_out(tokenizers, text, target):
+    """Of two languages with different scripts, the letters tell which one the text is not in."""
+    request = {"family": "seq2seq", "task": "translation", "text": text}
+    assert encode_prompt(tokenizers["bpe"], **request) == encode_prompt(tokenizers["bpe"], **request, target=target)
+
+
+def test_languages_that_share_a_script_cannot_be_told_apart():
+    assert language_of("ein Haus", ["de", "en"]) is None
+    assert language_of("42", ["ru", "en"]) is None
+    assert language_of("дом house", ["ru", "en"]) == "en"

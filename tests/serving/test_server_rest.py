@@ -178,7 +178,7 @@ V2_BAD: dict[str, tuple[Any, str]] = {
     "stop empty": (request_of(["a"], stop=""), "stop.*1 to"),
     "stop too many": (request_of(["a"], stop=["x"] * 50), "stop.*50.*at most"),
     "unknown target": (request_of(["a"], target="fr"), "target.*'fr'.*ru.*en"),
-    "target missing": (request_of(["a"], target=None), "target.*ru.*en"),
+    "target missing": (request_of(["42"], target=None), "target.*ru.*en"),
     "unknown author": (request_of(["a"], author="Nobody"), "author.*'Nobody'.*guide"),
     "target an object": (request_of(["a"], target={"a": 1}), "target.*string"),
 }
