@@ -9,6 +9,7 @@ gives one and the same run on a CPU whether it was interrupted or not.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import itertools
 import json
@@ -34,6 +35,7 @@ from model.training.optimizer import build_optimizers, learning_rate, set_learni
 from model.training.tracking import Tracker
 
 PROGRESS_SECONDS = 10.0
+TRIM_STEPS = 20
 CURVE_POINTS = 200  # training points kept in the curve, whatever the number of steps
 
 
@@ -169,6 +171,8 @@ class _Run:
             if (state.step % config.validate_every == 0 or last) and not self._improves(valid, tracker):
                 print(f"stopping early: no improvement in {config.patience} validations", flush=True)
                 return
+            if state.step % TRIM_STEPS == 0 and self.device.type == "cpu":
+                _return_free_memory()
             if state.step % config.checkpoint_every == 0 and not last:
                 progress = {"identity": identity, "state": dataclasses.asdict(state), "curve": self.curve}
                 save_last(self.out, self.network, self.optimizers, progress)
@@ -295,6 +299,16 @@ def choose_precision(config: TrainingConfig, device: torch.device) -> torch.dtyp
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def _return_free_memory() -> None:
+    """Give freed heap pages back to the system, where the C library is glibc.
+
+    Batches of ever new shapes leave its heap full of holes: without this a run of 8.9 M parameters grew from 3 to 9 GB
+    in half an hour; with it, it stays below 4.2 GB and takes 1.5 % longer.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _clock(seconds: float) -> str:
