@@ -45,25 +45,18 @@ def load(profile: str) -> dict[str, Any]:
 
 
 def quality_table(profile: str) -> str:
-    """One line per variant: size, speed, BLEU / chrF of every test set and direction."""
+    """One line per test set and direction, BLEU / chrF of every variant; sizes first."""
     result = load(profile)
-    rows = result["variants"]
-    columns = [(row["test_set"], row["direction"]) for row in rows[0]["rows"]]
-    head = ["variant", "MB", "tokens/s, batch 1 / 32", *[f"{name} {direction}" for name, direction in columns]]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for variant in rows:
-        speed = variant["tokens_per_second"]
-        cells = [
-            f"**{variant['variant']}** (published)"
-            if variant["variant"] == result["published"]
-            else variant["variant"],
-            f"{variant['bytes'] / 1e6:.1f}",
-            f"{speed['1']:,.0f} / {speed['32']:,.0f}",
-            *[f"{row['bleu']:.1f} / {row['chrf']:.1f}" for row in variant["rows"]],
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", caption(result)]
-    return "\n".join(lines)
+    variants = result["variants"]
+    names = [
+        f"**{v['variant']}**, published" if v["variant"] == result["published"] else v["variant"] for v in variants
+    ]
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines.append("| megabytes | " + " | ".join(f"{v['bytes'] / 1e6:.1f}" for v in variants) + " |")
+    for i, row in enumerate(variants[0]["rows"]):
+        scores = [f"{v['rows'][i]['bleu']:.1f} / {v['rows'][i]['chrf']:.1f}" for v in variants]
+        lines.append(f"| {row['test_set']} {row['direction']}, {row['rows']:,} rows | " + " | ".join(scores) + " |")
+    return "\n".join([*lines, "", caption(result)])
 
 
 def caption(result: dict[str, Any]) -> str:
