@@ -34,9 +34,8 @@ def publish(
     from components.step import step
 
     with step("publish"):
-        from model.bundle.publish import publish as publish_bundle
-
         from components.gate.verdict import load_verdict
+        from model.bundle.publish import publish as publish_bundle
 
         path = {"fp32": fp32.path, "fp16": fp16.path, "int8": int8.path}[variant]
         provenance = {"run_id": run_id, "code_version": code_version}
