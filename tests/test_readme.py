@@ -14,6 +14,7 @@ from tests.helpers.servers import start_server
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
 
 
 def test_tables_come_from_the_committed_results() -> None:
@@ -23,7 +24,7 @@ def test_tables_come_from_the_committed_results() -> None:
 
 
 def test_the_tree_is_the_tree() -> None:
-    block = next(block for block in re.findall(r"```\n(.*?)```", README, re.S) if block.startswith("components/"))
+    block = next(block for _, block in BLOCKS if block.startswith("components/"))
     parent = ""
     for line in block.splitlines():
         name = line.split()[0]
@@ -38,7 +39,7 @@ def test_every_make_target_exists(target: str) -> None:
 
 def test_every_curl_line_answers(tmp_path: Path) -> None:
     """Word for word, against the real server, but for its port."""
-    block = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.S) if "curl" in block)
+    block = next(block for language, block in BLOCKS if language == "sh" and "curl" in block)
     calls = [call.strip() for call in re.split(r"\n(?=curl)|\n\n(?=curl)", block) if call.strip()]
     assert len(calls) >= 5
     bundle = tiny_bundle(tmp_path / "bundle", max_positions=128)

@@ -1,18 +1,16 @@
 """One true miniature: the whole pipeline by its command line, its result files, its failures, and its bundle served."""
 
 import json
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.servers import start_server
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ["prepare-data", "train-tokenizer", "train-model", "export-onnx", "quantize-fp16", "quantize-int8"]
@@ -150,46 +148,26 @@ def test_a_stopped_run_leaves_its_summary(tmp_path):
     assert (summary["steps"][-1]["name"], summary["steps"][-1]["status"]) == ("train-model", "killed")
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def call(port: int, path: str, body: dict | None = None) -> dict | str:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        text = response.read().decode()
-    return json.loads(text) if text.startswith(("{", "[")) else text
-
-
 def test_the_published_bundle_is_served_and_answers(finished, tmp_path):
-    port, bundle = free_port(), finished[1] / "latest" / "bundle"
-    command = [sys.executable, "-m", "serving", "--bundle", str(bundle)]
-    command += ["--http_port", str(port), "--grpc_port", str(free_port())]
-    with open(tmp_path / "server.log", "w") as log:
-        server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "PYTHONUTF8": "1"})
-    try:
-        for _ in range(1200):
-            assert server.poll() is None, (tmp_path / "server.log").read_text()[-3000:]
-            try:
-                call(port, "/health/ready")
-                break
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.1)
-        body = {
-            "inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [2], "data": ["Это дом.", "Это стол."]}],
-            "parameters": {"target": "en", "max_tokens": 5, "temperature": 0},
-        }
-        answer = call(port, "/v2/models/prometheus-mini/infer", body)
+    """Plain HTTP, then other people's clients, each in a process of its own."""
+    infer = "/v2/models/prometheus-mini/infer"
+    body = {
+        "inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [2], "data": ["Это дом.", "Это стол."]}],
+        "parameters": {"target": "en", "max_tokens": 5, "temperature": 0},
+    }
+    with start_server(finished[1] / "latest" / "bundle", tmp_path / "server.log") as server:
+        answer = server.post(infer, body).json()
         outputs = {output["name"]: output for output in answer["outputs"]}
         assert outputs["text_output"]["shape"] == [2]
         assert all(1 <= n <= 5 for n in outputs["generated_tokens"]["data"])
-        assert answer["outputs"] == call(port, "/v2/models/prometheus-mini/infer", body)["outputs"]
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            call(port, "/v2/models/prometheus-mini/infer", body | {"parameters": {"target": "de"}})
-        assert caught.value.code == 400 and "target" in caught.value.read().decode()
-    finally:
-        server.terminate()
-        assert server.wait(timeout=90) == 0
+        assert answer["outputs"] == server.post(infer, body).json()["outputs"]
+        refused = server.post(infer, body | {"parameters": {"target": "de"}})
+        assert refused.status_code == 400 and "target" in refused.json()["error"]
+        for script, ports in (
+            ("triton_http", [server.http_port]),
+            ("triton_grpc", [server.grpc_port]),
+            ("kserve_clients", [server.http_port, server.grpc_port]),
+        ):
+            command = [sys.executable, str(ROOT / "tests/serving/clients" / f"{script}.py"), *map(str, ports)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0 and done.stdout.strip().endswith("ok"), done.stdout + done.stderr

@@ -106,7 +106,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown parameter": ({"parameters": {"heat": {"int64_param": 1}}}, "heat.*unknown.*temperature"),
     "out of range": ({"parameters": {"temperature": {"string_param": "99"}}}, "temperature.*10.*99"),
     "wrong type of value": ({"parameters": {"top_k": {"bool_param": True}}}, "top_k.*integer"),
-    "no target": ({"parameters": {"target": None}}, "target.*ru.*en"),
+    "no target": ({"parameters": {"target": None}, "raw": [packed(b"42")]}, "target.*ru.*en"),
     "unknown target": ({"parameters": {"target": {"string_param": "fr"}}}, "target.*'fr'"),
     "parameter without value": ({"parameters": {"seed": {"bool_param": None}}}, "seed"),
 }
