@@ -21,9 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from model.bundle.atomic import write_text
 from model.config import Profile, describe, to_dict
 from pipelines.settings import UsageError, check_runner, check_sources, load_profile, profile_names
-from pipelines.summary import gather, point_latest, read_steps, write_atomic
+from pipelines.summary import gather, point_latest, read_steps
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -110,12 +111,12 @@ def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: s
     why = reasons(summary)
     summary["status"] = "failed" if why else "ok"
     summary["error"] = "; ".join(why) or None
-    write_atomic(run_dir / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+    write_text(run_dir / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
     point_latest(run_dir)
 
     from model.evaluation.report import render_report, result_table
 
-    write_atomic(run_dir / "report.html", render_report(summary))
+    write_text(run_dir / "report.html", render_report(summary))
     print(f"\nsummary  {run_dir}/summary.json\nreport   {run_dir}/report.html\nlog      {run_dir}/kfp.log\n")
     print(result_table(summary), flush=True)
 

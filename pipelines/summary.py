@@ -70,13 +70,6 @@ def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
     }
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file beside its place and rename it into it."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
-
-
 def point_latest(run_dir: Path) -> None:
     """Make the symbolic link ``latest`` beside the run's folder point at it, without a moment in which it is absent."""
     draft = run_dir.parent / f".latest-{run_dir.name}"

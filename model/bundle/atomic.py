@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all, and are replaced in one step.
+"""Files and directories that appear whole or not at all, and are replaced in one step.
 
 Where the kernel can exchange two names (Linux), an older directory is replaced without a moment in which the name is
 missing; elsewhere the old one is moved aside first.
@@ -26,6 +26,13 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file beside its place and rename it into it."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 def replace_directory(out: Path, fill: Callable[[Path], T]) -> T:

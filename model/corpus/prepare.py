@@ -24,6 +24,7 @@ from typing import Any
 
 import orjson
 
+from model.bundle.atomic import replace_directory
 from model.config import CorpusConfig
 
 from .cleaning import MAX_AUTHORS, PairCleaner, PieceCleaner, TestText, clean_author, clean_text, cut_pieces
@@ -55,18 +56,15 @@ def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config
         raise CorpusError(f"{out}: is there and is not a corpus; name another directory, or remove it")
     files = [file for source in sources for file in expand(source, config.kind)]
     test_files = {name: expand(test, config.kind) for name, test in zip(_test_names(tests), tests, strict=True)}
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+
+    def fill(partial: Path) -> dict[str, Any]:
         card = _prepare(files, test_files, partial, config)
         card["sources"] = [display(source) for source in sources] or ["phrasebook"]
         card["seconds"] = round(time.monotonic() - started, 1)
         (partial / CARD).write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        _replace(out, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return card
+        return card
+
+    return replace_directory(out, fill)
 
 
 def _prepare(
@@ -302,16 +300,6 @@ def _test_names(tests: list[str]) -> list[str]:
         if names.count(name) > 1:
             raise CorpusError(f"{display(test)}: two test sets have the name {name}; rename one of the files")
     return names
-
-
-def _replace(out: Path, partial: Path) -> None:
-    """Put the finished directory in place; an earlier corpus is moved aside first, for a directory has no overwrite."""
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 class _Progress:

@@ -43,7 +43,7 @@ h2 + .lead, .lead { margin: 0 0 14px; color: var(--soft); max-width: 76ch; }
 .card { padding: 18px 20px; margin: 12px 0; }
 .pair { display: grid; gap: 12px; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(400px, 100%), 1fr)); }
-@media (min-width: 900px) { .pair.lean { grid-template-columns: 5fr 6fr; } }
+@media (min-width: 900px) { .pair.lean { grid-template-columns: 3fr 4fr; } }
 .pair > * { margin: 0; min-width: 0; }
 .pair + .card, .card + .pair, .pair + .pair { margin-top: 12px; }
 .scroll { overflow-x: auto; }

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.bundle.atomic import replace_directory, write_text
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -47,10 +49,8 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON beside its place and rename it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    os.replace(partial, path)
+    """Write JSON for people and programs, whole or not at all."""
+    write_text(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
 
 
 def save_weights(network: nn.Module, folder: Path) -> None:
@@ -69,23 +69,17 @@ def save_last(
     import torch
     from safetensors.torch import save_file
 
-    partial = folder / (LAST + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     tensors = {f"network.{k}": v.detach().contiguous() for k, v in network.state_dict().items()}
     tensors["rng"] = torch.get_rng_state()  # drawn from by dropout
     for i, optimizer in enumerate(optimizers):
         for parameter, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{parameter}.{key}": value.contiguous() for key, value in state.items()}
-    save_file(tensors, partial / "state.safetensors")
-    write_json(partial / "progress.json", progress)
-    # Directories cannot be swapped in one rename: the old one steps aside first, and load_last looks there too.
-    old = folder / (LAST + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if (folder / LAST).exists():
-        os.rename(folder / LAST, old)
-    os.rename(partial, folder / LAST)
-    shutil.rmtree(old, ignore_errors=True)
+
+    def fill(partial: Path) -> None:
+        save_file(tensors, partial / "state.safetensors")
+        write_json(partial / "progress.json", progress)
+
+    replace_directory(folder / LAST, fill)
 
 
 def load_last(
@@ -99,8 +93,8 @@ def load_last(
     import torch
     from safetensors.torch import load_file
 
-    source = next((folder / name for name in (LAST, LAST + ".old") if (folder / name / "progress.json").exists()), None)
-    if source is None:
+    source = folder / LAST
+    if not (source / "progress.json").exists():
         return None
     progress = json.loads((source / "progress.json").read_text("utf-8"))
     differing = sorted(key for key, value in identity.items() if progress.get("identity", {}).get(key) != value)
@@ -123,6 +117,6 @@ def load_last(
 
 
 def forget_last(folder: Path) -> None:
-    """Remove what only an unfinished run needs."""
-    for name in (LAST, LAST + ".old", LAST + ".partial"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    """Remove what only an unfinished run needs, a killed process's half-written state too."""
+    for left in (folder / LAST, *folder.glob(f".{LAST}.partial-*")):
+        shutil.rmtree(left, ignore_errors=True)

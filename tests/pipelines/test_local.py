@@ -6,9 +6,10 @@ import re
 
 import pytest
 
+from model.bundle.atomic import write_text
 from pipelines import provenance
 from pipelines.local import StepLines
-from pipelines.summary import KILLED, gather, point_latest, read_steps, write_atomic
+from pipelines.summary import KILLED, gather, point_latest, read_steps
 
 KUBEFLOW = "07:14:25.123 - INFO - Executing task \x1b[96m'train'\x1b[0m\n"
 
@@ -107,9 +108,9 @@ def test_latest_moves_to_the_newest_run(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["first", "latest", "second"]
 
 
-def test_write_atomic_leaves_one_file(tmp_path):
-    write_atomic(tmp_path / "a.json", "1")
-    write_atomic(tmp_path / "a.json", "2")
+def test_write_text_leaves_one_file(tmp_path):
+    write_text(tmp_path / "a.json", "1")
+    write_text(tmp_path / "a.json", "2")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.json", "2")]
 
 
