@@ -122,22 +122,28 @@ class Graph:
         self, x: str, name: str, width: int, matrix: str, scales: str, signed: bool, zero_points: str
     ) -> tuple[str, str | None]:
         """Quantize x to uint8 and multiply; the product and, for row scales, what it must still be multiplied by."""
+        quantized, step, scale = self._quantize(x, name, width, signed, zero_points)
+        zero = self._zero(signed)
+        return self.node("MatMulIntegerToFloat", [quantized, matrix, step, scales, zero], 1, MICROSOFT), scale
+
+    def _zero(self, signed: bool) -> str:
+        return self.constant(f"_zero_{128 if signed else 0}", 128 if signed else 0, np.uint8)
+
+    def _quantize(self, x: str, name: str, width: int, signed: bool, zero_points: str) -> tuple[str, str, str | None]:
+        """x as uint8, the constant step that its units stand for, and each row's scale in such steps, if it has one."""
         levels = 127 if signed else 255
-        zero = self.constant(f"_zero_{128 if signed else 0}", 128 if signed else 0, np.uint8)
         if self.activation_scale == "static" and signed:
             assert self.calibration is not None
             bound = max(self.calibration.activations[name], 1e-8)
             step = self.constant(f"_step.{name}", bound / levels, np.float32)
-            quantized = self.node("QuantizeLinear", [x, step, zero])
-            return self.node("MatMulIntegerToFloat", [quantized, matrix, step, scales, zero], 1, MICROSOFT), None
+            return self.node("QuantizeLinear", [x, step, self._zero(signed)]), step, None
         # An all-zero row has scale 0 and quantizes to whatever 0/0 converts to; its product is multiplied by 0 again.
         largest = self.node("Abs", [x]) if signed else x
         largest = self.node("ReduceMax", [largest, self.constant("_last_axis", [-1], np.int64)], keepdims=1)
         scale = self.node("Mul", [largest, self.constant(f"_per_{levels}", 1 / levels, np.float32)])
         inputs = [x, scale, zero_points] if signed else [x, scale]
         quantized = self.node("QuantizeLinear", inputs, axis=-1, block_size=width)
-        one = self.constant("_one_float", 1, np.float32)
-        return self.node("MatMulIntegerToFloat", [quantized, matrix, one, scales, zero], 1, MICROSOFT), scale
+        return quantized, self.constant("_one_float", 1, np.float32), scale
 
     def embed(self, ids: str) -> str:
         """Rows of the table, sqrt(d_model) included: i64 [B, S] -> [B, S, D]. Call it before any linear layer."""
@@ -148,9 +154,11 @@ class Graph:
         wide = self.node("Unsqueeze", [ids, self.constant("_last_axis", [-1], np.int64)])
         if self.activation_scale == "row":
             self._zero_points = self._fill_128(wide)
-        if self.tied_head:  # [D, V] is what the head multiplies by; gathering columns of it saves a second table
-            picked = self.node("Gather", [self.constant("embedding", values), ids], axis=1)
-            picked = self.node("Transpose", [picked], perm=[1, 2, 0])
+        if self.tied_head:  # [D, V] is what the head multiplies by
+            # Folded when the session loads: some MB of memory instead of a second table in the file. Gathering columns
+            # would touch one cache line per number, which took a fifth of a step of 8 rows or more.
+            table = self.node("Transpose", [self.constant("embedding", values)], perm=[1, 0])
+            picked = self.node("Gather", [table, ids])
         else:
             picked = self.node("Gather", [self.constant("embedding", values.T), ids])
         # Not DequantizeLinear: ONNX Runtime would run one for each of its consumers, and its blocked form is slow.
@@ -170,14 +178,16 @@ class Graph:
         if self.precision == "fp16":
             logits = self.node("Gemm", [x, self.weight("embedding")], transB=1)
             return self.node("Cast", [logits], ["logits"], to=TensorProto.FLOAT)
+        # Not MatMulIntegerToFloat: its scaling of so many columns is slow for one row (8 % of a step of one row lost,
+        # 2 % of a step of 32 rows won).
         zero_points = self._fill_128(like) if self.activation_scale == "row" else ""
-        logits, scale = self._integer_matmul(
-            x, "embedding", self.config.d_model, "embedding", "_scale.embedding", True, zero_points
-        )
-        if scale:
-            return self.node("Mul", [logits, scale], ["logits"])
-        self.nodes[-1].output[0] = "logits"
-        return "logits"
+        quantized, step, scale = self._quantize(x, "embedding", self.config.d_model, True, zero_points)
+        logits = self.node("MatMulInteger", [quantized, "embedding", self._zero(True)])
+        logits = self.node("Cast", [logits], to=TensorProto.FLOAT)
+        if scale is None:
+            scales = quantize_columns(self.weights["embedding"].T)[1] * numpy_helper.to_array(self.initializers[step])
+            return self.node("Mul", [logits, self.constant("_scale.head", scales, np.float32)], ["logits"])
+        return self.node("Mul", [self.node("Mul", [logits, "_scale.embedding"]), scale], ["logits"])
 
     def rms_norm(self, x: str, gain: str) -> str:
         inputs = [x, self.weight(gain)]
