@@ -26,6 +26,54 @@ class InvalidRequest(ServingError, ValueError):
         self.message = message
 
 
+class Unauthorized(ServingError):
+    """The call carries no access token, or a wrong one."""
+
+    status = 401
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ServingError):
+    """The call exists and is closed to everyone."""
+
+    status = 403
+    code = "PERMISSION_DENIED"
+
+
+class NotServed(ServingError):
+    """The protocol has this call, this server does not."""
+
+    status = 501
+    code = "UNIMPLEMENTED"
+
+
+class NotFound(ServingError):
+    """The address names something that is not here."""
+
+    status = 404
+    code = "NOT_FOUND"
+
+
+class ModelNotFound(NotFound):
+    """The request names a model that is not served here."""
+
+    field = "model"
+
+
+class BodyTooLarge(ServingError):
+    """The request is over the limit of bytes."""
+
+    status = 413
+    code = "RESOURCE_EXHAUSTED"
+
+
+class BodyTooSlow(ServingError):
+    """The request's body did not arrive in time."""
+
+    status = 408
+    code = "DEADLINE_EXCEEDED"
+
+
 class Overloaded(ServingError):
     """The queue is full; the same request may be sent again a little later."""
 

@@ -2,7 +2,7 @@
 
 from serving.engine.config import EngineConfig
 from serving.engine.engine import Engine
-from serving.engine.request import GenerationRequest, GenerationResult, Handle, Limits, TokenEvent
+from serving.engine.request import GenerationRequest, GenerationResult, Handle, Limits, TokenEvent, TokenLogprobs
 from serving.engine.scheduler import Observer
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "Limits",
     "Observer",
     "TokenEvent",
+    "TokenLogprobs",
 ]

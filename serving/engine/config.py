@@ -16,12 +16,16 @@ class EngineConfig:
 
     slots: int = option(64, "Requests decoded together; each slot holds one row of the KV cache.")
     queue: int = option(256, "Requests that may wait for a slot; one more is refused as overloaded.")
-    prefills_per_step: int = option(4, "Prompts taken in per step at most, so that running streams do not stall.")
+    prefill_tokens: int = option(
+        128, "Prompt tokens run per step at most (one prompt always may), so that running streams do not stall."
+    )
     threads: int = option(0, "Threads inside one matrix product; 0 takes the processors this process may use.")
     spin: bool = option(
         False, "Let ONNX Runtime's threads spin between products: faster on idle cores, bad on shared ones."
     )
-    provider: Literal["auto", "cpu", "cuda"] = option("auto", "Where to run; auto takes CUDA when it truly works.")
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = option(
+        "auto", "Where to run; auto takes CUDA when it truly works, any other is refused when it does not."
+    )
     source_buckets: list[int] = option(
         [32, 64, 128, 256], "Lengths that cross-attention is padded to, so that short sources do not pay for long ones."
     )
@@ -29,7 +33,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         problems = [
             f"{name} must be at least 1, not {getattr(self, name)}"
-            for name in ("slots", "queue", "prefills_per_step")
+            for name in ("slots", "queue", "prefill_tokens")
             if getattr(self, name) < 1
         ]
         if self.threads < 0:

@@ -24,13 +24,22 @@ class Detokenizer:
         strip: drop one leading space, the tokenizer's own (``leading_space``) where the ids begin a text; not where
             they continue one.
         stop: strings that end the text.
+        texts: :func:`whole_texts` of the table, likewise shared: what spares most tokens the decoder.
     """
 
-    __slots__ = ("_decode", "_pending", "_stop", "_strip", "_table", "stopped")
+    __slots__ = ("_decoder", "_open", "_pending", "_stop", "_strip", "_table", "_texts", "stopped")
 
-    def __init__(self, table: list[bytes], strip: bool = False, stop: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        table: list[bytes],
+        strip: bool = False,
+        stop: tuple[str, ...] = (),
+        texts: list[str | None] | None = None,
+    ) -> None:
         self._table = table
-        self._decode = _utf8("replace").decode
+        self._texts = whole_texts(table) if texts is None else texts
+        self._decoder = _utf8("replace")
+        self._open = False  # whether the decoder waits for the rest of a character
         self._strip = strip
         self._stop = stop
         self._pending = ""
@@ -38,11 +47,15 @@ class Detokenizer:
 
     def push(self, token_id: int) -> str:
         """New text that is final; sets ``stopped`` when a stop string was completed."""
-        return self._advance(self._decode(self._table[token_id]), last=False)
+        text = None if self._open else self._texts[token_id]
+        if text is None:
+            text = self._decoder.decode(self._table[token_id])
+            self._open = bool(self._decoder.getstate()[0])
+        return self._advance(text, last=False) if self._stop or self._strip else text
 
     def finish(self) -> str:
         """The rest of the text, once no token follows: held-back text, and U+FFFD for a character left unfinished."""
-        return "" if self.stopped else self._advance(self._decode(b"", True), last=True)
+        return "" if self.stopped else self._advance(self._decoder.decode(b"", True), last=True)
 
     def _advance(self, text: str, last: bool) -> str:
         if self._strip and text:
@@ -76,3 +89,14 @@ def _overlap(text: str, stop: str) -> int:
 def token_table(tokenizer: Tokenizer) -> list[bytes]:
     """Bytes of every id of the vocabulary."""
     return [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
+
+
+def whole_texts(table: list[bytes]) -> list[str | None]:
+    """The text of every id whose bytes are whole characters; None for the others."""
+    texts: list[str | None] = []
+    for piece in table:
+        try:
+            texts.append(piece.decode())
+        except UnicodeDecodeError:
+            texts.append(None)
+    return texts

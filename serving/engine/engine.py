@@ -13,15 +13,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model.tokenizer import load_tokenizer
 from model.tokenizer.prompt import PromptError, encode_prompt
+from serving.engine.beam import BeamSearch
+from serving.engine.choice import Chooser
 from serving.engine.config import EngineConfig
-from serving.engine.detokenizer import Detokenizer, token_table
+from serving.engine.detokenizer import Detokenizer, token_table, whole_texts
 from serving.engine.request import (
+    MAX_BEAMS,
     GenerationRequest,
     GenerationResult,
     Handle,
@@ -38,6 +42,9 @@ from serving.errors import EngineFailed, InvalidRequest, ServingError
 
 if TYPE_CHECKING:
     from model.bundle import Bundle
+
+
+COUNTS = ("steps", "prefills", "prompt_copies", "prompt_tokens", "generated_tokens")
 
 
 class Engine:
@@ -57,18 +64,19 @@ class Engine:
         self.bundle = bundle
         self.config = config or EngineConfig()
         self.tokenizer = load_tokenizer(bundle.path)
-        self.limits = _limits(bundle)
+        self.limits = _limits(bundle, self.config.slots)
         self._observer = observer
         self._seq2seq = bundle.family == "seq2seq"
         self._table = token_table(self.tokenizer)
+        self._texts = whole_texts(self._table)
         # The tokenizer's own leading space belongs to the start of a text; continued text keeps its spaces.
         self._strip = self.tokenizer.leading_space and bundle.task == "translation"
         forbidden = [i for i in range(len(self.tokenizer.control_tokens)) if i != self.tokenizer.eos_id]
         forbidden += range(self.tokenizer.vocab_size, bundle.vocab_size)
+        self._forbidden = _spans(forbidden)
         self._runtime: Runtime | None = None
-        self._scheduler = Scheduler(
-            self.config, self.tokenizer.bos_id, self.tokenizer.eos_id, _spans(forbidden), self._text, observer
-        )
+        bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
+        self._scheduler = Scheduler(self.config, bos, eos, Chooser(self._forbidden), self._text, observer)
         self._starting = threading.Lock()
         self._rejected = 0
 
@@ -92,6 +100,8 @@ class Engine:
                 runtime.clear(0)
             except Exception as error:
                 raise EngineFailed(f"{self.bundle.path}: the graphs load but do not run: {error}") from error
+            if not runtime.copies:
+                self.limits = replace(self.limits, beams=1)
             self._runtime = runtime
             self._scheduler.start(runtime)
         return self
@@ -128,6 +138,10 @@ class Engine:
             )
         except PromptError as error:
             raise InvalidRequest(error.field, str(error).removeprefix(f"{error.field}: ")) from None
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one token adds to a text, before its bytes are joined to characters; empty for control tokens."""
+        return self._table[token_id]
 
     def submit(self, request: GenerationRequest, on_event: OnEvent, *, stream: bool = True) -> Handle:
         """Queue a request.
@@ -183,20 +197,26 @@ class Engine:
         return self._runtime.provider if self._runtime else ""
 
     def stats(self) -> dict[str, Any]:
-        """Figures for metrics: gauges as they are now, counters and sums of seconds since the start."""
+        """Figures for metrics: gauges as they are now, counters and sums of seconds since the start.
+
+        ``running`` counts requests and ``rows`` the slots they hold: a beam search holds one for each beam.
+        """
         runtime, scheduler = self._runtime, self._scheduler
         counts = scheduler.counts
         return {
-            "running": sum(sequence is not None for sequence in list(scheduler.rows)),
+            "running": len(scheduler.rows.running),
             "waiting": len(scheduler.waiting),
+            "queue": self.config.queue,
+            "rows": scheduler.rows.taken,
             "slots": self.config.slots,
             "healthy": self.healthy,
             "provider": self.provider,
+            "graph_nodes": runtime.nodes if runtime else {},
             "threads": runtime.threads if runtime else 0,
             "kv_bytes": runtime.cache_bytes if runtime else 0,
             "kv_tokens": int(runtime.lengths.sum()) if runtime else 0,
             "kv_capacity_tokens": self.config.slots * runtime.cache_tokens if runtime else 0,
-            **{name: counts[name] for name in ("steps", "prefills", "prompt_tokens", "generated_tokens")},
+            **{name: counts[name] for name in COUNTS},
             "rejected": self._rejected,
             **scheduler.seconds,
             "finished": dict(scheduler.finish_reasons),
@@ -204,14 +224,24 @@ class Engine:
 
     def _sequence(self, request: GenerationRequest, on_event: OnEvent, stream: bool) -> Sequence:
         prompt, max_tokens = check_request(request, self.limits)
-        sampler = None
-        if not request.greedy:
+        sampler = search = None
+        if request.beams > 1:
+            search = BeamSearch(request, max_tokens, self.tokenizer.eos_id, self._forbidden)
+            stream = False
+        elif not request.greedy:
             sampler = Sampler(request, self.bundle.vocab_size, None if self._seq2seq else prompt)
         detokenizer = None
         if stream or request.stop:
-            detokenizer = Detokenizer(self._table, self._strip, tuple(request.stop))
+            detokenizer = Detokenizer(self._table, self._strip, tuple(request.stop), self._texts)
         return Sequence(
-            prompt, max_tokens, on_event, stream=stream, sampler=sampler, detokenizer=detokenizer, request=request
+            prompt,
+            max_tokens,
+            on_event,
+            stream=stream,
+            sampler=sampler,
+            detokenizer=detokenizer,
+            search=search,
+            request=request,
         )
 
     def _run_all(self, sequences: list[Sequence]) -> list[GenerationResult]:
@@ -264,8 +294,9 @@ def _spans(ids: list[int]) -> list[slice]:
     return spans
 
 
-def _limits(bundle: Bundle) -> Limits:
+def _limits(bundle: Bundle, slots: int) -> Limits:
     positions = bundle.config.max_positions
     prompt, new = (min(bundle.limits[name], positions) for name in ("max_prompt_tokens", "max_new_tokens"))
     context = 0 if bundle.family == "seq2seq" else min(positions, prompt + new)
-    return Limits(bundle.vocab_size, prompt, new, context)
+    beams = min(MAX_BEAMS, slots) if bundle.family == "seq2seq" else 1
+    return Limits(bundle.vocab_size, prompt, new, context, beams)

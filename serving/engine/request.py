@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ DEFAULT_MAX_TOKENS = 128
 MAX_SEED = 2**63 - 1
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
+MAX_LOGPROBS = 20
+MAX_BEAMS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,17 @@ class GenerationRequest:
         temperature: 0 is greedy, above it tokens are drawn.
         top_k, top_p, min_p: which tokens may be drawn; 0, 1.0 and 0.0 leave all of them.
         repetition_penalty: divides (multiplies) the positive (negative) logits of tokens already in the text, the
-            prompt included for the decoder-only family; 1.0 leaves them.
+            prompt included for the decoder-only family; 1.0 leaves them, 0.01 is the lowest.
+        frequency_penalty: subtracted from a token's logit once for each time that it was generated; the prompt does
+            not count.
         seed: makes drawing reproducible, whatever else is in the batch; ``None`` takes fresh entropy.
-        stop: strings that end the text; the text excludes them.
+        stop: strings that end the text; the text excludes them. A beam search runs to its end and cuts the best text.
+        logprobs: how many of the likeliest tokens to tell with each token, see :class:`TokenLogprobs`; 0 tells the
+            token's own alone, ``None`` nothing.
+        beams: width of a beam search (seq2seq only); 1 is none. Excludes temperature and logprobs, and tells its text
+            in one event at the end, as until then nothing of it is final.
+        length_penalty: a beam search prefers the text of the highest sum of log-probabilities / length **
+            length_penalty, where the length counts generated tokens, the end-of-sequence token included.
         deadline: ``time.monotonic()`` instant after which the request ends with :class:`DeadlineExceeded`.
     """
 
@@ -48,14 +58,56 @@ class GenerationRequest:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
     deadline: float | None = None
+    logprobs: int | None = None
+    beams: int = 1
+    length_penalty: float = 1.0
+
+    @property
+    def penalized(self) -> bool:
+        """Whether what was said already changes what is said next."""
+        return self.repetition_penalty != 1 or self.frequency_penalty != 0
 
     @property
     def greedy(self) -> bool:
         """Whether one argmax decides each token."""
-        return self.temperature == 0 and self.repetition_penalty == 1
+        return self.temperature == 0 and not self.penalized
+
+    def samples(self, count: int) -> list[GenerationRequest]:
+        """``count`` requests that differ in their seeds (:func:`derive_seed`): submit each.
+
+        They share one run of the prompt where they overlap in time, as all requests of equal prompts do.
+        """
+        if self.seed is None:
+            return [self] * count
+        return [replace(self, seed=derive_seed(self.seed, i)) for i in range(count)]
+
+
+def derive_seed(seed: int, index: int) -> int:
+    """The seed of sample ``index`` of a seeded request; the first keeps its own.
+
+    Hashed rather than counted up, so that the samples of seeds 7 and 8 have nothing in common. Sample i of seed s is
+    what a request of its own with this seed gives, however many samples were asked for.
+    """
+    if index == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class TokenLogprobs(NamedTuple):
+    """How likely the model found a token, and what else it might have said there.
+
+    Natural logarithms of the model's own distribution over the whole vocabulary, before penalties, temperature and
+    cut-offs. ``top`` holds (id, log-probability), likeliest first; control tokens that are never generated are left
+    out, so end-of-sequence is the only one it may name.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -63,7 +115,9 @@ class GenerationResult:
     """A finished request. ``token_ids`` excludes the end-of-sequence token; ``text`` excludes the stop string.
 
     Times are in seconds: ``queue`` until a slot was free, ``prefill`` in the prompt's own run, ``first_token`` from
-    submission to the first token (0 when there was none), ``seconds`` from submission to the end.
+    submission to the first token (0 when there was none), ``seconds`` from submission to the end. A beam search's
+    first token is its first step, which no one outside sees. ``logprobs`` go with ``token_ids`` where they were asked
+    for; ``score`` is what a beam search's text won by.
     """
 
     text: str
@@ -76,6 +130,8 @@ class GenerationResult:
     first_token_seconds: float
     seconds: float
     error: ServingError | None = None
+    logprobs: list[TokenLogprobs] | None = None
+    score: float | None = None
 
     @property
     def decode_seconds(self) -> float:
@@ -92,6 +148,8 @@ class TokenEvent(NamedTuple):
         finish_reason: ``None`` until the last event.
         time: ``time.perf_counter()`` of the step.
         result: the whole outcome, on the last event only; its ``error`` says why when the reason is "error".
+        logprobs: of this step's token, where they were asked for; at an end by end-of-sequence those of that token,
+            which is no part of ``token_ids``. ``text`` may lag behind the token it belongs to.
     """
 
     text: str
@@ -101,6 +159,7 @@ class TokenEvent(NamedTuple):
     generated_tokens: int
     time: float
     result: GenerationResult | None = None
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +170,7 @@ class Limits:
     max_prompt_tokens: int
     max_new_tokens: int
     context: int
+    beams: int = 1
 
 
 def check_prompt(prompt_ids: Iterable[int], limits: Limits, field: str = "prompt") -> np.ndarray:
@@ -168,7 +228,11 @@ def check_request(request: GenerationRequest, limits: Limits) -> tuple[np.ndarra
     _integer("top_k", request.top_k, 0, 2**31 - 1)
     _number("top_p", request.top_p, 0, 1, open_low=True)
     _number("min_p", request.min_p, 0, 1)
-    _number("repetition_penalty", request.repetition_penalty, 0, 10, open_low=True)
+    _number("repetition_penalty", request.repetition_penalty, 0.01, 10)
+    _number("frequency_penalty", request.frequency_penalty, -2, 2)
+    if request.logprobs is not None:
+        _integer("logprobs", request.logprobs, 0, MAX_LOGPROBS)
+    _beams(request, limits)
     if request.seed is not None:
         _integer("seed", request.seed, 0, MAX_SEED)
     if isinstance(request.stop, str) or not all(isinstance(s, str) for s in request.stop):
@@ -181,6 +245,21 @@ def check_request(request: GenerationRequest, limits: Limits) -> tuple[np.ndarra
     if request.deadline is not None and not math.isfinite(request.deadline):
         raise InvalidRequest("deadline", "must be a finite time.monotonic() instant")
     return prompt, max_tokens
+
+
+def _beams(request: GenerationRequest, limits: Limits) -> None:
+    _integer("beams", request.beams, 1, MAX_BEAMS)
+    _number("length_penalty", request.length_penalty, -5, 5)
+    if request.beams == 1:
+        return
+    if limits.beams == 1:
+        raise InvalidRequest("beams", "beam search is not offered for this model; leave beams at 1")
+    if request.beams > limits.beams:
+        raise InvalidRequest("beams", f"{request.beams} beams do not fit, this server has {limits.beams} slots")
+    if request.temperature > 0:
+        raise InvalidRequest("beams", "a beam search draws nothing: set temperature to 0, or beams to 1")
+    if request.logprobs is not None:
+        raise InvalidRequest("logprobs", "are not told by a beam search: leave them out, or set beams to 1")
 
 
 def _ids(values: Iterable[int], limits: Limits, field: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions and the memory they work on: rows of KV cache, cross-attention buffers, cached bindings.
+"""A bundle's graphs and the memory they work on: rows of KV cache, cross-attention buffers, cached bindings.
 
 Everything is allocated once and bound by address, so a decode step allocates nothing and copies nothing:
 
@@ -19,13 +19,13 @@ Legend: B rows of one run, N slots, K key/value heads, T cache length, L source 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 
 from serving.engine.config import EngineConfig, available_cpus
+from serving.engine.memory import Block, can_copy
+from serving.engine.providers import CPU, check_provider, node_counts, open_session, wanted_providers
 from serving.errors import EngineFailed
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("serving.engine")
 
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 SHRINK_AFTER = (
     8  # steps that a shorter bucket must have sufficed, so that mixed lengths do not copy rows back and forth
 )
@@ -48,6 +47,8 @@ class Runtime:
         lengths: int32 [N], tokens already in each row's cache.
         logits: float32 [N, V], results of the last ``decode``.
         provider: the execution provider that really runs.
+        nodes: how many nodes of the decoder each provider runs.
+        copies: whether rows can be copied (``share``, ``fork``): always on the CPU.
         dense: whether the engine has to keep rows 0..n-1 in use without holes.
 
     Raises:
@@ -59,18 +60,13 @@ class Runtime:
         self.slots, self.cache_tokens, self.vocab_size = slots, cache_tokens, bundle.vocab_size
         self.seq2seq = bundle.family == "seq2seq"
         self.threads = config.threads or available_cpus()
-        providers = _providers(config.provider, bundle.precision)
-        self._decoder = _session(bundle.graph("decoder"), providers, self.threads, config.spin)
-        self.provider = self._decoder.get_providers()[0]
-        if self.provider != providers[0]:
-            text = f"{providers[0]} is listed by ONNX Runtime but did not load; {self.provider} runs instead"
-            if config.provider != "auto":
-                raise EngineFailed(
-                    f"{text}, and the setting demands it: mend the driver and libraries, or set provider: cpu"
-                )
-            log.warning(text)
-        self._device = "cuda" if self.provider == CUDA else "cpu"
+        providers = wanted_providers(config.provider, bundle.precision)
+        self._decoder = open_session(bundle.graph("decoder"), providers, self.threads, config.spin)
+        self.provider = check_provider(self._decoder, providers, config.provider != "auto")
+        self.nodes = node_counts(self._decoder)
+        self._device = "cpu" if self.provider == CPU else "cuda"
         self.dense = self._device == "cpu"
+        self.copies = can_copy(self._device)
 
         types = {i.name: i.type for i in self._decoder.get_inputs()}
         self.cache_dtype = DTYPES[types["past_key_0"]]
@@ -82,7 +78,7 @@ class Runtime:
         layers = range(network.decoder_layers)
         parts = [f"{part}_{i}" for i in layers for part in ("key", "value")]
         shape = (slots, network.kv_heads, cache_tokens, network.head_dim)
-        self._cache = {part: _Buffer(shape, self.cache_dtype, self._device) for part in parts}
+        self._cache = Block(parts, shape, self.cache_dtype, self._device)
 
         self.token_ids = np.zeros((slots, 1), np.int64)
         self.lengths = np.zeros(slots, np.int32)
@@ -101,26 +97,27 @@ class Runtime:
             shorter = [b for b in config.source_buckets if b < longest] if self.dense else []
             self._buckets = [*shorter, longest]
             self._bucket = self._buckets[0]
-            self._encoder = _session(bundle.graph("encoder"), [self.provider, CPU], self.threads, config.spin)
+            chain = providers if self._device == "cuda" else [CPU]
+            self._encoder = open_session(bundle.graph("encoder"), chain, self.threads, config.spin)
             dtype = DTYPES[types["cross_key_0"]]
-            self._cross_names = [f"cross_{part}" for part in parts]
-            # Pages of a bucket that was never needed are never touched, hence cost no memory.
+            names = [f"cross_{part}" for part in parts]
             self._cross = {
-                bucket: {
-                    name: _Buffer((slots, network.kv_heads, bucket, network.head_dim), dtype, self._device)
-                    for name in self._cross_names
-                }
+                bucket: Block(names, (slots, network.kv_heads, bucket, network.head_dim), dtype, self._device)
                 for bucket in self._buckets
             }
         log.info(
-            "engine runs on %s, %d threads, %d slots of %d tokens", self.provider, self.threads, slots, cache_tokens
+            "engine runs on %s (nodes: %s), %d threads, %d slots of %d tokens",
+            self.provider,
+            ", ".join(f"{count} on {name}" for name, count in self.nodes.items()),
+            self.threads,
+            slots,
+            cache_tokens,
         )
 
     @property
     def cache_bytes(self) -> int:
         """Bytes reserved for the KV cache and the cross-attention buffers."""
-        buffers = [*self._cache.values(), *(b for named in self._crosses() for b in named.values())]
-        return sum(buffer.bytes for buffer in buffers)
+        return self._cache.bytes + sum(block.bytes for block in self._crosses())
 
     def prefill(self, row: int, prompt_P: np.ndarray) -> np.ndarray:
         """Decoder-only: run a fresh prompt into the cache of ``row``; logits float32 [1, V] of its last token.
@@ -145,17 +142,16 @@ class Runtime:
             # At its own length: a source of 30 tokens already fills the matrix kernels, and padding to a neighbour's
             # length would cost more than the larger products save.
             feeds = {"source_ids": source_P.reshape(1, size), "source_lengths": np.array([size], np.int64)}
-            for name, values in zip(self._cross_names, self._encoder.run(self._cross_names, feeds), strict=True):
-                target[name].array[row, :, :size] = values[0]
+            for i, values in enumerate(self._encoder.run(target.names, feeds)):
+                target.values[i, row, :, :size] = values[0]
         else:
             padded = np.zeros((1, self._bucket), np.int64)
             padded[0, :size] = source_P
             binding = self._encoder.io_binding()
             binding.bind_cpu_input("source_ids", padded)
             binding.bind_cpu_input("source_lengths", np.array([size], np.int64))
-            for name in self._cross_names:
-                buffer = target[name]
-                binding.bind_output(name, "cuda", 0, buffer.dtype, buffer.shape(1), buffer.address(row))
+            for name, place in target.places(row, 1):
+                binding.bind_output(name, *place)
             self._encoder.run_with_iobinding(binding)
             binding.synchronize_outputs()
         self.source_lengths[row] = size
@@ -178,19 +174,26 @@ class Runtime:
         self.lengths[:rows] += self._used[:rows]  # a hole stays empty
         return logits
 
-    def move(self, source: int, target: int) -> None:
-        """Give row ``target`` the state of row ``source`` (dense rows only)."""
-        length = int(self.lengths[source])
-        for buffer in self._cache.values():
-            buffer.array[target, :, :length] = buffer.array[source, :, :length]
+    def share(self, source: int, target: int, tokens: int) -> None:
+        """Give row ``target`` the source text of row ``source`` and the first ``tokens`` of its cache."""
+        self._cache.copy(source, target, tokens)
         if self.seq2seq:
             size = int(self.source_lengths[source])
-            for buffer in self._cross[self._bucket].values():
-                buffer.array[target, :, :size] = buffer.array[source, :, :size]
+            self._cross[self._bucket].copy(source, target, size)
             self.source_lengths[target] = size
         self._used[target] = True
-        self.token_ids[target] = self.token_ids[source]
+        self.lengths[target] = tokens
+
+    def fork(self, source: int, target: int) -> None:
+        """Give row ``target``, which has the same source text, the cache of row ``source``."""
+        length = int(self.lengths[source])
+        self._cache.copy(source, target, length)
         self.lengths[target] = length
+
+    def move(self, source: int, target: int) -> None:
+        """Give row ``target`` the state of row ``source``, and clear that."""
+        self.share(source, target, int(self.lengths[source]))
+        self.token_ids[target] = self.token_ids[source]
         self.clear(source)
 
     def clear(self, row: int) -> None:
@@ -200,7 +203,7 @@ class Runtime:
         self.source_lengths[row] = 1
         self._used[row] = False
 
-    def _crosses(self) -> list[dict[str, _Buffer]]:
+    def _crosses(self) -> list[Block]:
         return list(self._cross.values()) if self.seq2seq else []
 
     def _fit(self, size: int) -> None:
@@ -221,8 +224,7 @@ class Runtime:
         taken = np.flatnonzero(self._used)
         rows = slice(0, int(taken[-1]) + 1 if len(taken) else 0)
         used = int(self.source_lengths[rows].max(initial=0))
-        for name, buffer in new.items():
-            buffer.array[rows, :, :used] = old[name].array[rows, :, :used]
+        new.values[:, rows, :, :used] = old.values[:, rows, :, :used]
         self._bucket, self._slack = bucket, 0
 
     def _bind(
@@ -235,13 +237,12 @@ class Runtime:
         for name, array in small.items():
             binding.bind_input(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
         binding.bind_input("total_length", "cpu", 0, np.int32, [], self._total.ctypes.data)
-        for part, buffer in self._cache.items():
-            place = (self._device, 0, buffer.dtype, buffer.shape(rows), buffer.address(row))
+        for part, place in self._cache.places(row, rows):
             binding.bind_input(f"past_{part}", *place)
             binding.bind_output(f"present_{part}", *place)
         if self.seq2seq:
-            for name, buffer in self._cross[self._bucket].items():
-                binding.bind_input(name, self._device, 0, buffer.dtype, buffer.shape(rows), buffer.address(row))
+            for name, place in self._cross[self._bucket].places(row, rows):
+                binding.bind_input(name, *place)
         binding.bind_output("logits", "cpu", 0, np.float32, list(logits_BV.shape), logits_BV.ctypes.data)
         return binding
 
@@ -249,61 +250,3 @@ class Runtime:
         self._decoder.run_with_iobinding(binding)
         if self._device != "cpu":
             binding.synchronize_outputs()
-
-
-class _Buffer:
-    """[N, K, length, h] values on the CPU (``array``) or on the GPU, addressed by row."""
-
-    def __init__(self, shape: tuple[int, int, int, int], dtype: type, device: str) -> None:
-        self.dtype = dtype
-        self._shape = shape
-        self._row_bytes = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
-        self.bytes = shape[0] * self._row_bytes
-        if device == "cpu":
-            # Zeros, not empty: attention multiplies what lies beyond a source's end by 0, and 0 times NaN is NaN.
-            self.array: np.ndarray = np.zeros(shape, dtype)
-            self._base = self.array.ctypes.data
-        else:
-            self._value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, device, 0)
-            self._base = self._value.data_ptr()
-
-    def shape(self, rows: int) -> list[int]:
-        return [rows, *self._shape[1:]]
-
-    def address(self, row: int) -> int:
-        return self._base + row * self._row_bytes
-
-
-def _providers(wanted: str, precision: str) -> list[str]:
-    """Execution providers to ask for, best first."""
-    if wanted == "cpu":
-        return [CPU]
-    if wanted == "auto":
-        # Asking ONNX Runtime for CUDA without a GPU costs time and an alarming message, so look first.
-        gpu = any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/dxg", "/dev/nvidia-modeset"))
-        if not gpu or CUDA not in onnxruntime.get_available_providers():
-            return [CPU]
-    if precision != "fp16":
-        # The cache's attention kernel has no fp32 and the int8 products have no CUDA kernels at all.
-        text = f"the {precision} variant has no CUDA kernels; publish the fp16 variant to use the GPU"
-        if wanted == "cuda":
-            raise EngineFailed(text)
-        log.warning("%s, running on the CPU", text)
-        return [CPU]
-    if CUDA not in onnxruntime.get_available_providers():
-        raise EngineFailed("this ONNX Runtime is built without CUDA: install onnxruntime-gpu, or set provider: cpu")
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # finds the CUDA libraries of the nvidia-* packages
-    return [CUDA, CPU]
-
-
-def _session(path: Path, providers: list[str], threads: int, spin: bool) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys(providers)))
-    except Exception as error:  # ONNX Runtime has no common base class for its errors
-        raise EngineFailed(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load this graph: {error}") from error

@@ -14,6 +14,8 @@ import numpy as np
 
 from serving.engine.request import GenerationRequest
 
+BLOCK = 128  # weights summed together in a draw
+
 
 class Sampler:
     """Everything one request needs to choose its tokens.
@@ -24,84 +26,133 @@ class Sampler:
         seen_ids: ids that the repetition penalty counts as already said (the prompt of a decoder-only model).
     """
 
-    __slots__ = ("_penalty", "_random", "_request", "_seen")
+    __slots__ = ("_counts", "_random", "_request", "_said")
 
     def __init__(self, request: GenerationRequest, vocab_size: int, seen_ids: np.ndarray | None = None) -> None:
         self._request = request
-        self._random = np.random.Generator(np.random.PCG64(request.seed))
-        self._penalty = request.repetition_penalty
-        self._seen: np.ndarray | None = None
-        if self._penalty != 1:
-            self._seen = np.zeros(vocab_size, bool)
+        self._random = np.random.Generator(np.random.PCG64(request.seed)) if request.temperature > 0 else None
+        self._counts: np.ndarray | None = None
+        if request.penalized:
+            self._counts = np.zeros(vocab_size, np.int32)  # of generated tokens
+            self._said = np.zeros(vocab_size, bool)  # those and the prompt's
             if seen_ids is not None:
-                self._seen[seen_ids] = True
+                self._said[seen_ids] = True
 
     def choose(self, logits_V: np.ndarray) -> int:
         """The next token; ``logits_V`` float32, -inf where a token is forbidden, is overwritten by the penalty."""
-        if self._seen is not None:
-            penalize(logits_V, np.flatnonzero(self._seen), self._penalty)
         request = self._request
-        if request.temperature == 0:
+        if self._counts is not None:
+            said = np.flatnonzero(self._said)
+            penalize(logits_V, said, request.repetition_penalty, self._counts[said], request.frequency_penalty)
+        if self._random is None:
             token = int(logits_V.argmax())
         else:
             ids, weights = candidates(logits_V, request.temperature, request.top_k, request.top_p, request.min_p)
-            total = np.cumsum(weights)
-            # side="right" never lands on a weight of zero
-            place = int(np.searchsorted(total, self._random.random() * total[-1], side="right"))
-            place = min(place, len(total) - 1)
+            place = draw(weights, self._random.random())
             token = place if ids is None else int(ids[place])
-        if self._seen is not None:
-            self._seen[token] = True
+        if self._counts is not None:
+            self._said[token] = True
+            self._counts[token] += 1
         return token
 
 
-def penalize(logits_V: np.ndarray, ids: np.ndarray, penalty: float) -> None:
-    """Divide positive and multiply negative logits of ``ids`` by ``penalty``, in place (CTRL, arXiv 1909.05858)."""
+def penalize(
+    logits_V: np.ndarray, ids: np.ndarray, repetition: float, counts: np.ndarray | int = 0, frequency: float = 0.0
+) -> None:
+    """Make the tokens ``ids``, which were said before, less likely, in place.
+
+    Divides positive and multiplies negative logits by ``repetition`` (CTRL, arXiv 1909.05858), then subtracts
+    ``frequency`` for each of a token's ``counts`` occurrences (as OpenAI's API defines it).
+    """
     said = logits_V[ids]
-    logits_V[ids] = np.where(said < 0, said * penalty, said / penalty)
+    if repetition != 1:
+        said = np.where(said < 0, said * repetition, said / repetition)
+    if frequency:
+        said = said - np.asarray(frequency * counts, np.float32)
+    logits_V[ids] = said
 
 
 def candidates(
     logits_V: np.ndarray, temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    """Ids that may be drawn, most likely first, and their unnormalised probabilities (float64).
+    """Ids that may be drawn, most likely first, and their unnormalised probabilities (float32).
 
-    Ids are ``None``, meaning 0..V-1 in order, when nothing is cut off. Only top-k candidates are sorted, never the
-    whole vocabulary unless a top-p asks for more than its 256 most likely tokens.
+    Ids are ``None``, meaning 0..V-1 in order, when nothing is cut off. Only as many candidates are sorted as are kept;
+    for a top-p, which does not say how many, those are looked for among the likeliest 64 first.
     """
     size = len(logits_V)
-    top = float(logits_V.max())
+    # Below 1e-6 nothing but the likeliest token has a chance anyway, and float32 would overflow.
+    scale = np.float32(1 / max(temperature, 1e-6))
     if not (0 < top_k < size) and top_p >= 1:
-        weights = np.exp((logits_V.astype(np.float64) - top) / temperature)
+        weights = np.exp((logits_V - logits_V.max()) * scale)
         if min_p > 0:
             weights[weights < min_p] = 0.0
         return None, weights
     if 0 < top_k < size:
-        ids = _most_likely(logits_V, top_k)
-        weights = np.exp((logits_V[ids].astype(np.float64) - top) / temperature)
-        total = weights.sum()
+        ids = most_likely(logits_V, top_k)
+        values = logits_V[ids]
+        weights = np.exp((values - values[0]) * scale)
+        total = float(weights.sum())
     else:
-        everything = np.exp((logits_V.astype(np.float64) - top) / temperature)
-        total = everything.sum()
-        count = min(256, size)
-        while True:
-            ids = _most_likely(logits_V, count)
+        everything = np.exp((logits_V - logits_V.max()) * scale)
+        total = float(everything.sum())
+        for count in (64, 512, size):
+            ids = most_likely(logits_V, count)
             weights = everything[ids]
-            if count == size or weights.sum() >= top_p * total:
+            if weights.sum() >= top_p * total:
                 break
-            count = size
     if top_p < 1:
-        # keep each token whose more likely ones have not reached top_p yet: always at least one
-        before = np.cumsum(weights) - weights
-        keep = int(np.count_nonzero(before < top_p * total))
+        # keep each token whose more likely ones have not reached top_p yet, and the likeliest in any case
+        before = np.cumsum(weights, dtype=np.float64) - weights
+        keep = max(1, int(np.count_nonzero(before < top_p * total)))
         ids, weights = ids[:keep], weights[:keep]
     if min_p > 0:
-        weights = np.where(weights < min_p * weights[0], 0.0, weights)
+        weights = np.where(weights < min_p * weights[0], np.float32(0), weights)
     return ids, weights
 
 
-def _most_likely(logits_V: np.ndarray, count: int) -> np.ndarray:
-    """Ids of the ``count`` highest logits, highest first."""
+def draw(weights: np.ndarray, point: float) -> int:
+    """The index in whose share of all ``weights`` [n] the ``point``, from 0 to below 1, lies; never one of weight 0."""
+    first, aim = 0, None
+    if len(weights) > 4 * BLOCK:
+        # Blocks first: a running sum over a whole vocabulary costs more than everything else.
+        ends = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK)), dtype=np.float64)
+        aim = point * ends[-1]
+        block = _reached(ends, aim)
+        first = block * BLOCK
+        weights = weights[first : first + BLOCK]
+        aim -= ends[block - 1] if block else 0.0
+    sums = np.cumsum(weights, dtype=np.float64)
+    return first + _reached(sums, point * sums[-1] if aim is None else aim)
+
+
+def _reached(sums: np.ndarray, aim: float) -> int:
+    """The first of growing ``sums`` above ``aim``; where rounding leaves none, the first that reaches their end."""
+    place = int(sums.searchsorted(aim, side="right"))
+    return place if place < len(sums) else int(sums.searchsorted(sums[-1]))
+
+
+def most_likely(logits_V: np.ndarray, count: int) -> np.ndarray:
+    """Ids of the ``count`` highest logits (all of them at most), highest first, equal ones in their own order."""
     size = len(logits_V)
-    ids = np.argpartition(logits_V, size - count)[size - count :] if count < size else np.arange(size)
-    return ids[np.argsort(-logits_V[ids], kind="stable")]
+    if 8 * count > size:
+        # One sort of float and index as one integer: several times as fast as a stable argsort of floats.
+        bits = logits_V.view(np.int32)
+        ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
+        keys = (-ordered << 32) + np.arange(size)
+        keys.sort()
+        return keys[:count] & 0xFFFFFFFF
+    ids = np.flatnonzero(logits_V >= floor_of(logits_V, count))
+    return ids[np.argsort(-logits_V[ids], kind="stable")[:count]]
+
+
+def floor_of(values: np.ndarray, count: int) -> float:
+    """A number that at least ``count`` of ``values`` [n] reach, seldom many more; ``count`` at most n / 8.
+
+    The values are dealt into columns, and the ``count``-th highest of the columns' maxima is such a number: found in a
+    fraction of the time that a partition of all values takes.
+    """
+    rows = min(64, len(values) // (4 * count))
+    width = len(values) // rows
+    peaks = values[: rows * width].reshape(rows, width).max(0)
+    return float(np.partition(peaks, width - count)[width - count])

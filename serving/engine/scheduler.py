@@ -19,8 +19,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from serving.engine.choice import Chooser
 from serving.engine.config import EngineConfig
 from serving.engine.request import FinishReason, GenerationResult, expired
+from serving.engine.rows import Rows
 from serving.engine.runtime import Runtime
 from serving.engine.sequence import Sequence
 from serving.errors import DeadlineExceeded, EngineFailed, Overloaded, ServingError, ShuttingDown
@@ -49,12 +51,12 @@ class Scheduler:
 
     Args:
         bos_id, eos_id: begin and end of a generated text.
-        forbidden: spans of ids that are never generated.
+        chooser: chooses the tokens.
         text_of: the text of a list of ids, for requests that want it only at their end.
         observer: see :class:`Observer`.
 
     Attributes:
-        rows: who is in which row; dense on the CPU, None for a hole elsewhere.
+        rows: who is in which row.
         waiting: who has no row yet, in order.
         failure: what broke the engine, if anything has.
         counts, seconds, finish_reasons: counters and sums since the start.
@@ -65,22 +67,23 @@ class Scheduler:
         config: EngineConfig,
         bos_id: int,
         eos_id: int,
-        forbidden: list[slice],
+        chooser: Chooser,
         text_of: Callable[[list[int]], str],
         observer: Observer | None,
     ) -> None:
         self.config = config
-        self.rows: list[Sequence | None] = []
+        self.rows = Rows(config.slots)
         self.waiting: deque[Sequence] = deque()
         self.failure: BaseException | None = None
         self.counts: Counter[str] = Counter()
         self.finish_reasons: Counter[str] = Counter()
         self.seconds = {"prefill_seconds": 0.0, "decode_seconds": 0.0}
         self._bos, self._eos = bos_id, eos_id
-        self._forbidden, self._text_of, self._observer = forbidden, text_of, observer
+        self._chooser, self._text_of, self._observer = chooser, text_of, observer
         self._wake = threading.Condition()
         self._cancelled: deque[Sequence] = deque()
-        self._special = 0  # rows that sample or are scored: without any, a step is one argmax
+        self._searches: list[Sequence] = []  # running beam searches
+        self._prompts: dict[bytes, Sequence] = {}  # whom a request of the same prompt may copy
         self._next_deadline = math.inf
         self._closing = self._abort = False
         self._thread: threading.Thread | None = None
@@ -90,7 +93,7 @@ class Scheduler:
 
     def start(self, runtime: Runtime) -> None:
         """Begin to work; what has been queued before is served."""
-        self.runtime = runtime
+        self.runtime = self.rows.runtime = runtime
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
@@ -150,7 +153,8 @@ class Scheduler:
         rows = len(self.rows)
         if not rows:
             return
-        taken = rows - self.rows.count(None)
+        taken = self.rows.taken
+        streams = taken - admitted - sum(search.width for search in self._searches)
         start = time.perf_counter()
         logits = self.runtime.decode(rows)
         self._advance(logits, 0, rows)
@@ -159,8 +163,8 @@ class Scheduler:
         self.seconds["decode_seconds"] += now - start
         if self._observer is not None:
             self._observer.step(taken, now - start)
-            if taken > admitted and self._last_step:
-                self._observer.interval(now - self._last_step, taken - admitted)
+            if streams > 0 and self._last_step:
+                self._observer.interval(now - self._last_step, streams)
         self._last_step = now if self.rows else 0.0
 
     def _drop(self) -> None:
@@ -173,7 +177,7 @@ class Scheduler:
         if time.monotonic() < self._next_deadline:
             return
         with self._wake:
-            live = [*self.waiting, *(s for s in self.rows if s is not None)]
+            live = [*self.waiting, *self.rows.running]
             overdue = [s for s in live if expired(s.deadline)]
             self._next_deadline = min(
                 (s.deadline for s in live if s.deadline is not None and s not in overdue), default=math.inf
@@ -185,59 +189,86 @@ class Scheduler:
             )
 
     def _leave(self, sequence: Sequence) -> None:
-        if sequence.row >= 0:
-            self._free(sequence.row)
+        if sequence.rows:
+            self._release([sequence])
         else:
             with self._wake, contextlib.suppress(ValueError):
                 self.waiting.remove(sequence)
 
     def _admit(self) -> int:
-        """Give waiting requests a row each, a bounded number per step; how many came in."""
-        admitted = 0
-        while admitted < self.config.prefills_per_step and self.waiting:
-            row = self.rows.index(None) if None in self.rows else len(self.rows)
-            if row == self.config.slots:
+        """Give waiting requests their rows, a bounded number of prompt tokens per step; how many streams came in.
+
+        Strictly in order: a beam search that waits for several free rows is not overtaken, or it might wait for ever.
+        """
+        streams, budget = 0, self.config.prefill_tokens
+        while self.waiting:
+            sequence = self.waiting[0]
+            if sequence.width > self.rows.free:
                 break
-            with self._wake:
-                sequence = self.waiting.popleft()
-                if row == len(self.rows):
-                    self.rows.append(sequence)
-                else:
-                    self.rows[row] = sequence
-            sequence.row = row
-            sequence.admitted = time.perf_counter()
-            self._special += sequence.sampler is not None or sequence.forced is not None
-            self.counts["prefills"] += 1
+            key = sequence.prompt.tobytes()
+            donor = self._prompts.get(key) if self.runtime.copies else None
+            # One prompt may always come in, or one above the whole budget never would.
+            if donor is None and len(sequence.prompt) > budget < self.config.prefill_tokens:
+                break
+            self.waiting.popleft()
+            self.rows.seat(sequence)
+            self._chooser.special += not sequence.plain
+            if sequence.search is not None:
+                self._searches.append(sequence)
             self.counts["prompt_tokens"] += len(sequence.prompt)
-            admitted += 1
-            if self.runtime.seq2seq:
-                self.runtime.encode(row, sequence.prompt)
-                self.runtime.token_ids[row] = self._bos
-            else:
-                logits = self.runtime.prefill(row, sequence.prompt)
-            sequence.prefilled = time.perf_counter()
-            self.seconds["prefill_seconds"] += sequence.prefilled - sequence.admitted
-            if not self.runtime.seq2seq:
-                self._advance(logits, row, 1)
-        return admitted
+            if donor is None:
+                budget -= len(sequence.prompt)
+                self._prompts[key] = sequence
+            self._open(sequence, donor)
+            streams += sequence.search is None and bool(sequence.rows)
+        return streams
+
+    def _open(self, sequence: Sequence, donor: Sequence | None) -> None:
+        """Run a request's prompt, or copy it from a request that has run the same."""
+        runtime, row = self.runtime, sequence.rows[0]
+        sequence.admitted = time.perf_counter()
+        logits = None
+        if donor is not None:
+            self.counts["prompt_copies"] += 1
+            runtime.share(donor.rows[0], row, 0 if runtime.seq2seq else len(sequence.prompt))
+            logits = donor.opening
+        elif runtime.seq2seq:
+            runtime.encode(row, sequence.prompt)
+        else:
+            logits = sequence.opening = runtime.prefill(row, sequence.prompt).copy()
+        for beam in sequence.rows[1:]:
+            runtime.share(row, beam, 0)
+        self.counts["prefills"] += donor is None
+        sequence.prefilled = time.perf_counter()
+        self.seconds["prefill_seconds"] += sequence.prefilled - sequence.admitted
+        if runtime.seq2seq:
+            runtime.token_ids[sequence.rows] = self._bos
+        else:
+            assert logits is not None
+            self._advance(logits.copy(), row, 1)
 
     def _advance(self, logits_BV: np.ndarray, first: int, count: int) -> None:
-        """Choose, record and tell the next token of rows ``first`` .. ``first + count - 1``."""
-        rows = self.rows[first : first + count]
-        tokens = self._choose(logits_BV, rows)
+        """Choose, record and tell the next token of rows ``first`` .. ``first + count - 1``; overwrites the logits."""
+        rows = self.rows.places[first : first + count]
+        searched = [(search, logits_BV[search.rows]) for search in self._searches]
+        tokens = self._chooser.choose(logits_BV, rows)
         self.runtime.token_ids[first : first + count, 0] = tokens
         now = time.perf_counter()
         ended: list[tuple[Sequence, FinishReason, str, int | None]] = []
+        faulty: list[Sequence] = []
+        generated = 0
         for sequence, token in zip(rows, tokens.tolist(), strict=True):
-            if sequence is None:
-                count -= 1
+            if sequence is None or sequence.search is not None:
+                continue
+            if sequence.fault is not None:
+                faulty.append(sequence)
                 continue
             if not sequence.first:
                 sequence.first = now
             if token == self._eos and sequence.forced is None:
-                count -= 1
                 ended.append((sequence, "eos_token", "", None))
                 continue
+            generated += 1
             sequence.tokens.append(token)
             text = ""
             if sequence.detokenizer is not None:
@@ -252,47 +283,51 @@ class Scheduler:
                 sequence.texts.append(text)
             if sequence.stream and not sequence.tell(text, token, now):
                 self._cancelled.append(sequence)
-        self.counts["generated_tokens"] += count
-        # From the highest row down, so that the row that fills a hole is never one that ends here too.
-        for sequence, reason, text, last in reversed(ended):
-            self._free(sequence.row)
+        for sequence, logits_WV in searched:
+            sequence.first = sequence.first or now
+            reason = self._search(sequence, logits_WV)
+            if sequence.fault is not None:
+                faulty.append(sequence)
+            elif reason is not None:
+                ended.append((sequence, reason, "", None))
+                generated += len(sequence.tokens)
+        self.counts["generated_tokens"] += generated
+        if ended or faulty:
+            self._release([*(sequence for sequence, *_ in ended), *faulty])
+        for sequence, reason, text, last in ended:
             self._finish(sequence, reason, last_text=text, token=last)
+        for sequence in faulty:
+            log.error("a request's next token could not be chosen; it ends alone", exc_info=sequence.fault)
+            self._finish(
+                sequence, "error", error=ServingError("the request could not be finished; the server's log says why")
+            )
 
-    def _choose(self, logits_BV: np.ndarray, rows: list[Sequence | None]) -> np.ndarray:
-        scored = [i for i, s in enumerate(rows) if s is not None and s.forced is not None] if self._special else []
-        if scored:
-            wanted = np.array([rows[i].forced[len(rows[i].tokens)] for i in scored])  # type: ignore[union-attr,index]
-            for i, nats in zip(scored, _nats(logits_BV[scored], wanted).tolist(), strict=True):
-                rows[i].nats += nats  # type: ignore[union-attr]
-        for span in self._forbidden:
-            logits_BV[:, span] = -np.inf
-        tokens = logits_BV.argmax(1)
-        if self._special:
-            for i, sequence in enumerate(rows):
-                if sequence is not None and sequence.sampler is not None:
-                    tokens[i] = sequence.sampler.choose(logits_BV[i])
-        if scored:
-            tokens[scored] = wanted
-        return tokens
+    def _search(self, sequence: Sequence, logits_WV: np.ndarray) -> FinishReason | None:
+        """One step of a beam search; why it ends, when it does."""
+        search = sequence.search
+        assert search is not None
+        try:
+            parents, tokens = search.step(logits_WV)
+            if search.done:
+                return sequence.settle()
+        except Exception as error:  # as in Chooser: this request's alone
+            sequence.fault = error
+            return None
+        self.rows.follow(sequence, parents)
+        self.runtime.token_ids[sequence.rows, 0] = tokens
+        return None
 
-    def _free(self, row: int) -> None:
-        sequence = self.rows[row]
-        assert sequence is not None
-        self._special -= sequence.sampler is not None or sequence.forced is not None
-        last = len(self.rows) - 1
-        if self.runtime.dense and row != last:
-            moved = self.rows[last]
-            assert moved is not None
-            self.runtime.move(last, row)
-            self.rows[row] = moved
-            moved.row = row
-            self.rows.pop()
-        else:
-            self.runtime.clear(row)
-            self.rows[row] = None
-            while self.rows and self.rows[-1] is None:
-                self.rows.pop()
-        sequence.row = -1
+    def _release(self, sequences: list[Sequence]) -> None:
+        """Take the rows of requests that end."""
+        for sequence in sequences:
+            self._chooser.special -= not sequence.plain
+            if sequence.search is not None:
+                self._searches.remove(sequence)
+            key = sequence.prompt.tobytes()
+            if self._prompts.get(key) is sequence:
+                del self._prompts[key]
+            sequence.opening = None
+        self.rows.vacate(sequences)
 
     def _finish(self, sequence: Sequence, reason: FinishReason, **details: Any) -> None:
         result = sequence.finish(reason, self._text_of, **details)
@@ -303,7 +338,7 @@ class Scheduler:
     def _end_all(self, error: Callable[[], ServingError]) -> None:
         with self._wake:
             self._closing = True
-            sequences = [*(s for s in self.rows if s is not None), *self.waiting]
+            sequences = [*self.rows.running, *self.waiting]
             self.rows.clear()
             self.waiting.clear()
         for sequence in sequences:
@@ -313,11 +348,3 @@ class Scheduler:
 
 def _shut_down() -> ServingError:
     return ShuttingDown("the engine was shut down before the request was finished")
-
-
-def _nats(logits_BV: np.ndarray, tokens_B: np.ndarray) -> np.ndarray:
-    """Minus the log-probability of one token per row, float64 [B]."""
-    logits = logits_BV.astype(np.float64)
-    top = logits.max(1)
-    total = top + np.log(np.exp(logits - top[:, None]).sum(1))
-    return total - logits[np.arange(len(tokens_B)), tokens_B]

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from serving.engine.beam import BeamSearch
 from serving.engine.detokenizer import Detokenizer
-from serving.engine.request import FinishReason, GenerationRequest, GenerationResult, TokenEvent
+from serving.engine.request import FinishReason, GenerationRequest, GenerationResult, TokenEvent, TokenLogprobs
 from serving.engine.sampling import Sampler
 from serving.errors import ServingError
 
@@ -22,7 +23,8 @@ class Sequence:
     """A checked request with everything it needs while it runs.
 
     ``sampler`` is None for plain greedy rows, ``detokenizer`` is None where the text is wanted only at the end, and
-    ``forced`` holds the target of a row that is scored instead of generated (its cost gathers in ``nats``).
+    ``forced`` holds the target of a row that is scored instead of generated (its cost gathers in ``nats``). ``search``
+    is there for a beam search, which has a row for each beam, in the beams' order. ``rows`` is empty while it waits.
     """
 
     __slots__ = (
@@ -30,19 +32,26 @@ class Sequence:
         "deadline",
         "detokenizer",
         "done",
+        "fault",
         "first",
         "forced",
+        "logprobs",
         "max_tokens",
         "nats",
         "on_event",
+        "opening",
         "prefilled",
         "prompt",
-        "row",
+        "rows",
         "sampler",
+        "score",
+        "search",
         "stream",
         "submitted",
         "texts",
         "tokens",
+        "top",
+        "width",
     )
 
     def __init__(
@@ -55,6 +64,7 @@ class Sequence:
         sampler: Sampler | None = None,
         detokenizer: Detokenizer | None = None,
         forced: np.ndarray | None = None,
+        search: BeamSearch | None = None,
         request: GenerationRequest | None = None,
     ) -> None:
         self.prompt = prompt
@@ -65,17 +75,45 @@ class Sequence:
         self.detokenizer = detokenizer
         self.forced = forced
         self.nats = 0.0
+        self.search = search
+        self.score: float | None = None
+        self.width = request.beams if request is not None else 1
+        self.top = request.logprobs if request is not None else None
+        self.logprobs: list[TokenLogprobs] = []
         self.deadline = request.deadline if request is not None else None
         self.tokens: list[int] = []
         self.texts: list[str] = []
-        self.row = -1
+        self.rows: list[int] = []
+        self.opening: np.ndarray | None = None  # logits after the prompt, for requests of the same prompt
         self.done = False
+        self.fault: Exception | None = None  # why this request alone cannot go on
         self.submitted = time.perf_counter()
         self.admitted = self.prefilled = self.first = 0.0
 
+    @property
+    def plain(self) -> bool:
+        """Whether one argmax decides each token and nothing else is wanted from the logits."""
+        return self.sampler is None and self.forced is None and self.search is None and self.top is None
+
     def tell(self, text: str, token: int, now: float) -> bool:
         """Hand one token to the caller; False when the caller's function raised."""
-        return self._call(TokenEvent(text, token, None, len(self.prompt), len(self.tokens), now))
+        logprobs = self.logprobs[-1] if self.top is not None else None
+        return self._call(TokenEvent(text, token, None, len(self.prompt), len(self.tokens), now, None, logprobs))
+
+    def settle(self) -> FinishReason:
+        """Take over the text that the beam search has found; why it ends there."""
+        assert self.search is not None
+        best = self.search.best
+        self.score = best.score
+        if self.detokenizer is None:
+            self.tokens = best.token_ids
+            return "eos_token" if best.ended else "length"
+        for token in best.token_ids:
+            self.tokens.append(token)
+            self.texts.append(self.detokenizer.push(token))
+            if self.detokenizer.stopped:
+                return "stop_sequence"
+        return "eos_token" if best.ended else "length"
 
     def finish(
         self,
@@ -95,6 +133,10 @@ class Sequence:
             text = "".join(self.texts)
         else:
             last_text = text = decode(self.tokens) if self.forced is None else ""
+        # The end-of-sequence token has log-probabilities too, but no place in the text: only the last event tells them.
+        logprobs = self.logprobs.pop() if len(self.logprobs) > len(self.tokens) else None
+        if token is not None and self.logprobs:
+            logprobs = self.logprobs[-1]
         admitted = self.admitted or now
         result = GenerationResult(
             text=text,
@@ -107,9 +149,11 @@ class Sequence:
             first_token_seconds=max(0.0, self.first - self.submitted),
             seconds=now - self.submitted,
             error=error,
+            logprobs=self.logprobs if self.top is not None else None,
+            score=self.score,
         )
         event_text = last_text if self.stream else text
-        self._call(TokenEvent(event_text, token, reason, len(self.prompt), len(self.tokens), now, result))
+        self._call(TokenEvent(event_text, token, reason, len(self.prompt), len(self.tokens), now, result, logprobs))
         return result
 
     def _call(self, event: TokenEvent) -> bool:

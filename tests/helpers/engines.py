@@ -10,6 +10,8 @@ Bundle.load(talkative_bundle(tmp_path / "bundle", family="decoder"))
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,26 @@ import numpy as np
 import zstandard
 from safetensors.numpy import load_file, save_file
 
+from model.bundle import Bundle
 from model.config import NetworkConfig
 from model.onnx.export import export_bundle
+from model.tokenizer import Tokenizer
+from serving.engine import Engine, EngineConfig, GenerationRequest, GenerationResult, TokenEvent
 from tests.helpers.bundles import TINY, tiny_checkpoint, tiny_tokenizer
 
+CONFIG = EngineConfig(slots=4, queue=64, prefill_tokens=40, threads=1, provider="cpu", source_buckets=[8, 16, 32])
+# With these the texts of either family end soon, late or never.
+LIVELY: dict[str, dict[str, Any]] = {"seq2seq": {"seed": 2, "ending": 2.0}, "decoder": {"seed": 2}}
+PATIENCE = 60
 
-def talkative_bundle(out: Path, family: str = "seq2seq", seed: int = 0, task: str = "", **network: Any) -> Path:
-    """An fp32 bundle; ``network`` overrides fields of the tiny network. The bundle's path."""
+
+def talkative_bundle(
+    out: Path, family: str = "seq2seq", seed: int = 0, task: str = "", ending: float = 1.0, **network: Any
+) -> Path:
+    """An fp32 bundle; ``network`` overrides fields of the tiny network. The bundle's path.
+
+    ``ending`` scales the end-of-sequence token's logit: with a larger one texts end sooner or never.
+    """
     config = NetworkConfig(family=family, **{**TINY, **network})  # type: ignore[arg-type]
     parts = out.with_name(f"{out.name}-parts")
     tokenizer = tiny_tokenizer(parts / "tokenizer")
@@ -36,9 +51,65 @@ def talkative_bundle(out: Path, family: str = "seq2seq", seed: int = 0, task: st
             weights[name] = random.standard_normal(values.shape).astype(np.float32)
         elif name.endswith(("query_norm.weight", "out.weight", "down.weight")):
             weights[name] = values * 4
+        elif name == "embedding.weight":
+            weights[name][Tokenizer.eos_id] *= ending
     save_file(weights, path)
     export_bundle(checkpoint, tokenizer, out)
     return out
+
+
+def family_bundle(folder: Path, family: str) -> Bundle:
+    """The talkative bundle of a family that the engine's tests share."""
+    return Bundle.load(talkative_bundle(folder / family, family, **LIVELY[family]))
+
+
+class Call:
+    """One submitted request and what came back; ``on_token(call)`` runs in the engine thread."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        request: GenerationRequest,
+        on_token: Callable[[Call], object] | None = None,
+        stream: bool = True,
+    ) -> None:
+        self.events: list[TokenEvent] = []
+        self.ended, self._on_token = threading.Event(), on_token
+        self.handle = engine.submit(request, self._take, stream=stream)
+
+    def _take(self, event: TokenEvent) -> None:
+        self.events.append(event)
+        if event.finish_reason is not None:
+            self.ended.set()
+        elif self._on_token is not None:
+            self._on_token(self)
+
+    @property
+    def result(self) -> GenerationResult:
+        assert self.ended.wait(PATIENCE), "the request never ended"
+        result = self.events[-1].result
+        assert result is not None
+        return result
+
+    @property
+    def admitted(self) -> float:
+        """``time.perf_counter()`` when it was given its rows."""
+        return self.events[-1].time - self.result.seconds + self.result.queue_seconds
+
+
+def prompt(engine: Engine, text: str = "привет hello") -> list[int]:
+    """Token ids for a bundle of either task."""
+    return engine.prompt(text, **({"target": "en"} if engine.bundle.task == "translation" else {}))
+
+
+def long_prompt(engine: Engine, text: str = "a") -> GenerationRequest:
+    """A prompt of this bundle and a number of tokens that takes many steps."""
+    ids = prompt(engine, text)
+    for seed in range(50):
+        request = GenerationRequest(ids, max_tokens=40, temperature=2.0, seed=seed)
+        if engine.generate([request])[0].generated_tokens == 40:
+            return request
+    raise AssertionError("no seed gives 40 tokens")
 
 
 def tiny_corpus(out: Path) -> Path:

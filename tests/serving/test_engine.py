@@ -1,4 +1,4 @@
-"""The engine on real ONNX Runtime sessions: results that do not depend on company, and the life of a request.
+"""The engine on real ONNX Runtime sessions: results that do not depend on company, texts and their ends, the border.
 
 The bundles have random weights and are made by the real export; see tests/helpers/engines.py.
 """
@@ -6,7 +6,6 @@ The bundles have random weights and are made by the real export; see tests/helpe
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,61 +14,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.bundle import Bundle
 from model.config import ConfigError
 from serving.engine import Engine, EngineConfig, GenerationRequest
-from serving.errors import DeadlineExceeded, EngineFailed, InvalidRequest, Overloaded, ShuttingDown
-from tests.helpers.engines import talkative_bundle
-
-CONFIG = EngineConfig(slots=4, queue=64, prefills_per_step=2, threads=1, provider="cpu", source_buckets=[8, 16, 32])
-SEEDS = {"seq2seq": 1, "decoder": 2}
-PATIENCE = 30
+from serving.errors import InvalidRequest
+from tests.helpers.engines import CONFIG, PATIENCE, Call, family_bundle, prompt
 
 
 @pytest.fixture(scope="module", params=["seq2seq", "decoder"])
 def bundle(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("bundles") / request.param
-    return Bundle.load(talkative_bundle(path, request.param, SEEDS[request.param]))
+    return family_bundle(tmp_path_factory.mktemp("bundles"), request.param)
 
 
 @pytest.fixture(scope="module")
 def engine(bundle):
     with Engine(bundle, CONFIG) as engine:
         yield engine
-
-
-class Call:
-    """One submitted request and what came back."""
-
-    def __init__(self, engine, request, on_token=None, stream=True):
-        self.events, self.ended, self._on_token = [], threading.Event(), on_token
-        self.handle = engine.submit(request, self._take, stream=stream)
-
-    def _take(self, event):
-        self.events.append(event)
-        if event.finish_reason is not None:
-            self.ended.set()
-        elif self._on_token is not None:
-            self._on_token(self)
-
-    @property
-    def result(self):
-        assert self.ended.wait(PATIENCE), "the request never ended"
-        return self.events[-1].result
-
-
-def prompt(engine, text="привет hello"):
-    return engine.prompt(text, **({"target": "en"} if engine.bundle.task == "translation" else {}))
-
-
-def long_prompt(engine, text="a"):
-    """A prompt of this bundle and a number of tokens that takes many steps."""
-    ids = prompt(engine, text)
-    for seed in range(50):
-        request = GenerationRequest(ids, max_tokens=40, temperature=2.0, seed=seed)
-        if engine.generate([request])[0].generated_tokens == 40:
-            return request
-    raise AssertionError("no seed gives 40 tokens")
 
 
 # -- the same alone and in company --------------------------------------------------------------------------------
@@ -87,6 +46,12 @@ requests = st.fixed_dictionaries(
                 {"temperature": 1.4, "seed": 6, "top_k": 12},
                 {"temperature": 0.8, "seed": 7, "top_p": 0.7, "repetition_penalty": 1.1},
                 {"temperature": 2.0, "seed": 8, "min_p": 0.1},
+                {"frequency_penalty": 0.8},
+                {"temperature": 1.2, "seed": 9, "frequency_penalty": -0.5, "logprobs": 3},
+                {"logprobs": 2},
+                {"beams": 2},
+                {"beams": 3, "length_penalty": 0.5, "stop": ("а", "c")},
+                {"beams": 4, "repetition_penalty": 1.2, "length_penalty": 2.0},
             ]
         ),
         "arrives": st.integers(0, 60),  # after so many tokens of all requests together
@@ -94,6 +59,14 @@ requests = st.fixed_dictionaries(
         "stream": st.booleans(),
     }
 )
+
+
+def of(engine, spec):
+    """The request of a spec; a decoder-only model has no beams."""
+    sampling = dict(spec["sampling"])
+    if engine.bundle.family == "decoder":
+        sampling.pop("beams", None)
+    return GenerationRequest(prompt(engine, spec["text"]), spec["max_tokens"], **sampling)
 
 
 def run_mix(engine, specs):
@@ -105,9 +78,9 @@ def run_mix(engine, specs):
         with lock:
             while waiting and (force or specs[waiting[0]]["arrives"] <= tokens[0]):
                 i, force = waiting.pop(0), False
-                spec = specs[i]
-                request = GenerationRequest(prompt(engine, spec["text"]), spec["max_tokens"], **spec["sampling"])
-                calls[i] = Call(engine, request, lambda call, i=i: on_token(call, specs[i]), spec["stream"])
+                calls[i] = Call(
+                    engine, of(engine, specs[i]), lambda call, i=i: on_token(call, specs[i]), specs[i]["stream"]
+                )
 
     def on_token(call, spec):
         tokens[0] += 1
@@ -130,15 +103,19 @@ def test_any_mix_gives_each_request_what_it_gets_alone(engine, dense, specs):
     mixed = run_mix(engine, specs)
     engine._runtime.dense = True
     for spec, found in zip(specs, mixed, strict=True):
-        request = GenerationRequest(prompt(engine, spec["text"]), spec["max_tokens"], **spec["sampling"])
+        request = of(engine, spec)
         alone = engine.generate([request])[0]
         if found.finish_reason == "cancelled":
             assert spec["cancel_at"] is not None
             assert found.token_ids == alone.token_ids[: len(found.token_ids)]
         else:
             assert (found.token_ids, found.finish_reason) == (alone.token_ids, alone.finish_reason)
-            assert found.text == alone.text == engine.tokenizer.decode(alone.token_ids)
-    assert engine.stats()["running"] == engine.stats()["waiting"] == engine.stats()["kv_tokens"] == 0
+            assert (found.logprobs, found.score) == (alone.logprobs, alone.score)
+            assert found.text == alone.text
+            assert request.stop or found.text == engine.tokenizer.decode(alone.token_ids)
+    stats = engine.stats()
+    assert [stats[name] for name in ("running", "waiting", "rows", "kv_tokens")] == [0] * 4
+    assert not engine._scheduler._prompts and not engine._scheduler._searches and not engine._scheduler._chooser.special
 
 
 def test_scores_are_equal_to_the_last_bit_alone_and_together(engine):
@@ -260,8 +237,16 @@ def test_default_max_tokens_is_what_fits_and_times_add_up(engine):
         ("top_p", {"top_p": 0.0}, "above 0 and at most 1"),
         ("top_p", {"top_p": 1.01}, "above 0 and at most 1"),
         ("min_p", {"min_p": 2}, "at most 1"),
-        ("repetition_penalty", {"repetition_penalty": 0}, "above 0"),
+        ("repetition_penalty", {"repetition_penalty": 0}, "at least 0.01"),
+        ("repetition_penalty", {"repetition_penalty": 5e-324}, "at least 0.01"),
         ("repetition_penalty", {"repetition_penalty": float("inf")}, "at most 10"),
+        ("frequency_penalty", {"frequency_penalty": 2.1}, "at most 2"),
+        ("frequency_penalty", {"frequency_penalty": float("nan")}, "at least -2"),
+        ("logprobs", {"logprobs": 21}, "between 0 and 20"),
+        ("logprobs", {"logprobs": True}, "must be an integer, not bool"),
+        ("beams", {"beams": 0}, "between 1 and 8"),
+        ("beams", {"beams": 9}, "between 1 and 8"),
+        ("length_penalty", {"length_penalty": float("inf")}, "at most 5"),
         ("seed", {"seed": -1}, "between 0"),
         ("seed", {"seed": 2**63}, "between 0"),
         ("stop", {"stop": "word"}, "must be a list of strings"),
@@ -302,141 +287,3 @@ def test_prompt_names_what_is_wrong_with_a_text(engine):
 def test_config_reports_all_problems_together():
     with pytest.raises(ConfigError, match=r"(?s)slots must be.*queue must be.*source_buckets must be"):
         EngineConfig(slots=0, queue=0, source_buckets=[8, 4])
-
-
-# -- life and death -------------------------------------------------------------------------------------------------
-
-
-def test_cancel_frees_the_slot_within_a_step(bundle):
-    with Engine(bundle, replace(CONFIG, slots=1)) as engine:
-        request = long_prompt(engine)
-        first = Call(engine, request, lambda call: call.handle.cancel() if len(call.events) == 3 else None)
-        second = Call(engine, replace(request, max_tokens=5))
-        assert (first.result.finish_reason, first.result.generated_tokens) == ("cancelled", 3)
-        assert first.result.token_ids == engine.generate([request])[0].token_ids[:3]
-        assert second.result.finish_reason == "length"
-        first.handle.cancel()  # afterwards and again: nothing
-        assert engine.stats()["running"] == 0
-
-
-def test_cancel_while_waiting(bundle):
-    engine = Engine(bundle, CONFIG)
-    calls = [Call(engine, GenerationRequest(prompt(engine), 3, 1.0, seed=i)) for i in range(3)]
-    calls[1].handle.cancel()
-    engine.start()
-    assert [c.result.finish_reason == "cancelled" for c in calls] == [False, True, False]
-    assert calls[1].result.generated_tokens == 0
-    engine.close()
-
-
-def test_a_full_queue_refuses_and_draining_finishes_the_rest(bundle):
-    engine = Engine(bundle, replace(CONFIG, queue=2))
-    calls = [Call(engine, GenerationRequest(prompt(engine), 4)) for _ in range(2)]
-    with pytest.raises(Overloaded, match="2 requests are waiting already"):
-        Call(engine, GenerationRequest(prompt(engine), 4))
-    engine.start()
-    engine.close(drain=True)
-    assert all(c.result.error is None for c in calls)
-    with pytest.raises(ShuttingDown, match="takes no new requests"):
-        Call(engine, GenerationRequest(prompt(engine), 4))
-    assert engine.healthy
-
-
-def test_closing_without_draining_ends_requests_at_once(bundle):
-    engine = Engine(bundle, CONFIG).start()
-    request, running = long_prompt(engine), threading.Event()
-    call = Call(engine, request, lambda call: (running.set(), time.sleep(0.02)))
-    assert running.wait(PATIENCE)
-    engine.close(drain=True, timeout=0.05)
-    assert isinstance(call.result.error, ShuttingDown)
-    assert 0 < call.result.generated_tokens < 40
-
-
-def test_closing_an_engine_that_never_started_ends_what_waits(bundle):
-    engine = Engine(bundle, CONFIG)
-    call = Call(engine, GenerationRequest(prompt(engine)))
-    engine.close()
-    assert isinstance(call.result.error, ShuttingDown)
-
-
-def test_deadlines_end_running_and_waiting_requests(bundle):
-    with Engine(bundle, replace(CONFIG, slots=1)) as engine:
-        request = long_prompt(engine)
-        running = Call(engine, replace(request, deadline=time.monotonic() + 0.1), lambda call: time.sleep(0.02))
-        waiting = Call(engine, replace(request, deadline=time.monotonic() + 0.05))
-        for call in (running, waiting):
-            assert call.result.finish_reason == "error"
-            assert isinstance(call.result.error, DeadlineExceeded)
-        assert 0 < running.result.generated_tokens < 40
-        assert waiting.result.generated_tokens == 0
-        assert engine.generate([replace(request, deadline=time.monotonic() + 60)])[0].generated_tokens == 40
-
-
-def test_a_failing_session_fails_everyone_at_once(bundle):
-    """A real failure of ONNX Runtime: an id outside the vocabulary, slipped in behind the border's check."""
-    engine = Engine(bundle, CONFIG)
-    calls = [Call(engine, GenerationRequest(prompt(engine), 30)) for _ in range(8)]
-    engine._scheduler.waiting[3].prompt[0] = 10**6
-    assert engine.healthy
-    engine.start()
-    for call in calls:
-        assert call.result.finish_reason == "error"
-        assert isinstance(call.result.error, EngineFailed)
-        assert "the server's log says why" in str(call.result.error)
-    assert not engine.healthy
-    with pytest.raises(EngineFailed, match="has to be restarted"):
-        engine.submit(GenerationRequest(prompt(engine)), print)
-    with pytest.raises(EngineFailed, match="has to be restarted"):
-        engine.generate([GenerationRequest(prompt(engine))])
-    engine.close()
-
-
-def test_a_callers_exception_ends_only_its_own_request(engine):
-    def trip(call):
-        raise RuntimeError("caller's bug")
-
-    request = long_prompt(engine)
-    bad, good = Call(engine, request, trip), Call(engine, request)
-    assert bad.result.finish_reason == "cancelled"
-    assert good.result.generated_tokens == 40
-    assert engine.healthy
-
-
-def test_observer_sees_every_request_and_step(bundle):
-    class Watch:
-        def __init__(self):
-            self.rows, self.intervals, self.results, self.refused = [], [], [], []
-
-        def step(self, rows, seconds):
-            self.rows.append(rows)
-
-        def interval(self, seconds, count):
-            self.intervals.append((seconds, count))
-
-        def finished(self, result):
-            self.results.append(result)
-
-        def rejected(self, error):
-            self.refused.append(error)
-
-    watch = Watch()
-    with Engine(bundle, CONFIG, observer=watch) as engine:
-        results = engine.generate([GenerationRequest(prompt(engine), 10, 2.0, seed=i) for i in range(9)])
-        with pytest.raises(InvalidRequest):
-            engine.submit(GenerationRequest([]), print)
-        stats = engine.stats()
-    assert max(watch.rows) == 4 and len(watch.rows) == stats["steps"]
-    assert sorted(r.generated_tokens for r in watch.results) == sorted(r.generated_tokens for r in results)
-    assert stats["generated_tokens"] == sum(r.generated_tokens for r in results)
-    assert stats["prompt_tokens"] == sum(r.prompt_tokens for r in results)
-    assert sum(stats["finished"].values()) == 9
-    assert watch.intervals and all(seconds > 0 and count > 0 for seconds, count in watch.intervals)
-    assert [e.field for e in watch.refused] == ["prompt"]
-    assert stats["kv_bytes"] > 0 and stats["provider"] == "CPUExecutionProvider"
-
-
-def test_cuda_is_refused_where_it_cannot_work(bundle):
-    engine = Engine(bundle, replace(CONFIG, provider="cuda"))
-    with pytest.raises(EngineFailed, match="fp32 variant has no CUDA kernels; publish the fp16 variant"):
-        engine.start()
-    assert Engine(bundle, replace(CONFIG, provider="auto")).start().provider == "CPUExecutionProvider"

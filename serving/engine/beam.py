@@ -1,0 +1,166 @@
+"""Beam search: the search alone, on arrays; the scheduler owns the rows it runs in.
+
+One step takes the 2 * beams likeliest continuations of all live beams together. In order of rank, one that ends the
+text joins the pool of finished texts if it is among the first ``beams``, any other becomes a live beam until there are
+``beams`` of them. The pool keeps its ``beams`` best by sum of log-probabilities / length ** length_penalty. The search
+is over
+
+* at ``max_tokens``, where the live beams join the pool as they are, or
+* when the pool is full and no live beam, at its present length, scores above the worst of it (as in Hugging Face's
+  generation), or
+* when no live beam can still win, however it goes on: log-probabilities only add up downwards. This changes no result.
+
+Equal scores are ordered by beam, then by token id, and nothing here depends on other requests: the same search gives
+the same text in any company.
+
+Legend: W beams, V vocabulary, T tokens so far.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from serving.engine.request import GenerationRequest
+from serving.engine.sampling import floor_of, penalize
+
+
+class Hypothesis(NamedTuple):
+    """A text that the search may return; ``ended`` is False when ``max_tokens`` cut it. Without end-of-sequence."""
+
+    score: float
+    token_ids: list[int]
+    ended: bool
+
+
+class BeamSearch:
+    """One request's search.
+
+    Args:
+        request: a checked request of ``beams`` above 1.
+        max_tokens: most tokens of a text, the end-of-sequence token included.
+        eos_id: the end-of-sequence token.
+        forbidden: spans of ids that are never generated.
+    """
+
+    __slots__ = (
+        "_eos",
+        "_forbidden",
+        "_length",
+        "_max_tokens",
+        "_pool",
+        "_power",
+        "_request",
+        "_scores",
+        "_tokens",
+        "done",
+    )
+
+    def __init__(self, request: GenerationRequest, max_tokens: int, eos_id: int, forbidden: list[slice]) -> None:
+        self._request = request
+        self._power = request.length_penalty
+        self._max_tokens, self._eos, self._forbidden = max_tokens, eos_id, forbidden
+        self._tokens = np.zeros((request.beams, max_tokens), np.int64)
+        self._length = 0
+        # All beams begin as the same text: without this, each would find the same continuations.
+        self._scores = np.full(request.beams, -np.inf)
+        self._scores[0] = 0.0
+        self._pool: list[Hypothesis] = []
+        self.done = False
+
+    @property
+    def best(self) -> Hypothesis:
+        """The winner so far; the live beam in front where nothing has been finished yet."""
+        if self._pool:
+            return self._pool[0]
+        return self._hypothesis(0, self._length, self._scores[0], ended=False)
+
+    def step(self, logits_WV: np.ndarray) -> tuple[list[int], list[int]]:
+        """Take one step.
+
+        Args:
+            logits_WV: float32, row i of beam i; overwritten.
+
+        Returns:
+            For each beam of the next step the beam it continues and its new token. Meaningless once ``done``.
+        """
+        beams = len(logits_WV)
+        if self._request.penalized and self._length:
+            for row, said in zip(logits_WV, self._tokens[:, : self._length], strict=True):
+                ids, counts = np.unique(said, return_counts=True)
+                penalize(row, ids, self._request.repetition_penalty, counts, self._request.frequency_penalty)
+        totals = log_totals(logits_WV)
+        for span in self._forbidden:
+            logits_WV[:, span] = -np.inf
+        origins, tokens, scores = continuations(logits_WV, self._scores - totals, 2 * beams)
+
+        length = self._length + 1
+        live: list[int] = []
+        for rank, (origin, token, score) in enumerate(zip(origins.tolist(), tokens.tolist(), scores, strict=True)):
+            if token == self._eos:
+                if rank < beams and score > -np.inf:
+                    self._finish(self._hypothesis(origin, length - 1, score, ended=True, length=length))
+            elif len(live) < beams:
+                live.append(rank)
+        parents, chosen = origins[live], tokens[live]
+        self._tokens = self._tokens[parents]
+        self._tokens[:, length - 1] = chosen
+        self._scores = scores[live]
+        self._length = length
+        self._conclude()
+        return parents.tolist(), chosen.tolist()
+
+    def _conclude(self) -> None:
+        if self._length == self._max_tokens:
+            for beam in np.flatnonzero(self._scores > -np.inf).tolist():
+                self._finish(self._hypothesis(beam, self._length, self._scores[beam], ended=False))
+            self.done = True
+        elif self._pool:
+            leader = float(self._scores[0])
+            full = len(self._pool) == len(self._scores)
+            now = leader / self._length**self._power
+            # Sums only fall, and a longer text divides by more: the best that the leader can come to.
+            bound = leader / self._max_tokens**self._power if self._power > 0 else now
+            self.done = (full and self._pool[-1].score >= now) or self._pool[0].score >= bound
+
+    def _hypothesis(self, beam: int, count: int, total: float, ended: bool, length: int = 0) -> Hypothesis:
+        score = float(total) / (length or count or 1) ** self._power
+        return Hypothesis(score, self._tokens[beam, :count].tolist(), ended)
+
+    def _finish(self, hypothesis: Hypothesis) -> None:
+        self._pool.append(hypothesis)
+        self._pool.sort(key=lambda h: -h.score)  # stable: of equals the earlier one stays in front
+        del self._pool[len(self._scores) :]
+
+
+def log_totals(logits_BV: np.ndarray) -> np.ndarray:
+    """Logarithm of each row's sum of exponentials, float64 [B]: a logit minus it is a log-probability.
+
+    Each row is summed in one piece (not with ``dtype=``, which sums in buffers that may cut a row anywhere), so that a
+    row's figure is the same to the last bit in any company.
+    """
+    top = logits_BV.max(1)
+    powers = logits_BV - top[:, None]
+    np.exp(powers, out=powers)
+    return top + np.log(powers.sum(1).astype(np.float64))
+
+
+def continuations(
+    logits_WV: np.ndarray, offsets_W: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The ``count`` highest of ``logits_WV + offsets_W``: beams, token ids and values (float64), highest first.
+
+    Compared in float64: everything that float32 cannot tell from the lowest of them is looked at again.
+    """
+    size = logits_WV.shape[1]
+    values = (logits_WV + offsets_W[:, None].astype(np.float32)).ravel()
+    if 8 * count <= values.size:
+        floor = floor_of(values, count)
+        places = np.flatnonzero(values >= floor - 1e-4 * max(1.0, abs(floor)))
+    else:
+        places = np.arange(values.size)
+    origins, tokens = np.divmod(places, size)
+    exact = logits_WV[origins, tokens].astype(np.float64) + offsets_W[origins]
+    order = np.argsort(-exact, kind="stable")[:count]
+    return origins[order], tokens[order], exact[order]

@@ -1,0 +1,101 @@
+"""Rows of keys and values, in memory that ONNX Runtime reads and writes by address.
+
+All tensors of one kind (keys and values of every layer) are one block, so that a request's row is copied for all of
+them at once: by one NumPy assignment on the CPU, by one cudaMemcpy2D on the GPU.
+
+The CUDA branch has NOT been run: no GPU was at hand.
+
+Legend: P tensors, N rows, K key/value heads, T length, h head width.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from serving.errors import EngineFailed
+
+ALIGNMENT = 64  # bytes of a cache line
+CUDART = ("libcudart.so.13", "libcudart.so.12", "libcudart.so")
+DEVICE_TO_DEVICE = 3
+
+
+class Block:
+    """P tensors [N, K, T, h] of zeros.
+
+    Zeros, not garbage: attention multiplies what lies beyond a row's end by 0, and 0 times NaN is NaN. Pages of a block
+    that was never needed are never touched, hence cost no memory on the CPU.
+
+    Attributes:
+        names: of the P tensors.
+        values: [P, N, K, T, h] on the CPU.
+        bytes: size of the block.
+    """
+
+    def __init__(self, names: list[str], shape: tuple[int, int, int, int], dtype: type, device: str) -> None:
+        self.names, self.dtype, self.device = names, dtype, device
+        self._shape = shape
+        self._row = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
+        self.bytes = len(names) * shape[0] * self._row
+        if device == "cpu":
+            raw = np.zeros(self.bytes + ALIGNMENT, np.uint8)
+            start = -raw.ctypes.data % ALIGNMENT
+            self.values: np.ndarray = raw[start : start + self.bytes].view(dtype).reshape(len(names), *shape)
+            self._base = self.values.ctypes.data
+        else:
+            whole = [len(names), *shape]
+            self._value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(whole, dtype, device, 0)
+            self._base = self._value.data_ptr()
+
+    def places(self, row: int, rows: int) -> list[tuple[str, tuple[Any, ...]]]:
+        """For each tensor its name, and what binds rows ``row`` .. ``row + rows - 1`` of it."""
+        shape = [rows, *self._shape[1:]]
+        return [
+            (name, (self.device, 0, self.dtype, shape, self._base + (i * self._shape[0] + row) * self._row))
+            for i, name in enumerate(self.names)
+        ]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first ``length`` of T of one row to another, in every tensor."""
+        if self.device == "cpu":
+            self.values[:, target, :, :length] = self.values[:, source, :, :length]
+            return
+        pitch = self._shape[0] * self._row
+        status = _cudart().cudaMemcpy2D(
+            ctypes.c_void_p(self._base + target * self._row),
+            ctypes.c_size_t(pitch),
+            ctypes.c_void_p(self._base + source * self._row),
+            ctypes.c_size_t(pitch),
+            ctypes.c_size_t(self._row),
+            ctypes.c_size_t(len(self.names)),
+            DEVICE_TO_DEVICE,
+        )
+        # The copy runs in CUDA's default stream, which ONNX Runtime's own stream does not wait for.
+        if status or (status := _cudart().cudaDeviceSynchronize()):
+            raise EngineFailed(f"copying a row of the cache on the GPU failed with CUDA error {status}")
+
+
+def can_copy(device: str) -> bool:
+    """Whether rows can be copied there."""
+    if device == "cpu":
+        return True
+    try:
+        _cudart()
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _cudart() -> Any:
+    """CUDA's runtime library, which ONNX Runtime's CUDA provider has loaded already."""
+    for name in CUDART:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise OSError(f"none of {', '.join(CUDART)} can be loaded")

@@ -1,0 +1,75 @@
+"""Execution providers: one that is demanded runs or is refused by name, and what is listed is not believed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import onnxruntime
+import pytest
+
+from model.bundle import Bundle
+from model.config import QuantizationConfig
+from model.onnx.quantize import quantize_bundle
+from serving.engine import Engine, GenerationRequest
+from serving.engine.providers import CPU, CUDA, TENSORRT, check_provider, node_counts, open_session
+from serving.errors import EngineFailed
+from tests.helpers.engines import CONFIG, family_bundle, tiny_corpus
+
+
+@pytest.fixture(scope="module")
+def fp32(tmp_path_factory):
+    return family_bundle(tmp_path_factory.mktemp("bundles"), "seq2seq")
+
+
+@pytest.fixture(scope="module")
+def fp16(fp32, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fp16")
+    quantize_bundle(fp32.path, tiny_corpus(folder / "corpus"), folder / "bundle", "fp16", QuantizationConfig())
+    return Bundle.load(folder / "bundle")
+
+
+@pytest.mark.parametrize("setting", ["cuda", "tensorrt"])
+def test_precisions_without_gpu_kernels_are_refused(fp32, setting):
+    with pytest.raises(EngineFailed, match="fp32 variant has no CUDA kernels; publish the fp16 variant"):
+        Engine(fp32, replace(CONFIG, provider=setting)).start()
+
+
+@pytest.mark.parametrize(("setting", "name"), [("cuda", CUDA), ("tensorrt", TENSORRT)])
+def test_a_demanded_provider_runs_or_is_refused_by_name(fp16, setting, name):
+    """Where there is no GPU, ONNX Runtime lists CUDA all the same and quietly falls back to the CPU: we must not."""
+    engine = Engine(fp16, replace(CONFIG, provider=setting))
+    try:
+        engine.start()
+    except EngineFailed as error:
+        assert name in str(error)
+        assert "provider: cpu" in str(error)
+        assert engine.provider == ""
+    else:
+        assert engine.provider == name
+        assert engine.stats()["graph_nodes"][name] > 0
+        assert len(engine.generate([GenerationRequest(engine.prompt("a", target="ru"), 5)])) == 1
+        engine.close()
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu(fp16):
+    if os.path.exists("/dev/nvidiactl"):
+        pytest.skip("this machine has a GPU")
+    with Engine(fp16, replace(CONFIG, provider="auto")) as engine:
+        assert engine.provider == CPU
+
+
+def test_what_is_listed_is_not_believed(fp32):
+    session = open_session(fp32.graph("decoder"), [CPU], 1, False)
+    counts = node_counts(session)
+    assert counts[CPU] > 10 and list(counts) == [CPU]
+    assert check_provider(session, [CPU], demanded=True) == CPU
+    with pytest.raises(EngineFailed, match=rf"{TENSORRT} is listed .* did not load; {CPU} runs instead.*demands it"):
+        check_provider(session, [TENSORRT, CUDA, CPU], demanded=True)
+    assert check_provider(session, [TENSORRT, CUDA, CPU], demanded=False) == CPU
+
+
+def test_a_graph_that_does_not_load_is_named(tmp_path):
+    (tmp_path / "decoder.onnx").write_bytes(b"not a graph")
+    with pytest.raises(EngineFailed, match=rf"decoder.onnx: ONNX Runtime {onnxruntime.__version__} cannot load"):
+        open_session(tmp_path / "decoder.onnx", [CPU], 1, False)
