@@ -7,9 +7,13 @@ The command line is read before KServe is imported: so ``--help`` is ours, and i
 
 from __future__ import annotations
 
+import os
 import sys
 
 from serving.config import parse
+
+# gRPC's core writes to the log by itself, what a peer sent included; read when it is first imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def main() -> int:

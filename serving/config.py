@@ -15,14 +15,17 @@ from model.config import ConfigError, option
 from serving.engine.config import EngineConfig
 
 DESCRIPTION = """\
-Serve a bundle with KServe: v2 REST and gRPC, /generate, health, info and metrics.
+Serve a bundle with KServe: v2 REST and gRPC, OpenAI's API, /generate, a playground page, health and metrics.
 A bundle is the directory that `make pipeline-run` publishes; its hashes are verified before anything is loaded.
 """
 EPILOG = """\
 Once it runs:
   curl localhost:8080/generate -d '{"prompt": "Привет!", "target": "en"}'
+  curl -N localhost:8080/generate_stream -d '{"prompt": "Привет!", "target": "en"}'
+  curl localhost:8080/openai/v1/completions -d '{"model": "prometheus-mini", "prompt": "Привет!", "target": "en"}'
   curl localhost:8080/v2/models/prometheus-mini/infer -d '{"inputs": [{"name": "text_input", "datatype": "BYTES",
        "shape": [1], "data": ["Привет!"]}], "parameters": {"target": "en", "max_tokens": 64}}'
+  http://localhost:8080/                a page to try the model on
   curl localhost:8080/info              what is served, its languages and limits
   curl localhost:8080/health/ready      200 when requests are taken;  /health/live fails when the engine has died
   curl localhost:8080/metrics           Prometheus metrics, prefixed slm_
@@ -42,6 +45,9 @@ class ServerConfig:
     max_prompts: int = option(64, "Prompts in one v2 request.")
     request_timeout: float = option(60.0, "Seconds after which a request is given up (504 / DEADLINE_EXCEEDED).")
     grace_period: int = option(30, "Seconds that running requests get to finish after SIGTERM.")
+    token_file: str = option(
+        "", "File with the access token that callers must send as a bearer token; none is needed when left out."
+    )
 
     def __post_init__(self) -> None:
         problems = [
@@ -93,7 +99,7 @@ def _add(group: Any, config: type, setting: dataclasses.Field) -> None:
         group.add_argument(flag, required=True, metavar="DIR", help=text)
         return
     default = setting.default_factory() if callable(setting.default_factory) else setting.default
-    note = f"{text} (default: {default})".replace("%", "%%")
+    note = (text if default == "" else f"{text} (default: {default})").replace("%", "%%")
     if typing.get_origin(kind) is typing.Literal:
         group.add_argument(flag, choices=typing.get_args(kind), default=default, help=note)
     elif typing.get_origin(kind) is list:

@@ -11,12 +11,13 @@ import logging
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from serving.engine import GenerationResult
+from serving.engine import GenerationResult, TokenEvent
 from serving.sdk import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
 
 requests = logging.getLogger("serving.requests")
@@ -46,15 +47,32 @@ def configure() -> None:
 
 
 def request_line(
-    protocol: str, route: str, status: int | str, seconds: float, results: Sequence[GenerationResult] = ()
+    protocol: str,
+    route: str,
+    status: int | str,
+    seconds: float,
+    outcomes: Sequence[GenerationResult | TokenEvent] = (),
+    error: str = "",
 ) -> None:
-    """Log one answered request."""
+    """Log one answered request.
+
+    Args:
+        outcomes: one of each generation: its result, or the last event of one that was left before its end.
+        error: the kind of error that ended it, which a stream's status cannot tell.
+    """
     line: dict[str, Any] = {"protocol": protocol, "route": route, "status": status, "seconds": round(seconds, 6)}
-    if results:
-        line["prompts"] = len(results)
-        line["prompt_tokens"] = sum(result.prompt_tokens for result in results)
-        line["generated_tokens"] = sum(result.generated_tokens for result in results)
-        line["queue_seconds"] = round(max(result.queue_seconds for result in results), 6)
+    if error:
+        line["error"] = error
+    if outcomes:
+        unfinished = "error" if error else "cancelled"
+        line["prompts"] = len(outcomes)
+        line["prompt_tokens"] = sum([outcome.prompt_tokens for outcome in outcomes])
+        line["generated_tokens"] = sum([outcome.generated_tokens for outcome in outcomes])
+        line["finish_reasons"] = Counter([outcome.finish_reason or unfinished for outcome in outcomes])
+        results = [outcome for outcome in outcomes if isinstance(outcome, GenerationResult)]
+        if results:
+            line["queue_seconds"] = round(max([result.queue_seconds for result in results]), 6)
+            line["first_token_seconds"] = round(max([result.first_token_seconds for result in results]), 6)
     requests.info("request", extra={"fields": line})
 
 

@@ -2,7 +2,7 @@
 
 The engine reports here as its observer, once per step for all rows together: at thousands of tokens a second, one
 ``Histogram.observe`` per token would cost more CPU than the rest of the server. Gauges are read from the engine when
-somebody scrapes.
+somebody scrapes. The process's own memory, processor time and start are prometheus_client's ``process_*``.
 """
 
 from __future__ import annotations
@@ -47,10 +47,14 @@ COUNTERS: dict[str, tuple[str, str]] = {  # name -> (text, label or "")
 GAUGES = {  # name in engine.stats() -> (metric, text)
     "running": ("num_requests_running", "Requests being decoded."),
     "waiting": ("num_requests_waiting", "Requests waiting for a slot."),
+    "rows": ("num_slots_used", "Slots in use: a beam search holds one for each beam."),
     "slots": ("num_slots", "Requests that can be decoded together."),
+    "queue": ("queue_capacity", "Requests that may wait; one more is refused."),
     "kv_bytes": ("kv_cache_bytes", "Memory of the KV cache."),
     "kv_usage": ("kv_cache_usage_perc", "Used share of the KV cache, 0 to 1."),
     "healthy": ("engine_healthy", "1 while the engine works."),
+    "gpu_used": ("gpu_memory_used_bytes", "Memory in use on the GPU, by everyone; absent where there is none."),
+    "gpu_total": ("gpu_memory_total_bytes", "Memory of the GPU; absent where there is none."),
 }
 
 
@@ -60,15 +64,19 @@ class Metrics:
     def __init__(self, model_name: str, registry: CollectorRegistry = REGISTRY) -> None:
         self._model_name = model_name
         self._stats: Callable[[], dict[str, Any]] = dict
+        self._gpu: Callable[[], tuple[int, int]] | None = None
         self._lock = threading.Lock()
         self._clear()
         registry.register(self)
 
-    def begin(self, stats: Callable[[], dict[str, Any]]) -> None:
-        """Forget the warm-up, and from now on read the gauges from ``stats``, which is ``engine.stats``."""
+    def begin(self, stats: Callable[[], dict[str, Any]], gpu: Callable[[], tuple[int, int]] | None = None) -> None:
+        """Forget the warm-up, and from now on read the gauges from ``stats``, which is ``engine.stats``.
+
+        ``gpu`` tells (used, total) bytes of the GPU, where the engine runs on one.
+        """
         with self._lock:
             self._clear()
-        self._stats = stats
+        self._stats, self._gpu = stats, gpu
 
     def step(self, rows: int, seconds: float) -> None:
         """The engine decoded one token for each of ``rows`` requests."""
@@ -125,6 +133,8 @@ class Metrics:
         stats = self._stats()
         if stats.get("kv_capacity_tokens"):
             stats["kv_usage"] = stats["kv_tokens"] / stats["kv_capacity_tokens"]
+        if self._gpu is not None:
+            stats["gpu_used"], stats["gpu_total"] = self._gpu()
         for name, (metric, text) in GAUGES.items():
             if name in stats:
                 gauge = GaugeMetricFamily(PREFIX + metric, text, labels=("model_name",))

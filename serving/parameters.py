@@ -1,7 +1,7 @@
 """How a caller's generation parameters become an engine request: the only code that reads them.
 
 Every protocol hands its raw parameters to :func:`read_parameters`, so names, types and the sentence of an error are
-the same over REST, gRPC and ``/generate``; ranges are checked by the engine. Numbers may come as text, because KServe's
+the same everywhere; ranges are checked by the engine. Numbers may come as text, because KServe's
 gRPC message has no float field and its own client therefore cannot send one.
 """
 
@@ -26,7 +26,10 @@ NUMBERS: dict[str, type] = {
     "top_p": float,
     "min_p": float,
     "repetition_penalty": float,
+    "frequency_penalty": float,
     "seed": int,
+    "beams": int,
+    "length_penalty": float,
 }
 CHOICES = ("target", "author")  # which ones exist is known to the tokenizer, where the prompt is made
 NAMES = (*NUMBERS, "stop", *CHOICES)

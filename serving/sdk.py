@@ -11,31 +11,25 @@ import sys
 _argv = sys.argv
 sys.argv = _argv[:1]
 try:
-    from grpc_interceptor.exceptions import GrpcException
-    from kserve import InferRequest, Model, ModelServer
+    from kserve import Model, ModelServer
     from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
     from kserve.model_server import app
-    from kserve.model_server import args as model_server_args
-    from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest, ModelInferResponse
-    from kserve.protocol.grpc.servicer import InferenceServicer
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+    from kserve.protocol.rest.server import RESTServer
 finally:
     sys.argv = _argv
 
 __all__ = [
-    "GrpcException",
-    "InferRequest",
-    "InferenceServicer",
     "InvalidInput",
     "Model",
-    "ModelInferRequest",
-    "ModelInferResponse",
     "ModelNotFound",
     "ModelNotReady",
     "ModelRepositoryExtension",
     "ModelServer",
+    "RESTServer",
     "ServerNotLive",
     "ServerNotReady",
     "app",
-    "model_server_args",
+    "pb",
 ]

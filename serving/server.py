@@ -9,29 +9,28 @@ import asyncio
 import logging
 import socket
 import time
+from types import FrameType
 from typing import Any
-
-import grpc
 
 from model.bundle import Bundle
 from model.config import ConfigError
 from serving import logs
+from serving.auth import Token
 from serving.config import ServerConfig
 from serving.engine import Engine, EngineConfig
+from serving.engine.providers import CPU
+from serving.errors import PermissionDenied
+from serving.gpu import gpu_memory
 from serving.metrics import Metrics
-from serving.predictor import Predictor, check_grpc
+from serving.predictor import Predictor
 from serving.routes import register
-from serving.sdk import (
-    GrpcException,
-    InferenceServicer,
-    ModelRepositoryExtension,
-    ModelServer,
-    app,
-    model_server_args,
-)
+from serving.rpc import GrpcServer
+from serving.sdk import ModelRepositoryExtension, ModelServer, RESTServer, app
 from serving.service import TextService
 
 log = logging.getLogger("serving")
+# Seconds beyond the grace period in which the last answers, errors by then, are sent.
+LAST_WORDS = 2
 
 
 def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
@@ -39,10 +38,11 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
 
     Raises:
         BundleError: when the bundle cannot be used.
-        ConfigError: when a port is taken.
+        ConfigError: when a port is taken, or the token's file is of no use.
         EngineFailed: when the bundle does not run on this machine.
     """
     started = time.perf_counter()
+    token = Token(config.token_file) if config.token_file else None
     check_ports(config)
     logs.configure()
     bundle = Bundle.load(config.bundle)
@@ -52,7 +52,7 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
     try:
         service = TextService(engine, bundle, config, metrics)
         service.warm_up()
-        metrics.begin(engine.stats)
+        metrics.begin(engine.stats, None if engine.provider == CPU else gpu_memory())
         log.info(
             "serving",
             extra={
@@ -61,13 +61,14 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
                     "bundle": str(bundle.path),
                     "http_port": config.http_port,
                     "grpc_port": config.grpc_port,
+                    "token": token is not None,
                     "load_seconds": round(time.perf_counter() - started, 3),
                 }
             },
         )
         predictor = Predictor(service)
-        register(app, predictor)
-        build(predictor).start([predictor])
+        register(app, predictor, token)
+        build(predictor, token).start([predictor])
     finally:
         engine.close(drain=True, timeout=config.grace_period)
     log.info("stopped")
@@ -93,24 +94,22 @@ def check_ports(config: ServerConfig) -> None:
                 ) from None
 
 
-def build(predictor: Predictor) -> ModelServer:
+def build(predictor: Predictor, token: Token | None = None) -> ModelServer:
     """A ModelServer that tells the truth about health, keeps its repository closed, and drains."""
     service = predictor.service
     config = service.config
     server = Server(
         service,
         http_port=config.http_port,
-        grpc_port=config.grpc_port,
         workers=1,  # a second process would be a second engine with a batch of its own; scale by pods
-        enable_grpc=True,
+        enable_grpc=False,  # its place is taken below
         enable_docs_url=False,
         enable_latency_logging=False,
-        grace_period=config.grace_period,
+        grace_period=config.grace_period + LAST_WORDS,
     )
-    # Only the command line could set these; ours was hidden from the SDK (serving/sdk.py).
-    model_server_args.grpc_max_receive_message_length = config.max_body_bytes
-    InferenceServicer.validate_grpc_request = classmethod(lambda cls, request: check_grpc(request))
     server.model_repository_extension = ClosedRepository(server.registered_models)
+    # It compares every address with every route, to name a log line that is switched off.
+    RESTServer._add_middlewares = lambda self, app: None
 
     async def ready() -> bool:
         return service.ready
@@ -120,28 +119,36 @@ def build(predictor: Predictor) -> ModelServer:
 
     server.dataplane.ready = ready
     server.dataplane.live = live
-    describe = server.dataplane.model_metadata
-
-    async def model_metadata(model_name: str) -> dict[str, Any]:
-        found = await describe(model_name)  # raises for an unknown name
-        return {**found, **predictor.metadata()}
-
-    server.dataplane.model_metadata = model_metadata
-    server.dataplane.metadata = predictor.server_metadata
+    grace = config.grace_period + LAST_WORDS
+    server.add_grpc(GrpcServer(predictor, port=config.grpc_port, grace_period=grace, token=token))
     return server
 
 
 class Server(ModelServer):
     """ModelServer that stops admitting as soon as it is told to stop.
 
-    The SDK learns of SIGTERM only after REST has drained, and would take new gRPC calls until then.
+    The SDK learns of SIGTERM only after REST has drained, and would take new gRPC calls until then. What still runs at
+    the end of the grace period is told so, and is not just cut off.
     """
 
     def __init__(self, service: TextService, **settings: Any) -> None:
         super().__init__(**settings)
         self.service = service
 
+    def add_grpc(self, server: GrpcServer) -> None:
+        """Run a gRPC server of ours in place of the SDK's."""
+        self._grpc_server = server
+        self.servers.append(server.start())
+
     async def _serve(self) -> None:
+        uvicorn = self._rest_server._server
+        leave = uvicorn.handle_exit
+
+        def handle_exit(sig: int, frame: FrameType | None) -> None:
+            self.service.draining = True
+            leave(sig, frame)
+
+        uvicorn.handle_exit = handle_exit
         watcher = asyncio.ensure_future(self._watch())
         try:
             await super()._serve()
@@ -149,14 +156,16 @@ class Server(ModelServer):
             watcher.cancel()
 
     async def _watch(self) -> None:
-        uvicorn = self._rest_server._server
-        died = False
-        while True:
+        service = self.service
+        while service.engine.healthy and not service.draining:
             await asyncio.sleep(0.05)
-            self.service.draining |= uvicorn.should_exit
-            if not (self.service.engine.healthy or self.service.draining or died):
-                died = True
-                log.error("the engine has died; liveness is off, the process has to be restarted")
+        if not service.engine.healthy:
+            log.error("the engine has died; liveness is off, the process has to be restarted")
+        while not service.draining:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(service.config.grace_period)
+        log.warning("the grace period is over; what still runs ends with an error")
+        await asyncio.to_thread(service.engine.close, drain=False)
 
 
 class ClosedRepository(ModelRepositoryExtension):
@@ -164,6 +173,6 @@ class ClosedRepository(ModelRepositoryExtension):
 
     async def load(self, model_name: str) -> None:
         """Refuse."""
-        raise GrpcException("the repository API is closed on this server", grpc.StatusCode.PERMISSION_DENIED)
+        raise PermissionDenied("the repository API is closed on this server")
 
     unload = load

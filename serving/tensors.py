@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import InvalidRequest
+from serving.engine import GenerationResult
+from serving.errors import InvalidRequest, NotFound
 
 INPUT = "text_input"
 OUTPUTS = {"text_output": "BYTES", "finish_reason": "BYTES", "prompt_tokens": "INT32", "generated_tokens": "INT32"}
@@ -31,6 +32,18 @@ class Call:
     parameters: Mapping[str, Any]
     outputs: tuple[str, ...]  # names, in the order asked for
     binary: Mapping[str, bool] = field(default_factory=dict)  # REST only: which outputs go as binary
+
+
+def check_model(name: str, version: str, served: str) -> None:
+    """Refuse another model or version than the one served; an empty version is any.
+
+    Raises:
+        NotFound: naming it.
+    """
+    if name != served:
+        raise NotFound(f"model {name[:64]!r} is not served here; {served!r} is")
+    if version not in ("", VERSION):
+        raise NotFound(f"model {served!r} has no version {version[:64]!r}; it has {VERSION!r}")
 
 
 def check_inputs(names: Sequence[str]) -> None:
@@ -118,6 +131,16 @@ def unpack_bytes(raw: bytes, count: int) -> list[bytes]:
     if offset != len(raw):
         raise InvalidRequest(INPUT, f"{len(raw) - offset} bytes are left over after element {count - 1}")
     return items
+
+
+def output_values(results: Sequence[GenerationResult]) -> dict[str, list]:
+    """The four output tensors, each [N]."""
+    return {
+        "text_output": [result.text for result in results],
+        "finish_reason": [result.finish_reason for result in results],
+        "prompt_tokens": [result.prompt_tokens for result in results],
+        "generated_tokens": [result.generated_tokens for result in results],
+    }
 
 
 def pack(values: Sequence[Any]) -> bytes:

@@ -1,9 +1,12 @@
 """REST: every address that is ours, and the layer around KServe's own.
 
 ========================================================  =====================================================
-``POST /generate``                                        prompt in, text out (``generate.py``)
+``POST /generate``, ``/generate_stream``                  prompt in, text out (``generate.py``)
 ``POST /v2/models/{m}[/versions/{v}]/infer``              v2 inference, JSON and binary (``inference.py``)
+``POST /v2/models/{m}[/...]/generate[_stream]``           Open Inference text generation (``open_inference.py``)
+``/openai/v1/models``, ``completions``, ...               what OpenAI's clients call (``openai.py``)
 ``GET /v2``, ``/v2/models/{m}[/versions/{v}][/ready]``    v2 metadata and readiness (``inference.py``)
+``GET /``                                                 a page to try the model on (``playground.py``)
 ``GET /health``, ``/health/live``, ``/health/ready``      for people and for probes (``status.py``)
 ``GET /info``                                             what is served (``status.py``)
 ``GET /metrics``, ``/v2/health/*``, ``/v2/models``        KServe's own
@@ -16,16 +19,46 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
+from serving.auth import Token
 from serving.predictor import Predictor
-from serving.routes import generate, inference, status
-from serving.routes.edge import Edge, http_exception
+from serving.routes import generate, inference, open_inference, openai, playground, status
+from serving.routes.edge import Direct, Edge
+from serving.routes.errors import http_exception
+from serving.tensors import VERSION
 
 
-def register(app: FastAPI, predictor: Predictor) -> None:
+def register(app: FastAPI, predictor: Predictor, token: Token | None = None) -> None:
     """Add our routes before KServe's, so that they win where both have the same path, and our layer around all."""
-    # Addresses are compared one after the other, so those that are called most come first.
-    routes = [*inference.routes(predictor), *generate.routes(predictor.service), *status.routes(predictor.service)]
+    service, page = predictor.service, playground.routes()
+    routes = [
+        *inference.routes(predictor),
+        *open_inference.routes(service),
+        *openai.routes(service),
+        *generate.routes(service),
+        *status.routes(service),
+        *page,
+    ]
     app.router.routes[:0] = routes
-    app.user_middleware.append(Middleware(Edge, metrics=predictor.service.metrics))
+    edge = Middleware(
+        Edge,
+        metrics=service.metrics,
+        direct=direct(routes, {"name": predictor.name, "version": VERSION}),
+        token=token,
+        public=frozenset(route.path for route in page),
+    )
+    app.user_middleware.append(edge)
     app.add_exception_handler(HTTPException, http_exception)
+
+
+def direct(routes: list[Route], known: dict[str, str]) -> Direct:
+    """(method, address) -> path parameters and endpoint, of the routes whose parameters are all in ``known``."""
+    found: Direct = {}
+    for route in routes:
+        names = route.param_convertors.keys()
+        if names <= known.keys():
+            parameters = {name: known[name] for name in names}
+            for method in route.methods or ():
+                found.setdefault((method, route.path.format(**parameters)), (parameters, route.endpoint))
+    return found

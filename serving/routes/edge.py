@@ -1,8 +1,9 @@
-"""The outermost layer of REST: bodies within limits, errors as ``{"error": sentence}``, one log line per request.
+"""The outermost layer of REST: the access token, bodies within limits, errors in words, one log line per request.
 
 Pure ASGI, because Starlette's BaseHTTPMiddleware costs more than our routes. KServe's own handlers answer 422 for
 malformed JSON, leak ``Type : message`` of unexpected exceptions, and close the connection after a 500; nothing reaches
-them from here.
+them from here. Our own addresses are known in full, as there is one model, so a call finds its route in one dictionary
+and never walks through the list of all of them.
 """
 
 from __future__ import annotations
@@ -11,50 +12,56 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from typing import Any
 
 import orjson
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import InvalidRequest, ServingError
+from serving.auth import Token
+from serving.config import ServerConfig
+from serving.errors import BodyTooLarge, BodyTooSlow, InvalidRequest, ServingError
 from serving.logs import request_line
 from serving.metrics import Metrics
-from serving.sdk import GrpcException
+from serving.routes.errors import error_response
 from serving.service import reason
 
 log = logging.getLogger("serving.edge")
 CLIENT_CLOSED = 499  # nginx's number; only ever seen in the log
 # A client that sends too much hears why only if its body is read to the end; up to this many times the limit it is.
 DRAIN = 64
-QUIET = ("/health", "/v2/health", "/metrics")
+# Probes and scrapes: not logged, and open to callers without a token.
+PROBES = ("/health", "/v2/health/", "/metrics")
 
-
-class BodyTooLarge(ServingError):
-    """The request body is over the limit."""
-
-    status = 413
-    code = "RESOURCE_EXHAUSTED"
-
-
-class NotFound(ServingError):
-    """The address names something that is not here."""
-
-    status = 404
-    code = "NOT_FOUND"
+Endpoint = Callable[[Request], Awaitable[Response]]
+Direct = dict[tuple[str, str], tuple[dict[str, str], Endpoint]]
 
 
 class Edge:
-    """ASGI middleware around KServe's application."""
+    """ASGI middleware around KServe's application.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    Args:
+        direct: (method, path) of our own addresses -> path parameters and endpoint.
+        token: what callers must send; None when the server is open.
+        public: further paths that need no token.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        direct: Direct,
+        token: Token | None,
+        public: frozenset[str],
+    ) -> None:
         self.app = app
         self.metrics = metrics
+        self.direct = direct
+        self.token = token
+        self.public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -62,6 +69,8 @@ class Edge:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        method, path = scope["method"], scope["path"]
+        probe = path.startswith(PROBES)
         status = 0
 
         async def observed(message: Message) -> None:
@@ -71,7 +80,15 @@ class Edge:
             await send(message)
 
         try:
-            await self.app(scope, receive, observed)
+            if self.token is not None and not probe and path not in self.public:
+                self.token.check(_header(scope, b"authorization"))
+            found = self.direct.get((method, path))
+            if found is None:
+                await self.app(scope, receive, observed)
+            else:
+                scope["path_params"], endpoint = found
+                response = await endpoint(Request(scope, receive))
+                await response(scope, receive, observed)
         except asyncio.CancelledError:
             if not scope.get("serving.gone"):
                 raise
@@ -82,66 +99,47 @@ class Edge:
         except ClientDisconnect:  # in the middle of the body
             status = CLIENT_CLOSED
         except Exception as error:
-            if not isinstance(error, ServingError | GrpcException):
-                log.exception("%s %s failed", scope["method"], scope["path"][:200])
+            if not isinstance(error, ServingError):
+                log.exception("%s %s failed", method, path[:200])
             self.metrics.refused(reason(error))
+            scope["serving.error"] = reason(error)
             if status:  # too late for another answer
                 raise
-            await error_response(error)(scope, receive, observed)
+            await error_response(error, path)(scope, receive, observed)
         finally:
-            if not scope["path"].startswith(QUIET):
-                route = f"{scope['method']} {scope['path'][:200]}"
-                request_line("http", route, status, time.perf_counter() - started, scope.get("serving.results", ()))
+            if not probe:
+                seconds = time.perf_counter() - started
+                request_line("http", f"{method} {path[:200]}", status, seconds, _outcomes(scope), _error(scope))
 
 
-def error_response(error: Exception) -> Response:
-    """The JSON answer for an error; unexpected ones say nothing of themselves."""
-    if isinstance(error, ServingError):
-        return json_response(
-            {"error": str(error)}, error.status, {"retry-after": "1"} if error.status in (429, 503) else None
-        )
-    if (
-        isinstance(error, GrpcException)
-        and error.status_code is not None
-        and error.status_string == "PERMISSION_DENIED"
-    ):
-        return json_response({"error": error.details}, 403)
-    return json_response({"error": "internal error; the server's log says more"}, 500)
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    return next((value for name, value in scope["headers"] if name == wanted), None)
 
 
-async def http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals (no such path, wrong method) in the protocol's error format."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    path, method = request.url.path[:200], request.method
-    text = {404: f"no such address: {path}", 405: f"{method} is not answered at {path}"}.get(
-        status, HTTPStatus(status).phrase
-    )
-    return json_response({"error": text}, status, getattr(error, "headers", None))
-
-
-def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON response."""
-    return Response(orjson.dumps(content), status, headers, "application/json")
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole request body, decompressed, of at most ``limit`` bytes.
+async def read_body(request: Request, config: ServerConfig) -> bytes:
+    """The whole request body, decompressed.
 
     Raises:
         BodyTooLarge: after the rest of the body was read and dropped, so that the caller gets to see the answer.
+        BodyTooSlow: when it is not there within the time that a request may take.
         InvalidRequest: when the body is not what Content-Encoding says.
     """
+    limit = config.max_body_bytes
     size = 0
     parts = []
     too_large = BodyTooLarge(f"body: larger than {limit} bytes; split the request")
     if int_header(request, "content-length") > limit and request.headers.get("expect", "").lower() == "100-continue":
         raise too_large
-    async for part in request.stream():
-        size += len(part)
-        if size <= limit:
-            parts.append(part)
-        elif size > limit * DRAIN:
-            break
+    try:
+        async with asyncio.timeout(config.request_timeout):
+            async for part in request.stream():
+                size += len(part)
+                if size <= limit:
+                    parts.append(part)
+                elif size > limit * DRAIN:
+                    break
+    except TimeoutError:
+        raise BodyTooSlow(f"body: not complete after {config.request_timeout:g} seconds") from None
     if size > limit:
         raise too_large
     body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -198,6 +196,18 @@ async def cancelled_when_client_leaves(request: Request) -> AsyncIterator[None]:
         yield
     finally:
         watcher.cancel()
+
+
+def _outcomes(scope: Scope) -> list:
+    """What a call's generations came to: whole results, or the last events of a stream."""
+    events = scope.get("serving.events")
+    if events is None:
+        return scope.get("serving.results", [])
+    return [event.result or event for event in events.values()]
+
+
+def _error(scope: Scope) -> str:
+    return scope.get("serving.error", "")
 
 
 def _decompress(body: bytes, encoding: str, limit: int, too_large: BodyTooLarge) -> bytes:

@@ -14,17 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, NotFound
 from serving.parameters import flag
-from serving.predictor import Predictor, output_values
-from serving.routes.edge import (
-    NotFound,
-    cancelled_when_client_leaves,
-    int_header,
-    json_response,
-    read_body,
-    read_json,
-)
+from serving.predictor import Predictor
+from serving.routes.edge import cancelled_when_client_leaves, int_header, read_body, read_json
+from serving.routes.errors import json_response
 from serving.tensors import (
     INPUT,
     OUTPUTS,
@@ -32,41 +26,37 @@ from serving.tensors import (
     Call,
     check_input,
     check_inputs,
+    check_model,
     check_outputs,
     decode_text,
+    output_values,
     pack,
     unpack_bytes,
 )
 
 JSON_LENGTH = "inference-header-content-length"
+PREFIXES = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 
 
 def routes(predictor: Predictor) -> list[Route]:
     """The v2 addresses that name a model, with and without a version, and the server's metadata."""
     config = predictor.service.config
 
-    def find(request: Request) -> None:
-        name, version = request.path_params["name"], request.path_params.get("version", VERSION)
-        if name != predictor.name:
-            raise NotFound(f"model {name[:64]!r} is not served here; {predictor.name!r} is")
-        if version != VERSION:
-            raise NotFound(f"model {name!r} has no version {version[:64]!r}; it has {VERSION!r}")
-
     async def infer(request: Request) -> Response:
-        find(request)
-        body = await read_body(request, config.max_body_bytes)
+        find_model(request, predictor.name)
+        body = await read_body(request, config)
         call = read_call(body, int_header(request, JSON_LENGTH, len(body)), config.max_prompts)
         async with cancelled_when_client_leaves(request):
-            results, _ = await predictor(call)
+            results = await predictor.predict(call)
         request.scope["serving.results"] = results
         return write_response(predictor.name, call, output_values(results))
 
     async def model_metadata(request: Request) -> Response:
-        find(request)
+        find_model(request, predictor.name)
         return json_response(predictor.metadata())
 
     async def model_ready(request: Request) -> Response:
-        find(request)
+        find_model(request, predictor.name)
         ready = predictor.service.ready
         return json_response({"name": predictor.name, "ready": ready}, 200 if ready else 503)
 
@@ -76,15 +66,23 @@ def routes(predictor: Predictor) -> list[Route]:
     async def closed(request: Request) -> Response:
         raise NotFound(f"protocol v1 is not served; POST /v2/models/{predictor.name}/infer or /generate")
 
-    prefixes = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
     return [
-        *(Route(f"{prefix}/infer", infer, methods=["POST"]) for prefix in prefixes),
-        *(Route(f"{prefix}/ready", model_ready) for prefix in prefixes),
-        *(Route(prefix, model_metadata) for prefix in prefixes),
+        *(Route(f"{prefix}/infer", infer, methods=["POST"]) for prefix in PREFIXES),
+        *(Route(f"{prefix}/ready", model_ready) for prefix in PREFIXES),
+        *(Route(prefix, model_metadata) for prefix in PREFIXES),
         Route("/v2", server_metadata),
         Route("/v2/", server_metadata),
         Route("/v1/models/{verb}", closed, methods=["POST"]),
     ]
+
+
+def find_model(request: Request, served: str) -> None:
+    """Refuse an address that names another model or version than the one served.
+
+    Raises:
+        NotFound: naming it.
+    """
+    check_model(request.path_params["name"], request.path_params.get("version", ""), served)
 
 
 def read_call(body: bytes, json_length: int, max_prompts: int) -> Call:

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.routes.edge import json_response
-from serving.service import TextService
+from serving.routes.errors import json_response
+from serving.service import MAX_SAMPLES, TextService
 
 
 def routes(service: TextService) -> list[Route]:
@@ -53,6 +53,8 @@ def info(service: TextService) -> dict[str, Any]:
         "metrics": bundle.metrics,
         "limits": {
             **bundle.limits,
+            "beams": service.engine.limits.beams,
+            "samples": MAX_SAMPLES,
             "max_prompts": config.max_prompts,
             "max_body_bytes": config.max_body_bytes,
             "request_timeout": config.request_timeout,

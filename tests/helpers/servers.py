@@ -6,13 +6,14 @@ with start_server(bundle, tmp_path / "log", "--slots", "2") as server:
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,36 @@ class Server:
         """POST a JSON body over a new connection."""
         return httpx.post(self.url + path, json=body, timeout=60, verify=False)
 
+    def engine(self) -> dict[str, Any]:
+        """The engine's own figures: running, waiting, slots ..."""
+        return self.get("/health").json()["engine"]
+
+    def listening(self) -> bool:
+        """Whether the HTTP port takes connections."""
+        with socket.socket() as found:
+            return found.connect_ex(("127.0.0.1", self.http_port)) == 0
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log. ONNX Runtime's own lines are not JSON and left out; a JSON string may hold what ``splitlines`` takes
+        for the end of a line."""
+        return [json.loads(line) for line in self.log.read_text("utf-8").split("\n") if line.startswith("{")]
+
+    def requests(self, route: str) -> list[dict[str, Any]]:
+        """Log lines of the requests that were POSTed to an address."""
+        return [line for line in self.lines() if line.get("route") == f"POST {route}"]
+
     def terminate(self) -> int:
         """SIGTERM, and the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    """Wait for a condition; fails naming ``what`` when it does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s for: {what}"
+        time.sleep(0.005)
 
 
 def free_ports(count: int) -> list[int]:

@@ -8,13 +8,17 @@ import logging
 import math
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from model.bundle import Bundle
 from serving import logs
@@ -22,11 +26,14 @@ from serving.config import ServerConfig, parse
 from serving.engine import Engine, EngineConfig
 from serving.engine.runtime import Runtime
 from serving.errors import EngineFailed, InvalidRequest, ServingError, ShuttingDown
+from serving.messages import grpc_value
 from serving.metrics import Metrics
 from serving.parameters import read_parameters
-from serving.predictor import Predictor, grpc_value
-from serving.sdk import InvalidInput, ModelInferRequest
-from serving.service import TextService
+from serving.predictor import Predictor
+from serving.routes.edge import Edge
+from serving.routes.sse import EventStream, sse
+from serving.sdk import InvalidInput, pb
+from serving.service import TextRequest, TextService
 from serving.tensors import decode_text, pack, unpack_bytes
 
 quick = settings(deadline=None, max_examples=60)  # a busy machine makes any deadline a coincidence
@@ -45,9 +52,13 @@ def service(tiny: Path) -> Iterator[TextService]:
     engine.close(drain=False)
 
 
+def asked(texts: list[str], samples: int = 1, **parameters: object) -> TextRequest:
+    return TextRequest(texts, {"target": "en", **parameters}, samples=samples, names={"text": "text_input"})
+
+
 def parameter(field: int, wire_type: int, payload: bytes) -> object:
     """An InferParameter parsed from its bytes on the wire."""
-    request = ModelInferRequest()
+    request = pb.ModelInferRequest()
     request.parameters["x"].ParseFromString(bytes([field << 3 | wire_type]) + payload)
     return request.parameters["x"]
 
@@ -61,7 +72,7 @@ def test_a_double_survives_kserves_message(value: float) -> None:
 
 
 def test_other_grpc_values() -> None:
-    request = ModelInferRequest(
+    request = pb.ModelInferRequest(
         parameters={"a": {"int64_param": 5}, "b": {"bool_param": True}, "c": {"string_param": "x"}}
     )
     assert {name: grpc_value(name, value) for name, value in request.parameters.items()} == {
@@ -172,7 +183,7 @@ def test_log_lines_are_json_and_callers_errors_are_silent() -> None:
 
 def test_one_bad_text_fails_the_call_and_frees_every_slot(service: TextService) -> None:
     async def call() -> None:
-        await service.complete(["привет", "a" * 100], {"target": "en", "max_tokens": 60})
+        await service.complete(asked(["привет", "a" * 100], max_tokens=60))
 
     with pytest.raises(InvalidRequest, match=r"text_input\[1\]: has 102 tokens"):
         asyncio.run(call())
@@ -181,8 +192,8 @@ def test_one_bad_text_fails_the_call_and_frees_every_slot(service: TextService) 
 
 def test_samples_differ_and_are_reproducible(service: TextService) -> None:
     async def call() -> list[str]:
-        raw = {"target": "en", "max_tokens": 12, "temperature": 2.0, "seed": 5}
-        return [result.text for result in await service.complete(["привет"], raw, samples=4)]
+        wanted = asked(["привет"], samples=4, max_tokens=12, temperature=2.0, seed=5)
+        return [result.text for result in await service.complete(wanted)]
 
     first = asyncio.run(call())
     assert len(set(first)) == 4
@@ -191,7 +202,7 @@ def test_samples_differ_and_are_reproducible(service: TextService) -> None:
 
 def test_long_texts_are_tokenized_elsewhere_with_the_same_errors(service: TextService) -> None:
     async def call() -> None:
-        await service.complete(["a" * 2000] * 20, {"target": "en"})
+        await service.complete(asked(["a" * 2000] * 20))
 
     with pytest.raises(InvalidRequest, match=r"text_input\[0\]: has 2002 tokens"):
         asyncio.run(call())
@@ -205,7 +216,7 @@ def test_draining_refuses_and_turns_readiness_off(service: TextService) -> None:
         assert not await predictor.healthy()
         assert predictor.load() is False
         assert service.live
-        await service.complete(["a"], {"target": "en"})
+        await service.complete(asked(["a"]))
 
     with pytest.raises(ShuttingDown, match="shutting down"):
         asyncio.run(call())
@@ -217,7 +228,7 @@ def test_an_engine_that_dies_turns_liveness_off(service: TextService, monkeypatc
 
     async def call() -> ServingError:
         with pytest.raises(EngineFailed) as caught:
-            await service.complete(["a"], {"target": "en"})
+            await service.complete(asked(["a"]))
         return caught.value
 
     monkeypatch.setattr(Runtime, "decode", broken)
@@ -229,3 +240,35 @@ def test_an_engine_that_dies_turns_liveness_off(service: TextService, monkeypatc
     assert not service.live
     assert not service.ready
     assert isinstance(asyncio.run(call()), EngineFailed)
+
+
+def test_unexpected_errors_say_nothing_of_themselves(service: TextService) -> None:
+    """Before the headers a plain 500, in the middle of a stream its last event."""
+
+    async def broken(request: Request) -> Response:
+        raise RuntimeError("private detail")
+
+    async def breaking(request: Request) -> Response:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            yield sse({"text": "a"})
+            raise RuntimeError("private detail")
+
+        return EventStream(request, chunks(), service.metrics)
+
+    direct = {("POST", path): ({}, endpoint) for path, endpoint in (("/a", broken), ("/openai/b", breaking))}
+    edge = Edge(Starlette(), service.metrics, direct, None, frozenset())  # type: ignore[arg-type]
+
+    async def call(path: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://x") as client:
+            return await client.post(path, json={})
+
+    whole, streamed = asyncio.run(call("/a")), asyncio.run(call("/openai/b"))
+    assert (whole.status_code, whole.json()) == (500, {"error": "internal error; the server's log says more"})
+    first, last, rest = streamed.text.split("\n\n")
+    assert (streamed.status_code, first, rest) == (200, 'data: {"text":"a"}', "")
+    assert json.loads(last.removeprefix("data: "))["error"] == {
+        "message": "internal error; the server's log says more",
+        "type": "server_error",
+        "param": None,
+        "code": None,
+    }

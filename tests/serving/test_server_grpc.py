@@ -11,7 +11,7 @@ import grpc
 import httpx
 import pytest
 
-from serving.sdk import ModelInferRequest
+from serving.sdk import pb
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,13 @@ def message(
     contents: dict[str, list] | None = None,
     parameters: dict[str, Any] | None = None,
     **fields: Any,
-) -> ModelInferRequest:
+) -> pb.ModelInferRequest:
     if raw is None and contents is None:
         raw = [packed(b"abc")]
     tensor = {"name": name, "datatype": datatype, "shape": shape, "contents": contents}
     given = {"target": {"string_param": "en"}, "max_tokens": {"int64_param": 4}, **(parameters or {})}
     fields = {"model_name": "prometheus-mini", "inputs": [tensor], **fields}
-    return ModelInferRequest(raw_input_contents=raw, parameters={k: v for k, v in given.items() if v}, **fields)
+    return pb.ModelInferRequest(raw_input_contents=raw, parameters={k: v for k, v in given.items() if v}, **fields)
 
 
 def unpacked(raw: bytes) -> list[str]:
@@ -106,7 +106,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown parameter": ({"parameters": {"heat": {"int64_param": 1}}}, "heat.*unknown.*temperature"),
     "out of range": ({"parameters": {"temperature": {"string_param": "99"}}}, "temperature.*10.*99"),
     "wrong type of value": ({"parameters": {"top_k": {"bool_param": True}}}, "top_k.*integer"),
-    "no target": ({"parameters": {"target": None}, "raw": [packed(b"42")]}, "target.*ru.*en"),
+    "several texts": ({"parameters": {"n": {"int64_param": 2}}}, "n: v2 returns one output for each input"),
+    "too many beams": ({"parameters": {"beams": {"int64_param": 9}}}, "beams: must be between 1 and 8"),
+    "beams that draw": (
+        {"parameters": {"beams": {"int64_param": 2}, "temperature": {"string_param": "1"}}},
+        "beams: a beam search draws nothing",
+    ),
+    "no target": ({"raw": [packed(b"42")], "parameters": {"target": None}}, "target.*ru.*en"),
     "unknown target": ({"parameters": {"target": {"string_param": "fr"}}}, "target.*'fr'"),
     "parameter without value": ({"parameters": {"seed": {"bool_param": None}}}, "seed"),
 }
@@ -134,7 +140,6 @@ def test_unknown_model_version_and_size(stub: Any) -> None:
 
 
 def test_repository_is_closed(stub: Any) -> None:
-    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
     for call in (
         lambda: stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="prometheus-mini")),
@@ -148,8 +153,33 @@ def test_repository_is_closed(stub: Any) -> None:
     assert stub.ServerLive(pb.ServerLiveRequest()).live
 
 
+def test_calls_that_are_not_served_are_named(server: Any) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        service = "/inference.GRPCInferenceService/"
+        for call, words in (
+            (lambda: channel.unary_unary(f"{service}RepositoryIndex")(b""), "RepositoryIndex is not served here"),
+            (lambda: list(channel.stream_stream(f"{service}ModelStreamInfer")(iter([b""]))), "ModelStreamInfer is not"),
+            (lambda: list(channel.stream_stream(f"{service}ModelStreamInfer")(iter([]))), "ModelStreamInfer is not"),
+            (lambda: channel.unary_unary("/grpc.health.v1.Health/Check")(b""), "Health/Check is not served here"),
+            (lambda: channel.unary_unary("/" + "x" * 5000)(b""), "is not served here"),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                call()
+            assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+            assert words in caught.value.details()
+            assert len(caught.value.details()) < 200
+
+
+def test_bytes_that_are_no_message(server: Any) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        for data in (b"\xff\xff\xff", b"\x0a\x05ab"):
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(data)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert caught.value.details() == "message: the bytes are no ModelInferRequest"
+
+
 def test_metadata(stub: Any) -> None:
-    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
     metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name="prometheus-mini"))
     assert metadata.platform == "onnxruntime_seq2seq_fp32"

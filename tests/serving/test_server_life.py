@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import grpc
 import httpx
 import pytest
 
-from serving.sdk import ModelInferRequest
+from serving.sdk import pb
 from tests.helpers.bundles import tiny_bundle
-from tests.helpers.servers import ROOT, Server, free_ports, start_server
+from tests.helpers.servers import ROOT, Server, free_ports, start_server, wait_until
 
 LONG = {"prompt": "привет, мир", "target": "en", "max_tokens": 2000}
 SHORT = {"prompt": "привет", "target": "en", "max_tokens": 3}
@@ -35,21 +35,10 @@ def narrow(slow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         yield running
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s for: {what}"
-        time.sleep(0.005)
-
-
-def engine(server: Server) -> dict[str, Any]:
-    return server.get("/health").json()["engine"]
-
-
-def grpc_request(**parameters: Any) -> ModelInferRequest:
+def grpc_request(**parameters: Any) -> pb.ModelInferRequest:
     given = {"target": {"string_param": "en"}, **{k: {"int64_param": v} for k, v in parameters.items()}}
     text = "привет, мир".encode()
-    return ModelInferRequest(
+    return pb.ModelInferRequest(
         model_name="prometheus-mini",
         inputs=[{"name": "text_input", "datatype": "BYTES", "shape": [1]}],
         raw_input_contents=[struct.pack("<I", len(text)) + text],
@@ -57,7 +46,7 @@ def grpc_request(**parameters: Any) -> ModelInferRequest:
     )
 
 
-def grpc_infer(server: Server, request: ModelInferRequest, timeout: float = 30) -> Any:
+def grpc_infer(server: Server, request: pb.ModelInferRequest, timeout: float = 30) -> Any:
     from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
@@ -69,7 +58,7 @@ def test_overload_is_refused_and_leaves_readiness_alone(narrow: Server) -> None:
         running = []
         for gauge in ("running", "waiting"):
             running.append(pool.submit(narrow.post, "/generate", LONG))
-            wait_until(lambda gauge=gauge: engine(narrow)[gauge] == 1, f"one is {gauge}")
+            wait_until(lambda gauge=gauge: narrow.engine()[gauge] == 1, f"one is {gauge}")
         refused = narrow.post("/generate", SHORT)
         with pytest.raises(grpc.RpcError) as caught:
             grpc_infer(narrow, grpc_request(max_tokens=3))
@@ -90,7 +79,7 @@ def test_a_caller_who_leaves_frees_the_slot(narrow: Server) -> None:
             connection.sendall(
                 b"POST /generate HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
             )
-            wait_until(lambda: engine(narrow)["running"] == 1, "the request runs")
+            wait_until(lambda: narrow.engine()["running"] == 1, "the request runs")
 
     def leave_grpc() -> None:
         with pytest.raises(grpc.RpcError) as caught:
@@ -100,7 +89,7 @@ def test_a_caller_who_leaves_frees_the_slot(narrow: Server) -> None:
     for leave in (leave_rest, leave_grpc):
         leave()
         started = time.monotonic()
-        wait_until(lambda: engine(narrow)["running"] == 0, "the slot is free")
+        wait_until(lambda: narrow.engine()["running"] == 0, "the slot is free")
         assert time.monotonic() - started < 0.5
     metrics = narrow.get("/metrics").text
     assert 'slm_request_success_total{finished_reason="cancelled",model_name="prometheus-mini"} 2.0' in metrics
@@ -114,9 +103,9 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(slow: Path, tmp_path: 
         assert kept.get("/health/ready").status_code == 200
         rest = pool.submit(server.post, "/generate", LONG)
         rpc = pool.submit(grpc_infer, server, grpc_request(max_tokens=2000))
-        wait_until(lambda: engine(server)["running"] == 2, "both run")
+        wait_until(lambda: server.engine()["running"] == 2, "both run")
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
+        wait_until(lambda: not server.listening(), "the port is closed")
         with pytest.raises(httpx.TransportError):
             server.post("/generate", SHORT)
         with pytest.raises(grpc.RpcError) as caught:
@@ -150,6 +139,12 @@ def test_a_decoder_bundle_and_a_deadline(tmp_path: Path) -> None:
         assert late.status_code == 504
         assert "error" in late.json()
         assert server.post("/generate", {"prompt": "", "max_tokens": 1}).status_code == 200
+        for head in (b"content-length: 100\r\n\r\nhalf", b"transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"):
+            with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+                connection.sendall(b"POST /generate HTTP/1.1\r\nhost: x\r\n" + head)
+                answer = b"".join(iter(lambda: connection.recv(65536), b""))
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"body: not complete after 0.5 seconds" in answer
         assert server.terminate() == 0
 
 

@@ -100,6 +100,7 @@ def test_parameters_change_the_answer_and_text_numbers_count(client: httpx.Clien
     assert text(repetition_penalty=3, stop=json.dumps(["zz", varied[5:7]])) == stopped
     greedy = text(temperature=0)
     assert text() == greedy
+    assert text(frequency_penalty=2.0) != greedy
     assert text(temperature=2.0, seed=1) == text(temperature="2.0", seed="1")
     assert len({text(temperature=2.0, seed=seed) for seed in range(4)}) > 1
     assert text(temperature=2.0, seed=3, top_k=1) == greedy
@@ -123,6 +124,17 @@ def test_generate(client: httpx.Client) -> None:
     assert len(set(many["texts"])) > 1
     greedy = client.post("/generate", json={**body, "do_sample": False, "temperature": 1.5}).json()
     assert greedy["text"] == answer["text"]
+
+
+def test_beams_and_length_penalty(client: httpx.Client) -> None:
+    body = {"prompt": "привет, мир", "target": "en", "max_length": 12}
+    one = client.post("/generate", json={**body, "num_beams": 4}).json()
+    assert one["text"]
+    assert client.post("/generate", json={**body, "beams": 4}).json()["text"] == one["text"]
+    wanted = request_of(["привет, мир"], max_tokens=12, beams=4, length_penalty=1.0)
+    assert outputs_of(client.post(INFER, json=wanted))["text_output"] == [one["text"]]
+    shortest = client.post("/generate", json={**body, "num_beams": 4, "length_penalty": -5.0}).json()
+    assert shortest["generated_tokens"] <= one["generated_tokens"]
 
 
 V2_BAD: dict[str, tuple[Any, str]] = {
@@ -172,11 +184,18 @@ V2_BAD: dict[str, tuple[Any, str]] = {
     "max_tokens too high": (request_of(["a"], max_tokens=65), "max_tokens.*64.*65"),
     "max_tokens a boolean": (request_of(["a"], max_tokens=True), "max_tokens.*integer"),
     "max_tokens huge": (request_of(["a"], max_tokens=10**30), "max_tokens"),
-    "repetition_penalty 0": (request_of(["a"], repetition_penalty=0), "repetition_penalty.*above 0"),
+    "repetition_penalty 0": (request_of(["a"], repetition_penalty=0), "repetition_penalty.*at least 0.01"),
     "seed negative": (request_of(["a"], seed=-1), "seed.*0"),
     "stop a number": (request_of(["a"], stop=5), "stop.*string"),
     "stop empty": (request_of(["a"], stop=""), "stop.*1 to"),
     "stop too many": (request_of(["a"], stop=["x"] * 50), "stop.*50.*at most"),
+    "several texts": (request_of(["a"], n=2), "n: v2 returns one output for each input"),
+    "n no number": (request_of(["a"], n="many"), "n: must be an integer"),
+    "too many beams": (request_of(["a"], beams=9), "beams.*between 1 and 8"),
+    "beams that draw": (request_of(["a"], beams=2, temperature=1), "beams: a beam search draws nothing"),
+    "length_penalty": (request_of(["a"], length_penalty=6), "length_penalty.*at most 5"),
+    "frequency_penalty": (request_of(["a"], frequency_penalty=-3), "frequency_penalty.*at least -2"),
+    "logprobs have no tensor": (request_of(["a"], logprobs=1), "logprobs: unknown parameter"),
     "unknown target": (request_of(["a"], target="fr"), "target.*'fr'.*ru.*en"),
     "target missing": (request_of(["42"], target=None), "target.*ru.*en"),
     "unknown author": (request_of(["a"], author="Nobody"), "author.*'Nobody'.*guide"),
@@ -203,6 +222,13 @@ GENERATE_BAD: dict[str, tuple[Any, str]] = {
     "do_sample text": ({"prompt": "a", "target": "en", "do_sample": "yes"}, "do_sample.*true or false"),
     "contradiction": ({"prompt": "a", "target": "en", "do_sample": True, "temperature": 0}, "do_sample.*temperature 0"),
     "too many samples": ({"prompt": "a", "target": "en", "num_return_sequences": 9}, "num_return_sequences.*8.*9"),
+    "too many beams": ({"prompt": "a", "target": "en", "num_beams": 9}, "num_beams: must be between 1 and 8"),
+    "two widths": ({"prompt": "a", "target": "en", "num_beams": 2, "beams": 2}, "num_beams.*same as beams"),
+    "samples of beams": (
+        {"prompt": "a", "target": "en", "num_beams": 2, "num_return_sequences": 2},
+        "num_return_sequences: beam search gives one text; leave out num_beams",
+    ),
+    "max_length too high": ({"prompt": "a", "target": "en", "max_length": 65}, "max_length: must be between 1 and 64"),
     "greedy samples": ({"prompt": "a", "target": "en", "num_return_sequences": 2}, "num_return_sequences.*greedy"),
     "no object": ([1], "body.*object"),
 }
@@ -372,7 +398,7 @@ def test_logs_are_json_lines_without_prompts(server: Any, client: httpx.Client) 
     client.post("/generate", json={"prompt": secret, "target": "en", "max_tokens": 0})
     client.post(INFER, json=request_of([secret] * 9))
     time.sleep(0.1)
-    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    lines = server.lines()
     assert secret not in server.log.read_text()
     served = [line for line in lines if line.get("route") == "POST /generate"]
     assert [line["status"] for line in served[-2:]] == [200, 400]

@@ -51,10 +51,13 @@ async def main() -> None:
     assert await client.is_server_live()
     assert await client.is_server_ready()
     assert await client.is_model_ready(MODEL)
+    assert not await client.is_model_ready("other")
     for binary in (True, False):
         assert outputs(await client.infer(request(binary))) == json_answer
     drawn = [outputs(await client.infer(request(True, temperature="2.5", seed=s)))["text_output"][0] for s in range(6)]
     assert len(set(drawn)) > 1, "a float as text had no effect"
+    beams = outputs(await client.infer(request(True, beams=2, length_penalty="0.5")))
+    assert beams == outputs(await rest.infer(base, request(True, beams=2, length_penalty=0.5), model_name=MODEL))
     try:
         await client.infer(request(True, np.array([b"\xff"], dtype=object)))
     except grpc.RpcError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import sys
 
 import numpy as np
@@ -13,12 +15,16 @@ TEXTS = np.array(["привет мир".encode(), b"hello"], dtype=object)
 OUTPUTS = ("text_output", "finish_reason", "prompt_tokens", "generated_tokens")
 
 
-def infer(client, texts=TEXTS, names=OUTPUTS, name="text_input", parameters=None, **kwargs):
+def text_tensor(texts, name="text_input"):
     tensor = triton.InferInput(name, list(texts.shape), "BYTES")
     tensor.set_data_from_numpy(texts)
+    return tensor
+
+
+def infer(client, texts=TEXTS, names=OUTPUTS, name="text_input", parameters=None, **kwargs):
     outputs = [triton.InferRequestedOutput(n) for n in names] if names else None
     parameters = {"target": "en", "max_tokens": 5, **(parameters or {})}
-    result = client.infer(MODEL, [tensor], outputs=outputs, parameters=parameters, **kwargs)
+    result = client.infer(MODEL, [text_tensor(texts, name)], outputs=outputs, parameters=parameters, **kwargs)
     return {output.name: result.as_numpy(output.name).tolist() for output in result.get_response().outputs}
 
 
@@ -37,6 +43,7 @@ def main(port: str) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready(MODEL)
+    assert not client.is_model_ready("other")
     assert client.get_model_metadata(MODEL).inputs[0].datatype == "BYTES"
 
     expected = infer(client)
@@ -64,6 +71,31 @@ def main(port: str) -> None:
     bad("unknown input tensor 'text'", name="text")
     bad("unknown output tensor 'logits'", names=["logits"])
     bad("heat: unknown parameter", parameters={"heat": 1.5})
+    bad("n: v2 returns one output for each input", parameters={"n": 2})
+    bad("beams: must be between 1 and 8", parameters={"beams": 9})
+    beams = infer(client, parameters={"beams": 2, "length_penalty": 0.5, "n": 1})
+    assert len(beams["text_output"]) == 2
+    assert len(infer(client, parameters={"frequency_penalty": 0.5})["text_output"]) == 2
+    bad("2.5", parameters={"frequency_penalty": 2.5})
+    # What Triton has and the v2 protocol, as served here, has not.
+    for name, call in (
+        ("RepositoryIndex", client.get_model_repository_index),
+        ("ModelConfig", lambda: client.get_model_config(MODEL)),
+        ("ModelStatistics", client.get_inference_statistics),
+        ("TraceSetting", client.get_trace_settings),
+        ("LogSettings", client.get_log_settings),
+        ("SystemSharedMemoryStatus", client.get_system_shared_memory_status),
+        ("CudaSharedMemoryUnregister", client.unregister_cuda_shared_memory),
+    ):
+        refused("UNIMPLEMENTED", f"{name} is not served here", call)
+    streamed = queue.Queue()
+    client.start_stream(callback=lambda result, error: streamed.put(error))
+    with contextlib.suppress(InferenceServerException):  # the stream may have been refused before the request goes out
+        client.async_stream_infer(MODEL, [text_tensor(TEXTS)])
+    error = streamed.get(timeout=10)
+    client.stop_stream()
+    assert error is not None
+    assert "ModelStreamInfer is not served here" in str(error), error
     refused("PERMISSION_DENIED", "closed", lambda: client.unload_model(MODEL))
     refused("PERMISSION_DENIED", "closed", lambda: client.load_model(MODEL))
     assert infer(client) == expected

@@ -81,13 +81,35 @@ def main(port: str) -> None:
     refused("unknown output tensor 'logits'", client, names=["logits"])
     refused("temperature", client, parameters={"temperature": 99.0})
     refused("heat: unknown parameter", client, parameters={"heat": 1})
-    for call in (lambda: client.unload_model(MODEL), client.get_model_repository_index):
+    refused("n: v2 returns one output for each input", client, parameters={"n": 2})
+    beams, _ = infer(client, parameters={"beams": 2, "length_penalty": 0.5, "n": 1})
+    assert len(beams["text_output"]) == 2
+    penalized, _ = infer(client, parameters={"frequency_penalty": 0.5})
+    assert len(penalized["text_output"]) == 2
+    refused("frequency_penalty", client, parameters={"frequency_penalty": 2.5})
+    # What Triton has and the v2 protocol, as served here, has not.
+    for status, call in (
+        ("403", lambda: client.unload_model(MODEL)),
+        ("403", lambda: client.load_model(MODEL)),
+        ("404", client.get_model_repository_index),
+        ("404", lambda: client.get_model_config(MODEL)),
+        ("404", lambda: client.get_inference_statistics(MODEL)),
+        ("404", client.get_inference_statistics),
+        ("404", lambda: client.get_trace_settings(MODEL)),
+        ("404", lambda: client.update_trace_settings(MODEL, {"trace_level": ["OFF"]})),
+        ("404", client.get_log_settings),
+        ("404", client.get_system_shared_memory_status),
+        ("404", lambda: client.register_system_shared_memory("a", "/a", 8)),
+        ("404", client.get_cuda_shared_memory_status),
+        ("404", lambda: client.unregister_cuda_shared_memory("a")),
+    ):
         try:
             call()
         except InferenceServerException as error:
-            assert error.status() in ("403", "404"), error
+            assert error.status() == status, error
+            assert any(words in error.message() for words in ("closed", "no such address", "not served here")), error
         else:
-            raise AssertionError("the repository is open")
+            raise AssertionError("a call that is not served was answered")
     assert infer(client)[0] == expected
     print("ok")
 

@@ -1,0 +1,56 @@
+"""The optional access token: one secret in a file, sent by callers as a bearer token over REST and gRPC.
+
+Probes, metrics and the playground page need none (``routes/edge.py`` and ``rpc.py`` say which addresses those are). The
+token is never logged and takes part in no message.
+
+    curl -H "Authorization: Bearer $(cat token)" localhost:8080/info
+"""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+from model.config import ConfigError
+from serving.errors import Unauthorized
+
+SCHEME = "bearer "
+
+
+class Token:
+    """The token that callers must know.
+
+    Args:
+        path: a file of one line; surrounding white space is not part of the token.
+
+    Raises:
+        ConfigError: when the file cannot be read, or holds no usable token.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            text = Path(path).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise ConfigError(f"token_file {path} cannot be read ({why})") from None
+        if not text:
+            raise ConfigError(f"token_file {path} is empty; write a token into it, or leave the setting out")
+        if not text.isascii() or len(text.split()) != 1:
+            raise ConfigError(f"token_file {path} must hold one token in ASCII without spaces")
+        self._token = text.encode()
+
+    def check(self, authorization: str | bytes | None) -> None:
+        """Pass a call with this ``Authorization`` header or metadata, in constant time.
+
+        Raises:
+            Unauthorized: when it is missing or does not match.
+        """
+        if isinstance(authorization, bytes):
+            authorization = authorization.decode("latin-1")
+        if not authorization:
+            raise Unauthorized("authorization: is missing; send it as 'Bearer TOKEN'")
+        if authorization[: len(SCHEME)].lower() != SCHEME:
+            raise Unauthorized("authorization: must be 'Bearer TOKEN'")
+        given = authorization[len(SCHEME) :].strip().encode("utf-8", "replace")
+        if not hmac.compare_digest(given, self._token):
+            raise Unauthorized("authorization: the token is not the right one")

@@ -1,0 +1,95 @@
+"""gRPC's messages of the v2 protocol, read and written; knows no server.
+
+They are read as they are: the SDK's conversion to a type of its own checks less, costs more, and loses what its message
+type does not know.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from typing import Any
+
+from google.protobuf import unknown_fields
+
+from serving.engine import GenerationResult
+from serving.errors import InvalidRequest
+from serving.sdk import pb
+from serving.tensors import (
+    INPUT,
+    OUTPUTS,
+    VERSION,
+    Call,
+    check_input,
+    check_inputs,
+    check_model,
+    check_outputs,
+    decode_text,
+    output_values,
+    pack,
+    unpack_bytes,
+)
+
+
+def read_grpc(request: pb.ModelInferRequest, served: str, max_prompts: int) -> Call:
+    """Read an inference request for the model ``served``.
+
+    Raises:
+        InvalidRequest: naming the field.
+        NotFound: for a model or version that is not served.
+    """
+    check_model(request.model_name, request.model_version, served)
+    check_inputs([tensor.name for tensor in request.inputs])
+    tensor = request.inputs[0]
+    count = check_input(tensor.datatype, tensor.shape, max_prompts)
+    raw = request.raw_input_contents
+    items: Any
+    if raw:
+        if len(raw) != 1:
+            raise InvalidRequest("raw_input_contents", f"has {len(raw)} elements for 1 input")
+        if tensor.contents.ByteSize():
+            raise InvalidRequest(INPUT, "contents and raw_input_contents are both set; send one of them")
+        items = unpack_bytes(raw[0], count)
+    else:
+        for field, _ in tensor.contents.ListFields():
+            if field.name != "bytes_contents":
+                raise InvalidRequest(INPUT, f"contents must be in bytes_contents, not in {field.name}")
+        items = tensor.contents.bytes_contents
+    return Call(
+        id=request.id or uuid.uuid4().hex,
+        texts=decode_text(items, count),
+        parameters={name: grpc_value(name, value) for name, value in request.parameters.items()},
+        outputs=check_outputs([output.name for output in request.outputs]),
+    )
+
+
+def grpc_value(name: str, parameter: Any) -> Any:
+    """The value of an InferParameter, also of one that KServe's message type does not know.
+
+    The protocol has ``double_param = 4``; KServe 0.21's generated message lacks it, so a float from Triton's client
+    arrives as an unknown field: the 8 bytes of a little-endian double.
+
+    Raises:
+        InvalidRequest: naming the parameter, when it holds no value that can be read.
+    """
+    choice = parameter.WhichOneof("parameter_choice")
+    if choice:
+        return getattr(parameter, choice)
+    for unknown in unknown_fields.UnknownFieldSet(parameter):
+        if unknown.field_number == 4 and unknown.wire_type == 1:
+            return struct.unpack("<d", struct.pack("<Q", unknown.data))[0]
+        if unknown.field_number == 5 and unknown.wire_type == 0:  # uint64_param
+            return unknown.data
+    raise InvalidRequest(name[:64], "holds no value; set one of bool, int64, string or double")
+
+
+def grpc_response(model_name: str, call: Call, results: list[GenerationResult]) -> pb.ModelInferResponse:
+    """The answer, its tensors in raw form as all clients expect it."""
+    values = output_values(results)
+    return pb.ModelInferResponse(
+        id=call.id,
+        model_name=model_name,
+        model_version=VERSION,
+        outputs=[{"name": name, "datatype": OUTPUTS[name], "shape": [len(results)]} for name in call.outputs],
+        raw_output_contents=[pack(values[name]) for name in call.outputs],
+    )

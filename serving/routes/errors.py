@@ -1,0 +1,104 @@
+"""Errors as each protocol of REST wants them: the same sentence and, but for one, the same status in three dresses.
+
+==========================================  ===========================================================
+address                                     answer
+==========================================  ===========================================================
+``/openai/*``                               ``{"error": {"message", "type", "param", "code"}}``
+``/v2/models/{m}/.../generate[_stream]``    ``{"error": sentence}``, bad input is 422 as their spec says
+everything else                             ``{"error": sentence}``
+==========================================  ===========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving.errors import (
+    BodyTooSlow,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    NotFound,
+    ServingError,
+    Unauthorized,
+)
+from serving.service import INTERNAL
+
+OPENAI = "/openai/"
+EVENT_STREAM = "text/event-stream"
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+OPENAI_CODES = {401: "invalid_api_key", 413: "request_too_large", 429: "overloaded", 503: "shutting_down"}
+
+
+def known(error: Exception) -> ServingError:
+    """``error`` when its words are meant for the caller, else one that says nothing of it."""
+    return error if isinstance(error, ServingError) else ServingError(INTERNAL)
+
+
+def error_response(error: Exception, path: str) -> Response:
+    """The answer for an error at an address; unexpected ones say nothing of themselves."""
+    error = known(error)
+    status = error.status
+    headers = {}
+    if status in (429, 503):
+        headers["retry-after"] = "1"
+    if isinstance(error, BodyTooSlow):
+        headers["connection"] = "close"  # or the rest of the body would keep it open for ever
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    if _is_generate(path):
+        status = generate_status(error)
+        if path.endswith("_stream"):
+            return Response(error_event(error, path), status, headers, EVENT_STREAM)
+    return json_response(error_body(error, path), status, headers)
+
+
+def error_body(error: Exception, path: str) -> dict[str, Any]:
+    """The JSON object for an error at an address."""
+    error = known(error)
+    if not path.startswith(OPENAI):
+        return {"error": str(error)}
+    kind = OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    param = error.field.split("[")[0] if isinstance(error, InvalidRequest | ModelNotFound) else None
+    code = "model_not_found" if isinstance(error, ModelNotFound) else OPENAI_CODES.get(error.status)
+    return {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
+
+
+def error_event(error: Exception, path: str) -> bytes:
+    """The event that ends a stream which cannot go on."""
+    return b"data: " + orjson.dumps(error_body(error, path)) + b"\n\n"
+
+
+def generate_status(error: ServingError) -> int:
+    """The status that the Open Inference generate spec has for an error; for what it does not foresee, ours."""
+    if isinstance(error, InvalidRequest):
+        return 422
+    return 424 if isinstance(error, DeadlineExceeded) else error.status
+
+
+async def http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals (no such path, wrong method) in the address's error format."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    path, method = request.url.path[:200], request.method
+    text = {404: f"no such address: {path}", 405: f"{method} is not answered at {path}"}.get(
+        status, HTTPStatus(status).phrase
+    )
+    refusal = NotFound(text)
+    refusal.status = status
+    return json_response(error_body(refusal, path), status, getattr(error, "headers", None))
+
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response."""
+    return Response(orjson.dumps(content), status, headers, "application/json")
+
+
+def _is_generate(path: str) -> bool:
+    return path.startswith("/v2/models/") and path.endswith(("/generate", "/generate_stream"))

@@ -1,0 +1,196 @@
+"""``/openai/v1``: models, completions and chat completions, whole and streamed, for clients written for OpenAI's API.
+
+KServe has such routes too, but only where vLLM is installed. A translation model takes the prompt, or the last message,
+as the text to translate; ``target`` says into which language where its script does not.
+
+    client = openai.OpenAI(base_url="http://localhost:8080/openai/v1", api_key="none")
+    client.completions.create(model="prometheus-mini", prompt="Привет!", extra_body={"target": "en"})
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serving.engine import GenerationResult
+from serving.engine.request import TokenLogprobs
+from serving.errors import ModelNotFound
+from serving.routes.edge import cancelled_when_client_leaves, read_body, read_json
+from serving.routes.errors import json_response
+from serving.routes.openai_fields import Asked, read_chat, read_completion
+from serving.routes.sse import EventStream, sse, told
+from serving.service import TextService
+
+FINISH = {"eos_token": "stop", "stop_sequence": "stop", "length": "length"}
+DONE = b"data: [DONE]\n\n"
+
+
+def routes(service: TextService) -> list[Route]:
+    """The calls of OpenAI's API that this server has."""
+    config = service.config
+    model = {
+        "id": config.model_name,
+        "object": "model",
+        "created": int((service.bundle.path / "bundle.json").stat().st_mtime),
+        "owned_by": "prometheus-mini",
+    }
+
+    async def models(request: Request) -> Response:
+        return json_response({"object": "list", "data": [model]})
+
+    async def one_model(request: Request) -> Response:
+        asked = request.path_params["model"]
+        if asked != config.model_name:
+            raise ModelNotFound(f"model: {asked[:64]!r} is not served here; {config.model_name!r} is")
+        return json_response(model)
+
+    async def completions(request: Request) -> Response:
+        body = read_json(await read_body(request, config))
+        return await answer(request, read_completion(body, config.model_name, config.max_prompts), Completion)
+
+    async def chat(request: Request) -> Response:
+        body = read_json(await read_body(request, config))
+        return await answer(request, read_chat(body, config.model_name), Chat)
+
+    async def answer(request: Request, asked: Asked, kind: type[Completion]) -> Response:
+        shape = kind(service)
+        if asked.stream:
+            return EventStream(request, chunks(request, asked, shape), service.metrics)
+        async with cancelled_when_client_leaves(request):
+            results = await service.complete(asked.request)
+        request.scope["serving.results"] = results
+        choices = [shape.choice(index, result) for index, result in enumerate(results)]
+        return json_response({**shape.head, "choices": choices, "usage": usage(results, asked.request.samples)})
+
+    async def chunks(request: Request, asked: Asked, shape: Completion) -> AsyncGenerator[bytes, None]:
+        head: dict[str, Any] = {**shape.chunk_head, "usage": None} if asked.usage else shape.chunk_head
+        results: dict[int, GenerationResult] = {}
+        async with aclosing(told(request, service, asked.request)) as events:
+            async for index, event in events:
+                if event.result is not None:
+                    results[index] = event.result
+                elif not event.text and event.logprobs is None:
+                    continue
+                finish = None if event.finish_reason is None else FINISH.get(event.finish_reason, "stop")
+                logprobs = None if event.token_id is None or event.logprobs is None else [event.logprobs]
+                yield sse({**head, "choices": [shape.piece(index, event.text, logprobs, finish)]})
+        if asked.usage:
+            counts = usage([results[index] for index in sorted(results)], asked.request.samples)
+            yield sse({**head, "choices": [], "usage": counts})
+        yield DONE
+
+    return [
+        Route("/openai/v1/completions", completions, methods=["POST"]),
+        Route("/openai/v1/chat/completions", chat, methods=["POST"]),
+        Route("/openai/v1/models", models),
+        Route("/openai/v1/models/{model:path}", one_model),
+    ]
+
+
+class Completion:
+    """The shape of ``/completions``: one answer, whole (``choice``) or piece by piece (``piece``)."""
+
+    prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
+
+    def __init__(self, service: TextService) -> None:
+        self._token_bytes = service.engine.token_bytes
+        rest = {"created": int(time.time()), "model": service.config.model_name}
+        name = f"{self.prefix}-{uuid.uuid4().hex}"
+        self.head: dict[str, Any] = {"id": name, "object": self.kind, **rest}
+        self.chunk_head: dict[str, Any] = {"id": name, "object": self.chunk_kind, **rest}
+        self._begun: dict[int, int] = {}  # index of a choice -> characters of it that were told with log-probabilities
+
+    def choice(self, index: int, result: GenerationResult) -> dict[str, Any]:
+        """A finished text."""
+        return self.piece(index, result.text, result.logprobs, FINISH.get(result.finish_reason, "stop"))
+
+    def piece(
+        self, index: int, text: str, logprobs: Sequence[TokenLogprobs] | None, finish: str | None
+    ) -> dict[str, Any]:
+        """New text of one choice."""
+        return {"index": index, "text": text, "logprobs": self._logprobs(index, logprobs), "finish_reason": finish}
+
+    def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs] | None) -> dict[str, Any] | None:
+        if logprobs is None:
+            return None
+        offset = self._begun.get(index, 0)
+        tokens, offsets = [], []
+        for found in logprobs:
+            tokens.append(self._text(found.token_id))
+            offsets.append(offset)
+            offset += len(tokens[-1])
+        self._begun[index] = offset
+        return {
+            "tokens": tokens,
+            "token_logprobs": [found.logprob for found in logprobs],
+            "top_logprobs": [{self._text(i): logprob for i, logprob in found.top} for found in logprobs],
+            "text_offset": offsets,
+        }
+
+    def _text(self, token_id: int) -> str:
+        """A token as text; one that is no text by itself as OpenAI writes it, ``bytes:\\xd0``."""
+        raw = self._token_bytes(token_id)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+class Chat(Completion):
+    """The shape of ``/chat/completions``."""
+
+    prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
+    def choice(self, index: int, result: GenerationResult) -> dict[str, Any]:
+        """A finished message."""
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": result.text, "refusal": None},
+            "logprobs": self._logprobs(index, result.logprobs),
+            "finish_reason": FINISH.get(result.finish_reason, "stop"),
+        }
+
+    def piece(
+        self, index: int, text: str, logprobs: Sequence[TokenLogprobs] | None, finish: str | None
+    ) -> dict[str, Any]:
+        """New text of one choice; its first piece names the role."""
+        delta: dict[str, Any] = {"content": text} if text else {}
+        if index not in self._begun:
+            self._begun[index] = 0
+            delta = {"role": "assistant", "content": text}
+        return {
+            "index": index,
+            "delta": delta,
+            "logprobs": self._logprobs(index, logprobs),
+            "finish_reason": finish,
+        }
+
+    def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs] | None) -> dict[str, Any] | None:
+        if logprobs is None:
+            return None
+        content = [
+            {
+                **self._token(found.token_id, found.logprob),
+                "top_logprobs": [self._token(token_id, logprob) for token_id, logprob in found.top],
+            }
+            for found in logprobs
+        ]
+        return {"content": content, "refusal": None}
+
+    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
+        raw = self._token_bytes(token_id)
+        return {"token": self._text(token_id), "logprob": logprob, "bytes": list(raw)}
+
+
+def usage(results: Sequence[GenerationResult], samples: int) -> dict[str, int]:
+    """Tokens read and written; a prompt counts once, however many texts were drawn for it."""
+    read = sum([result.prompt_tokens for result in results[::samples]])
+    written = sum([result.generated_tokens for result in results])
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

@@ -1,0 +1,43 @@
+"""A sound bundle, hashes and all, whose decoder graph fails in the middle of a long text: an engine crash from outside.
+
+fragile_bundle(tmp_path / "bundle", tokens=400)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from model.bundle.manifest import Bundle, _read_manifest, write_bundle
+from tests.helpers.bundles import tiny_bundle
+
+
+def fragile_bundle(out: Path, tokens: int, **network: Any) -> Path:
+    """A bundle whose decoder cannot run once a row holds ``tokens`` tokens. The bundle's path.
+
+    To the logits is added an entry of a table of zeros, looked up by the number of tokens; beyond the table's end ONNX
+    Runtime refuses the lookup, as it would refuse any other fault in a graph.
+    """
+    sound = tiny_bundle(out.with_name(f"{out.name}-sound"), **network)
+    bundle = Bundle.load(sound)
+    model = onnx.load(str(bundle.graph("decoder")))
+    graph = model.graph
+    (last,) = [node for node in graph.node if "logits" in node.output]
+    last.output[list(last.output).index("logits")] = "sound_logits"
+    graph.initializer.append(numpy_helper.from_array(np.zeros(tokens, np.float32), "fragile_table"))
+    graph.node.extend(
+        [
+            helper.make_node("Gather", ["fragile_table", "total_length"], ["fragile_zero"]),
+            helper.make_node("Add", ["sound_logits", "fragile_zero"], ["logits"]),
+        ]
+    )
+    manifest = _read_manifest(bundle.path)
+    fields = {key: value for key, value in manifest.items() if key not in ("format_version", "files")}
+    files: dict[str, bytes | Path] = {name: bundle.path / name for name in bundle.files}
+    files[bundle.graph("decoder").name] = model.SerializeToString()
+    write_bundle(out, files=files, **fields)
+    return out
