@@ -5,12 +5,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/.stamp
 
 PROFILE ?= demo
 RUNNER ?= local
 BUNDLE ?= runs/latest/bundle
 HTTP_PORT ?= 8080
 GRPC_PORT ?= 8081
+ROUNDS ?= 5
+SOAK_SECONDS ?= 600
 
 # make keeps only the last of `TEST=a TEST=b`, so every value is read from make's own command line.
 said = $(shell { tr '\0' '\n' </proc/$$PPID/cmdline || ps -o args= -p $$PPID | tr ' ' '\n'; } 2>/dev/null | sed -n 's/^$(1)=//p')
@@ -18,7 +22,7 @@ every = $(if $(word 2,$(call said,$(1))),$(call said,$(1)),$($(1)))
 quoted = $(foreach value,$(call every,$(1)),'$(value)')
 option = $(if $(strip $($(2))),$(1) $(call quoted,$(2)))
 
-.PHONY: help setup pipeline-run pipeline-compile serve test lint types lock clean
+.PHONY: help setup pipeline-run pipeline-compile serve bench-serving soak test lint types lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -43,6 +47,18 @@ pipeline-compile: $(STAMP) ## write build/pipeline.yaml for Kubeflow
 serve: $(STAMP) ## serve a bundle by KServe's v2 protocol: BUNDLE=runs/latest/bundle HTTP_PORT=8080 GRPC_PORT=8081
 	@exec $(PY) -m serving --bundle '$(BUNDLE)' --http_port '$(HTTP_PORT)' --grpc_port '$(GRPC_PORT)'
 
+bench-serving: $(STAMP) $(BENCH_STAMP) ## our engine beside CTranslate2, onnxruntime-genai, Hugging Face, PyTorch: ROUNDS=5
+	@$(PY) -m benchmarks.serving --rounds '$(ROUNDS)'
+
+$(BENCH_STAMP): requirements/bench.lock
+	@echo "installing the other engines of requirements/bench.lock into $(BENCH) (once, some minutes)"
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/bench.lock
+	@touch $@
+
+soak: $(STAMP) ## 128 clients on the real server for ten minutes: BUNDLE=runs/latest/bundle SOAK_SECONDS=600
+	@$(PY) -m benchmarks.soak --bundle '$(BUNDLE)' --seconds '$(SOAK_SECONDS)'
+
 test: lint types ## lint, types and every test
 	@$(PY) -m pytest -q
 
@@ -58,4 +74,4 @@ lock: $(STAMP) ## resolve requirements/*.in into the .lock files
 
 clean: ## remove what can be made again, runs/ and .venv excepted
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	@find . -name __pycache__ -not -path './$(VENV)*' -prune -exec rm -rf {} +

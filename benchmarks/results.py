@@ -95,7 +95,18 @@ def steps_table(profile: str) -> str:
     return "\n".join([*lines, *[f"| {step['name']} | {step['seconds']:.0f} |" for step in steps]])
 
 
-TABLES = {"quality": quality_table, "samples": samples_table, "steps": steps_table}
+def measured_table(name: str) -> str:
+    """What a serving benchmark of that name measured; each makes its own table."""
+    from benchmarks.http_load import http_table
+    from benchmarks.serving.table import caption as notes
+    from benchmarks.serving.table import ratio_table
+    from benchmarks.soak import soak_table
+
+    makers = {"serving": lambda r: f"{ratio_table(r)}\n\n{notes(r)}", "http": http_table, "soak": soak_table}
+    return makers[name](load(name)).strip()
+
+
+TABLES = {"quality": quality_table, "samples": samples_table, "steps": steps_table, "measured": measured_table}
 
 
 def rendered(text: str) -> str:

@@ -1,6 +1,7 @@
 """Resolve requirements/*.in into the committed *.lock files, the one source of every exact version.
 
 serving.lock is a subset of all.lock: it is resolved under its versions, so that what is tested is what is served.
+bench.lock stands apart: the other engines of `make bench-serving`, in an environment of their own.
 Versions already in a lock are kept; `python requirements/lock.py --upgrade` takes the newest.
 
     make lock
@@ -32,7 +33,7 @@ def portable(resolved: str, name: str) -> str:
         if not requirement or requirement.startswith(("-", *COMPANIONS)):
             continue
         requirement = re.sub(r"\+[a-z0-9.]+", "", requirement)
-        if found := re.match(r"onnxruntime(?:-gpu)?==(\S+)", requirement):
+        if name != "bench" and (found := re.match(r"onnxruntime(?:-gpu)?==(\S+)", requirement)):
             lines.add(f"onnxruntime-gpu=={found[1]} ; {GPU_MARKER}")
             lines.add(f"onnxruntime=={found[1]} ; {PLAIN_MARKER}")
         else:
@@ -57,3 +58,4 @@ def lock(name: str, *options: str) -> None:
 if __name__ == "__main__":
     lock("all", *sys.argv[1:])
     lock("serving", "--constraint", "all.lock", *sys.argv[1:])
+    lock("bench", *sys.argv[1:])

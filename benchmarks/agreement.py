@@ -1,0 +1,195 @@
+"""What int8 keeps of a trained model: the same tokens alone and in company, fp32's tokens, and its quality.
+
+For each variant (fp32, int8 with a scale per row, int8 with calibrated scales), all through the serving engine:
+
+* alone against batched: greedy outputs of held-out sentences one by one and all at once; they must be identical;
+* against fp32: how many outputs, and how many tokens before the first difference, are the same;
+* chrF and BLEU on every test set, and tokens per second.
+
+It is by this table that `quantization.activation_scale` was chosen.
+
+    python -m benchmarks.agreement --run runs/latest --out results/agreement.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import describe_machine
+from model.bundle import Bundle
+from model.config import EvaluationConfig, QuantizationConfig
+from model.corpus import read_split
+from model.evaluation.evaluate import evaluate_bundle
+from model.onnx.quantize import quantize_bundle
+from serving.engine import Engine, EngineConfig, GenerationRequest
+from serving.engine.agreement import agreement
+
+ROOT = Path(__file__).resolve().parents[1]
+VARIANTS = ("fp32", "int8 row", "int8 static")
+LOSS_ROWS = 200
+
+
+def make_variants(fp32: Path, corpus: Path, out: Path) -> dict[str, Path]:
+    """The fp32 bundle and both int8 ones made from it, with the default number of calibration rows."""
+    paths = {"fp32": fp32}
+    for scale in ("row", "static"):
+        path = out / f"int8-{scale}"
+        quantize_bundle(fp32, corpus, path, "int8", QuantizationConfig(activation_scale=scale))
+        paths[f"int8 {scale}"] = path
+    return paths
+
+
+def measure(paths: dict[str, Path], corpus: Path, rows: int, test_rows: int, max_tokens: int) -> list[dict[str, Any]]:
+    """One record per variant."""
+    texts = list(islice(read_split(corpus, "heldout"), rows))
+    records: list[dict[str, Any]] = []
+    reference: list[list[int]] = []
+    for name, path in paths.items():
+        bundle = Bundle.load(path)
+        with Engine(bundle, EngineConfig(provider="cpu")) as engine:
+            prompts = held_out_prompts(engine, texts)
+            batched = agreement(engine, prompts, max_tokens)
+            outputs = [
+                result.token_ids
+                for result in engine.generate([GenerationRequest(ids, max_tokens=max_tokens) for ids in prompts])
+            ]
+        reference = reference or outputs
+        with tempfile.TemporaryDirectory() as folder:
+            config = EvaluationConfig(max_rows=test_rows, samples=0, loss_rows=LOSS_ROWS)
+            evaluation = evaluate_bundle(path, corpus, folder, name, config)
+        records.append(
+            {
+                "variant": name,
+                "bytes": bundle.bytes,
+                "alone_against_batched": {**batched, "differing": batched["differing"][:20]},
+                "against_fp32": same(reference, outputs),
+                "rows": [
+                    {key: row[key] for key in ("test_set", "direction", "rows", "bleu", "chrf")}
+                    for row in evaluation["rows"]
+                ],
+                "loss": evaluation["loss"],
+                "tokens_per_second": evaluation["tokens_per_second"],
+            }
+        )
+        print(f"  {name}: {batched['identical']} of {batched['requests']} identical in a batch", file=sys.stderr)
+    return records
+
+
+def held_out_prompts(engine: Engine, rows: Sequence[dict[str, str]]) -> list[list[int]]:
+    """Prompts of held-out rows that fit the network, directions alternating."""
+    bundle = engine.bundle
+    prompts = []
+    for i, row in enumerate(rows):
+        if bundle.task == "text":
+            ids = engine.prompt(row["text"])[: engine.limits.max_prompt_tokens // 4]
+        else:
+            source, target = bundle.languages if i % 2 == 0 else bundle.languages[::-1]
+            ids = engine.prompt(row[source], target=target)
+        if len(ids) <= engine.limits.max_prompt_tokens:
+            prompts.append(ids)
+    return prompts
+
+
+def same(reference: list[list[int]], outputs: list[list[int]]) -> dict[str, float]:
+    """Shares of outputs that are identical, and of the reference's tokens before the first difference."""
+    before = 0
+    for wanted, found in zip(reference, outputs, strict=True):
+        differing = (i for i, (a, b) in enumerate(zip(wanted, found, strict=False)) if a != b)
+        before += next(differing, min(len(wanted), len(found)))
+    identical = sum(wanted == found for wanted, found in zip(reference, outputs, strict=True))
+    total = sum(map(len, reference))
+    return {
+        "identical": round(identical / len(reference), 4),
+        "tokens": round(before / total, 4) if total else 1.0,
+    }
+
+
+def agreement_table(result: dict[str, Any]) -> str:
+    """Markdown: one line per variant; the chrF of a test set's two directions stand together."""
+    records = result["variants"]
+    names = list(dict.fromkeys(row["test_set"] for row in records[0]["rows"]))
+    head = ["variant", "MB", "identical alone and batched", "outputs as fp32's", "tokens as fp32's"]
+    head += ["loss, nats/token", *[f"chrF {name}" for name in names], "tokens/s, batch 1 / 32"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for record in records:
+        batched, own, speed = record["alone_against_batched"], record["against_fp32"], record["tokens_per_second"]
+        scores = [[f"{row['chrf']:.2f}" for row in record["rows"] if row["test_set"] == name] for name in names]
+        cells = [
+            record["variant"],
+            f"{record['bytes'] / 1e6:.1f}",
+            f"{batched['identical']} of {batched['requests']}",
+            f"{own['identical']:.1%}",
+            f"{own['tokens']:.1%}",
+            f"{record['loss']:.4f}",
+            *[" / ".join(pair) for pair in scores],
+            f"{speed['1']:,.0f} / {speed['32']:,.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    machine = result["machine"]
+    directions = " / ".join(dict.fromkeys(row["direction"] for row in records[0]["rows"])) or "text"
+    lines += [
+        "",
+        f"Greedy, at most {result['max_tokens']} tokens; {records[0]['alone_against_batched']['requests']} held-out "
+        f"sentences for the agreement, at most {result['test_rows']} rows per test set and direction ({directions}). "
+        f"Tokens as fp32's: those before the first difference. {machine['cpu']}, {machine['cores']} cores, load "
+        f"{machine['load_average']}, {result['date'][:10]}; {result['source']}.",
+    ]
+    return "\n".join(lines)
+
+
+def artifacts(run: Path) -> tuple[Path, Path]:
+    """The fp32 bundle and the corpus of a finished run.
+
+    Raises:
+        SystemExit: when the run has none.
+    """
+    found = [sorted(run.glob(f"artifacts/*/{place}")) for place in ("export-onnx/bundle", "prepare-data/corpus")]
+    if not all(found):
+        raise SystemExit(f"{run} has no exported bundle or no corpus: give --bundle and --corpus, or a finished run")
+    return found[0][-1], found[1][-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, default=ROOT / "runs" / "latest", help="a finished run")
+    parser.add_argument("--bundle", type=Path, help="an fp32 bundle, instead of the run's")
+    parser.add_argument("--corpus", type=Path, help="its corpus, instead of the run's")
+    parser.add_argument("--rows", type=int, default=400, help="held-out sentences for the agreement")
+    parser.add_argument("--test-rows", type=int, default=500, help="rows per test set and direction; 0 is all")
+    parser.add_argument("--max-tokens", type=int, default=96)
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "agreement.json")
+    arguments = parser.parse_args()
+    bundle, corpus = arguments.bundle, arguments.corpus
+    if bundle is None or corpus is None:
+        found = artifacts(arguments.run.resolve())
+        bundle, corpus = bundle or found[0], corpus or found[1]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = make_variants(bundle, corpus, Path(folder))
+        variants = measure(paths, corpus, arguments.rows, arguments.test_rows, arguments.max_tokens)
+    result = {
+        "kind": "agreement",
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": describe_machine(),
+        "source": f"run {arguments.run.resolve().name}" if arguments.bundle is None else f"bundle {bundle.name}",
+        "test_rows": arguments.test_rows,
+        "max_tokens": arguments.max_tokens,
+        "variants": variants,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    print(agreement_table(result))
+    print(f"\n{arguments.out}", file=sys.stderr)
+    if any(record["alone_against_batched"]["differing"] for record in variants):
+        sys.exit("a variant gives other tokens in a batch than alone")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""What the server adds to the engine, measured on the real process: latency under 100 streams, CPU per call, start.
+
+* 100 streams of 50 tokens at once: 95th percentile of the whole request and of the time to the first token.
+* CPU of the server's process per unary call, minus that of the engine alone for the same requests one after another
+  (same settings, this process, no HTTP): what the protocol costs.
+* seconds from the start of the process until it is ready; resident memory with all slots used.
+
+The bundle is one of 8.9 M random parameters that never ends a text (``benchmarks.serving.models``), because a trained
+one would end its streams before the fiftieth token; ``--bundle`` takes another. The clients share the machine with the
+server, as little of it as they can.
+
+    python -m benchmarks.http_load --out results/http.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import grpc
+import numpy as np
+
+from benchmarks.grpc_message import INFER, infer_request
+from benchmarks.http_client import Client
+from benchmarks.machine import describe_machine
+from benchmarks.server_process import ServerProcess
+from benchmarks.serving.models import write_bundles
+from benchmarks.serving.shapes import NETWORKS
+from model.bundle import Bundle
+from model.config import NetworkConfig
+from serving.engine import Engine, EngineConfig, GenerationRequest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "prometheus-mini"
+HOST = "127.0.0.1"
+UNARY_TOKENS, UNARY_WORDS = 2, 2  # little work for the engine, so that the difference to it is exact
+WORDS = ("open", "file", "not", "found", "press", "any", "key", "to", "go", "back", "and", "choose", "another", "name")
+TARGETS = {  # name -> (most that it may be, unit, what it is)
+    "request_p95": (2.0, "s", "whole request, 95th percentile"),
+    "first_token_p95": (0.5, "s", "time to first token, 95th percentile"),
+    "own_cpu": (0.5e-3, "s", "server's own CPU per unary call, dearest of the protocols"),
+    "start": (3.0, "s", "process start to ready, median"),
+    "memory_mb": (400.0, "MB", "resident memory at its peak"),
+}
+
+
+def prompts(count: int, seed: int, words: int = 8) -> list[str]:
+    """Different texts of like length."""
+    random = np.random.default_rng(seed)
+    return [" ".join(random.choice(WORDS, words)) for _ in range(count)]
+
+
+async def stream_round(port: int, texts: list[str], tokens: int) -> list[dict[str, float]]:
+    """Stream all texts at once, each over its own connection; seconds and events of each."""
+
+    async def one(text: str) -> dict[str, float]:
+        body = json.dumps({"prompt": text, "target": "ru", "max_tokens": tokens}).encode()
+        started, first, last = time.perf_counter(), 0.0, b"{}"
+        async with Client(HOST, port) as client:
+            async for event in client.events("/generate_stream", body):
+                first, last = first or time.perf_counter(), event
+        ended = time.perf_counter()
+        told = json.loads(last)
+        if "generated_tokens" not in told:
+            raise RuntimeError(f"a stream ended by {last[:300]!r}")
+        return {"seconds": ended - started, "first": first - started, "tokens": told["generated_tokens"]}
+
+    return list(await asyncio.gather(*(one(text) for text in texts)))
+
+
+def measure_streams(server: ServerProcess, streams: int, tokens: int, rounds: int) -> dict[str, Any]:
+    """Percentiles over all streams of all rounds, after one round that is not counted."""
+    asyncio.run(stream_round(server.http_port, prompts(streams, 99), tokens))
+    seen: list[dict[str, float]] = []
+    cpu, wall = server.cpu_seconds(), time.perf_counter()
+    for turn in range(rounds):
+        seen += asyncio.run(stream_round(server.http_port, prompts(streams, turn), tokens))
+    cpu, wall = server.cpu_seconds() - cpu, time.perf_counter() - wall
+    generated = sum(one["tokens"] for one in seen)
+    return {
+        "streams": streams,
+        "rounds": rounds,
+        "tokens_per_stream": generated / len(seen),
+        "request": _percentiles([one["seconds"] for one in seen]),
+        "first_token": _percentiles([one["first"] for one in seen]),
+        "tokens_per_second": round(generated / wall, 1),
+        "server_cpu_us_per_token": round(cpu / generated * 1e6, 1),
+    }
+
+
+def unary_calls(server: ServerProcess, tokens: int) -> dict[str, Callable[[Client, str], Awaitable[None]]]:
+    """Name of a protocol -> a coroutine function that makes one call."""
+
+    def post(path: str, body: Callable[[str], dict[str, Any]]) -> Callable[[Client, str], Awaitable[None]]:
+        async def call(client: Client, text: str) -> None:
+            status, answer = await client.call("POST", path, json.dumps(body(text)).encode())
+            if status != 200:
+                raise RuntimeError(f"{path} answered {status}: {answer[:300]!r}")
+
+        return call
+
+    async def binary(client: Client, text: str) -> None:
+        tensor = len(text.encode()).to_bytes(4, "little") + text.encode()
+        parameters = {"binary_data_size": len(tensor)}
+        described = {"name": "text_input", "datatype": "BYTES", "shape": [1], "parameters": parameters}
+        outputs = [{"name": "text_output", "parameters": {"binary_data": True}}]
+        asked = {"inputs": [described], "outputs": outputs, "parameters": {"target": "ru", "max_tokens": tokens}}
+        head = json.dumps(asked).encode()
+        headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
+        status, answer = await client.call("POST", f"/v2/models/{MODEL}/infer", head + tensor, headers)
+        if status != 200:
+            raise RuntimeError(f"v2 binary answered {status}: {answer[:300]!r}")
+
+    v2 = post(
+        f"/v2/models/{MODEL}/infer",
+        lambda text: {
+            "inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [1], "data": [text]}],
+            "parameters": {"target": "ru", "max_tokens": tokens},
+        },
+    )
+    own = post("/generate", lambda text: {"prompt": text, "target": "ru", "max_tokens": tokens})
+    openai = post(
+        "/openai/v1/completions", lambda text: {"model": MODEL, "prompt": text, "target": "ru", "max_tokens": tokens}
+    )
+    return {"/generate": own, "v2 JSON": v2, "v2 binary": binary, "OpenAI": openai, "v2 gRPC": _grpc(server, tokens)}
+
+
+def _grpc(server: ServerProcess, tokens: int) -> Callable[[Client, str], Awaitable[None]]:
+    infer = grpc.insecure_channel(f"{HOST}:{server.grpc_port}").unary_unary(INFER)
+
+    async def call(client: Client, text: str) -> None:
+        infer(infer_request(MODEL, text, {"target": "ru", "max_tokens": tokens}), timeout=30)
+
+    return call
+
+
+def measure_unary(server: ServerProcess, engine: Engine, calls: int, tokens: int) -> dict[str, Any]:
+    """CPU seconds per call, one call after another over one connection: the server's, the engine's, the difference."""
+    texts = prompts(calls, 7, UNARY_WORDS)
+
+    def alone() -> float:
+        requests = [GenerationRequest(engine.prompt(text, target="ru"), max_tokens=tokens) for text in texts]
+        before = time.process_time()
+        for request in requests:
+            engine.generate([request])
+        return (time.process_time() - before) / calls
+
+    async def through(call: Callable[[Client, str], Awaitable[None]]) -> float:
+        async with Client(HOST, server.http_port) as client:
+            for text in texts[: calls // 10]:
+                await call(client, text)
+            before = server.cpu_seconds()
+            for text in texts:
+                await call(client, text)
+            return (server.cpu_seconds() - before) / calls
+
+    alone()
+    kinds = unary_calls(server, tokens)
+    own: list[float] = []
+    seen: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(3):  # in turn, so that a busy moment hits both sides; the least of each counts
+        own.append(alone())
+        for name, call in kinds.items():
+            seen[name].append(asyncio.run(through(call)))
+    return {
+        "calls": calls,
+        "tokens": tokens,
+        "engine_cpu": min(own),
+        "server_cpu": {name: min(values) for name, values in seen.items()},
+        "own_cpu": {name: min(values) - min(own) for name, values in seen.items()},
+    }
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    return {name: round(float(np.percentile(seconds, q)), 4) for name, q in (("p50", 50), ("p95", 95), ("max", 100))}
+
+
+def measure(bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything; the result as it is written."""
+    options = ["--slots", str(arguments.slots), "--threads", str(arguments.threads)]
+    config = EngineConfig(slots=arguments.slots, threads=arguments.threads, provider="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        starts = []
+        for _ in range(arguments.starts):
+            with ServerProcess(bundle, log, *options) as server:
+                starts.append(server.start_seconds)
+                idle = server.memory_mb()[0]
+        with ServerProcess(bundle, log, *options) as server, Engine(Bundle.load(bundle), config) as engine:
+            streams = measure_streams(server, arguments.streams, arguments.tokens, arguments.rounds)
+            memory = {"idle_mb": round(idle, 1), "loaded_mb": server.memory_mb()[0]}
+            unary = measure_unary(server, engine, arguments.calls, UNARY_TOKENS)
+            memory["peak_mb"] = server.memory_mb()[1]
+    found = {
+        "request_p95": streams["request"]["p95"],
+        "first_token_p95": streams["first_token"]["p95"],
+        "own_cpu": max(unary["own_cpu"].values()),
+        "start": median(starts),
+        "memory_mb": memory["peak_mb"],
+    }
+    return {
+        "kind": "http",
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": describe_machine(),
+        "bundle": {"precision": Bundle.load(bundle).precision, "bytes": Bundle.load(bundle).bytes},
+        "slots": arguments.slots,
+        "threads": arguments.threads,
+        "streams": streams,
+        "unary": unary,
+        "starts": [round(value, 3) for value in starts],
+        "memory": memory,
+        "targets": {name: {"found": round(value, 6), "must": TARGETS[name][0]} for name, value in found.items()},
+    }
+
+
+def http_table(result: dict[str, Any]) -> str:
+    """Markdown: what must be, and what was found."""
+    lines = ["| | must be at most | found |", "|---|---|---|"]
+    for name, (most, unit, text) in TARGETS.items():
+        found = result["targets"][name]["found"]
+        scale, shown = (1e3, "ms") if unit == "s" and most < 1 else (1.0, unit)
+        mark = "" if found <= most else " (missed)"
+        lines.append(f"| {text} | {most * scale:g} {shown} | {found * scale:.3g} {shown}{mark} |")
+    streams, unary, machine = result["streams"], result["unary"], result["machine"]
+    own = ", ".join(f"{name} {value * 1e3:.2f}" for name, value in unary["own_cpu"].items())
+    caption = (
+        f"{streams['streams']} concurrent streams of {streams['tokens_per_stream']:.0f} tokens, {streams['rounds']} "
+        f"rounds: {streams['tokens_per_second']:,.0f} tokens/s, first token p50 "
+        f"{streams['first_token']['p50'] * 1e3:.0f} ms, whole request p50 "
+        f"{streams['request']['p50']:.2f} s. Server's own CPU per unary call of "
+        f"{unary['tokens']} tokens, in ms: {own} (the engine's: {unary['engine_cpu'] * 1e3:.2f}). "
+        f"{result['slots']} slots, {result['bundle']['precision']}; {machine['cpu']}, {machine['cores']} cores shared "
+        f"with the clients, load {machine['load_average']}, {result['date'][:10]}."
+    )
+    return "\n".join([*lines, "", caption])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.http_load", description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, help="default: random weights, int8, made in build/bench-http")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "http.json")
+    parser.add_argument("--streams", type=int, default=100)
+    parser.add_argument("--tokens", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--calls", type=int, default=300)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--slots", type=int, default=EngineConfig().slots)
+    parser.add_argument("--threads", type=int, default=EngineConfig().threads)
+    arguments = parser.parse_args()
+    bundle = arguments.bundle
+    if bundle is None:
+        bundle = ROOT / "build" / "bench-http" / "int8-row"
+        if not (bundle / "bundle.json").exists():
+            write_bundles(bundle.parent, NetworkConfig(**NETWORKS["seq2seq"]), {"int8-row": ("int8", "row")})
+    result = measure(bundle, arguments)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    print(http_table(result))
+    print(f"\n{arguments.out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Compare our engine with those a user would pick instead, all in one interleaved run, and keep every figure.
+
+Each engine lives in a process of its own (``worker.py``). A round gives every engine the same workload, in an order
+that turns from round to round, so that a neighbour's burst of work hits all of them alike. The first figure is CPU time
+per generated token on one thread, least of all rounds: it hardly feels a busy machine, which only ever adds to it. Wall
+clock (median of the rounds) stands beside it.
+
+    make bench-serving                          # installs the other engines, makes the models, runs, prints the table
+    python -m benchmarks.serving --rounds 3 --family decoder --out /tmp/serving.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.machine import describe_machine
+from benchmarks.serving.shapes import ENGINES, MIXED_MODES, NOTES, OURS, SCALES, batch_workload, mixed_workload
+from benchmarks.serving.table import serving_table, targets
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCH_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+PACKAGES = ("ctranslate2", "onnxruntime", "onnxruntime-genai", "transformers", "torch", "numpy")
+
+
+class Worker:
+    """One engine's process."""
+
+    def __init__(self, name: str, family: str, models: Path, threads: int, python: Path, log: Path) -> None:
+        self.name = name
+        self._log = log
+        command = [str(python), "-m", "benchmarks.serving.worker", name, family, str(models), str(threads)]
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=environment(threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=errors, text=True,
+            )  # fmt: skip
+        self.loaded: dict[str, Any] = {}
+
+    def read(self) -> dict[str, Any]:
+        """The next answer.
+
+        Raises:
+            SystemExit: with the worker's last words when it has died.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} has failed:\n{self._log.read_text('utf-8', 'replace')[-3000:]}")
+        return json.loads(line)
+
+    def run(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Run one workload once."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self.read()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """One thread means one, whatever library reads which variable; and nothing is looked up on the network."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def make_models(models: Path, scale: str, bench_python: Path) -> None:
+    """Ours anew each time, as the graphs' builder may have changed; the other engines' once."""
+    made = all((models / family / "ct2-int8" / "model.bin").exists() for family in ENGINES)
+    makers = [(Path(sys.executable), "models"), *([] if made else [(bench_python, "reference")])]
+    for python, module in makers:
+        command = [str(python), "-m", f"benchmarks.serving.{module}", str(models), "--scale", scale]
+        subprocess.run(command, cwd=ROOT, env=environment(2), check=True, stdout=sys.stderr)
+
+
+def requests(family: str, scale: str) -> list[tuple[str, dict[str, list[dict[str, Any]]]]]:
+    """Workload name -> engine -> what it is asked to run (several ways for the mixed requests of static engines)."""
+    found: list[tuple[str, dict[str, list[dict[str, Any]]]]] = []
+    for batch in SCALES[scale].batches:
+        one = {"run": "batch", "batch": batch, "scale": scale}
+        found.append((f"batch-{batch}", {engine: [one] for engine in ENGINES[family]}))
+    mixed = {
+        engine: [{"run": "mixed", "mode": mode, "scale": scale} for mode in MIXED_MODES[engine]]
+        for engine in ENGINES[family]
+        if engine in MIXED_MODES
+    }
+    return [*found, ("mixed", mixed)]
+
+
+def measure(family: str, scale: str, models: Path, threads: int, rounds: int, bench_python: Path) -> dict[str, Any]:
+    """All workloads of one family; ``{"runs": [...], "engines": [...]}``."""
+    workers: dict[str, Worker] = {}
+    runs: list[dict[str, Any]] = []
+    try:
+        for name in ENGINES[family]:
+            python = Path(sys.executable) if name in OURS else bench_python
+            worker = Worker(name, family, models, threads, python, models / f"{family}-{name}.log")
+            workers[name] = worker
+            worker.loaded = worker.read()
+        for workload, asked in requests(family, scale):
+            jobs = [(name, request) for name, wanted in asked.items() for request in wanted]
+            for name, request in jobs:
+                workers[name].run(request)  # prepares its inputs, and is not counted
+            seen: list[list[dict[str, Any]]] = [[] for _ in jobs]
+            for turn in range(rounds):
+                for place in range(len(jobs)):
+                    at = (place + turn * max(1, len(jobs) // rounds)) % len(jobs)
+                    name, request = jobs[at]
+                    seen[at].append(workers[name].run(request))
+            for (name, request), answers in zip(jobs, seen, strict=True):
+                runs.append(_figures(family, scale, workload, name, request, answers))
+                print(f"  {family} {workload} {name}: {runs[-1]['cpu_us_per_token']:.1f} us/token", file=sys.stderr)
+        engines = [
+            {
+                "family": family,
+                "engine": name,
+                "bytes": _bytes(models / family, name),
+                "load_seconds": round(worker.loaded["load_seconds"], 3),
+                "rss_mb": {
+                    "loaded": round(worker.loaded["rss_mb"], 1),
+                    **{run["workload"]: run["rss_mb"] for run in runs if run["engine"] == name},
+                },
+            }
+            for name, worker in workers.items()
+        ]
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return {"runs": runs, "engines": engines}
+
+
+def _figures(
+    family: str, scale: str, workload: str, name: str, request: dict[str, Any], answers: list[dict[str, Any]]
+) -> dict[str, Any]:
+    if workload == "mixed":
+        tokens = mixed_workload(SCALES[scale]).tokens  # the useful ones, whatever a padded batch ran beyond them
+    else:
+        tokens = batch_workload(SCALES[scale], family, request["batch"]).tokens
+    cpu, wall = [answer["cpu"] for answer in answers], [answer["wall"] for answer in answers]
+    return {
+        "family": family,
+        "workload": workload,
+        "mode": request.get("mode", ""),
+        "engine": name,
+        "tokens": tokens,
+        "cpu_us_per_token": round(min(cpu) / tokens * 1e6, 2),
+        "tokens_per_second": round(tokens / median(wall), 1),
+        "cpu_seconds": [round(value, 5) for value in cpu],
+        "wall_seconds": [round(value, 5) for value in wall],
+        "rss_mb": round(max(answer["rss_mb"] for answer in answers), 1),
+    }
+
+
+def _bytes(folder: Path, name: str) -> int:
+    """What an engine has to read from disk: weights and graphs, without tokenizers and manifests."""
+    folder = folder / ("." if name == "torch" else name)
+    kinds = ("*.safetensors",) if name in ("torch", "hf") else ("*.onnx", "*.onnx.data", "model.bin")
+    return sum(file.stat().st_size for kind in kinds for file in folder.glob(kind))
+
+
+def versions(bench_python: Path) -> dict[str, str]:
+    """Versions of the other engines' environment, and of the ONNX Runtime that ours runs on."""
+    import onnxruntime
+
+    code = (
+        f"import json; from importlib.metadata import version as v; print(json.dumps({{p: v(p) for p in {PACKAGES}}}))"
+    )
+    done = subprocess.run([str(bench_python), "-c", code], capture_output=True, text=True, check=True)
+    return {**json.loads(done.stdout), "onnxruntime (ours)": onnxruntime.__version__}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "serving.json")
+    parser.add_argument("--models", type=Path, default=ROOT / "build" / "bench-serving", help="where they are made")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--family", choices=sorted(ENGINES), help="one family only")
+    parser.add_argument("--scale", choices=sorted(SCALES), default="full", help="tiny is for the tests")
+    parser.add_argument("--bench-python", type=Path, default=BENCH_PYTHON, help="where the other engines are installed")
+    arguments = parser.parse_args()
+    if not arguments.bench_python.exists():
+        parser.exit(1, f"{arguments.bench_python} is missing: `make bench-serving` installs the other engines\n")
+    families = [arguments.family] if arguments.family else list(ENGINES)
+    make_models(arguments.models, arguments.scale, arguments.bench_python)
+    started = time.time()
+    result: dict[str, Any] = {
+        "kind": "serving",
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "machine": describe_machine(),
+        "versions": versions(arguments.bench_python),
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "lengths": {
+            name: getattr(SCALES[arguments.scale], name)
+            for name in ("prompt", "output", "requests", "mixed_prompt", "mixed_output", "mixed_batch", "least_seconds")
+        },
+        "networks": {family: SCALES[arguments.scale].networks[family] for family in families},
+        "notes": NOTES,
+        "runs": [],
+        "engines": [],
+    }
+    for family in families:
+        found = measure(
+            family, arguments.scale, arguments.models, arguments.threads, arguments.rounds, arguments.bench_python
+        )
+        result["runs"] += found["runs"]
+        result["engines"] += found["engines"]
+    result["seconds"] = round(time.time() - started, 1)
+    result["load_average_after"] = os.getloadavg()[0]
+    result["targets"] = targets(result)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    print(serving_table(result))
+    print(f"\n{arguments.out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

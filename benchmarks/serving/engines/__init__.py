@@ -1,0 +1,1 @@
+"""One module per engine; each imports its own library alone."""

@@ -1,0 +1,128 @@
+"""Our side's models: bundles of random weights in every precision, made through the real export.
+
+The weights are kept beside them (``weights.safetensors``) for the engines that can run our own layers.
+
+    python -m benchmarks.serving.models build/bench-serving        # `make bench-serving` does it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from benchmarks.serving.shapes import BOS, CONTROL_TOKENS, EOS, FIRST_TEXT_TOKEN, SCALES, VOCABULARY
+from model.bundle import write_bundle
+from model.config import NetworkConfig
+from model.onnx.calibrate import calibrate
+from model.onnx.export import build_graphs, graph_files, limits
+from model.onnx.graph import Calibration, Precision
+from model.onnx.weights import Weights, pack, random_weights
+from model.tokenizer import load_tokenizer
+from model.tokenizer.vocabulary import FORMAT_VERSION, NORMALIZATION, control_tokens
+
+LANGUAGES = ["ru", "en"]
+CALIBRATION_ROWS = 16
+VARIANTS: dict[str, tuple[Precision, Literal["row", "static"]]] = {
+    "ours-int8-row": ("int8", "row"),
+    "ours-int8-static": ("int8", "static"),
+    "ours-fp32": ("fp32", "row"),
+}
+
+
+def lively_weights(config: NetworkConfig, vocab_size: int, seed: int = 0) -> Weights:
+    """A random state dict whose greedy text neither ends nor repeats one token for ever.
+
+    Tied random embeddings make a network repeat its last token; random signs in the last norm cure that. The end
+    token's row is a hundredth of the others, so that it never wins.
+    """
+    weights = random_weights(config, vocab_size, seed)
+    random = np.random.default_rng(seed)
+    signs = random.choice(np.array([-1, 1], np.float32), weights["decoder.norm.weight"].shape)
+    weights["decoder.norm.weight"] = weights["decoder.norm.weight"] * signs
+    weights["embedding.weight"][EOS] *= 0.01
+    return weights
+
+
+def write_tokenizer(out: Path, vocab_size: int = VOCABULARY) -> Path:
+    """A character tokenizer of exactly this size: ASCII and Cyrillic first, then ideographs."""
+    control = list(control_tokens(LANGUAGES, []))
+    assert len(control) == CONTROL_TOKENS
+    points = [*range(0x20, 0x7F), *range(0x410, 0x450), 0x401, 0x451, *range(0x4E00, 0x9FA5)]
+    known = [chr(point) for point in points if unicodedata.is_normalized("NFC", chr(point))]
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "kind": "char",
+        "normalization": NORMALIZATION,
+        "control_tokens": control,
+        "characters": "".join(known[: vocab_size - len(control) - 256]),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tokenizer.json").write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
+    return out
+
+
+def write_bundles(out: Path, config: NetworkConfig, variants: dict[str, Any] | None = None, seed: int = 0) -> None:
+    """``weights.safetensors`` and one bundle per variant, in ``out``."""
+    weights = lively_weights(config, VOCABULARY, seed)
+    network = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(weights, out / "weights.safetensors", {"network": json.dumps(network)})
+    tokenizer = load_tokenizer(write_tokenizer(out / "tokenizer"))
+    packed = pack(weights, config, VOCABULARY)
+    calibration: Calibration | None = None
+    for name, (precision, scale) in (variants or VARIANTS).items():
+        if precision == "int8" and calibration is None:
+            calibration = calibrate(packed, config, _examples(config), BOS)
+        roles = ("encoder", "decoder") if config.family == "seq2seq" else ("decoder",)
+        write_bundle(
+            out / name,
+            files={
+                **graph_files(build_graphs(packed, config, precision, calibration, scale)),
+                "tokenizer.json": out / "tokenizer" / "tokenizer.json",
+            },
+            family=config.family,
+            task="translation" if config.family == "seq2seq" else "text",
+            precision=precision,
+            languages=LANGUAGES,
+            authors=[],
+            config=config,
+            vocab_size=VOCABULARY,
+            limits=limits(config),
+            tokenizer={"kind": tokenizer.kind, "sha256": tokenizer.content_hash()},
+            graphs={role: f"{role}.onnx" for role in roles},
+        )
+
+
+def parameters(config: NetworkConfig) -> int:
+    """Numbers that training would set."""
+    from model.onnx.weights import state_shapes
+
+    return sum(int(np.prod(shape)) for shape in state_shapes(config, VOCABULARY).values())
+
+
+def _examples(config: NetworkConfig) -> list[tuple[list[int], list[int]]]:
+    random = np.random.default_rng(0)
+    length = config.max_positions // 2
+    rows = random.integers(FIRST_TEXT_TOKEN, VOCABULARY, (CALIBRATION_ROWS, 2, length - 1))
+    return [(prompt, target) for prompt, target in rows.tolist()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--scale", choices=sorted(SCALES), default="full")
+    arguments = parser.parse_args()
+    for family, network in SCALES[arguments.scale].networks.items():
+        config = NetworkConfig(**network)
+        write_bundles(arguments.out / family, config)
+        print(f"{family}: {parameters(config):,} parameters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Ten minutes of everything at once, on the real server: does it leak, does it fail?
+
+128 clients speak every protocol with prompts and outputs of any length; one call in ten is abandoned midway, one in
+twenty is bad input. Nothing may answer 5xx, nothing good may be refused, at the end every slot, queue place and
+connection is free again, and the resident memory of the second half is flat.
+
+    make soak                                   # writes results/soak.json
+    python -m benchmarks.soak --seconds 30 --bundle runs/latest/bundle --out /tmp/soak.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import psutil
+
+from benchmarks.http_client import Client, StatusError
+from benchmarks.machine import describe_machine
+from benchmarks.server_process import ServerProcess
+from benchmarks.soak_calls import HOST, BadAnswer, Calls, Left
+
+ROOT = Path(__file__).resolve().parents[1]
+ABANDONED, BAD = 0.10, 0.05
+SAMPLE_SECONDS = 0.5
+GROWTH_SHARE, GROWTH_MB = 0.02, 8.0  # of the resident memory between the third and the last quarter: what is flat
+IDLE_SECONDS = 15.0  # within which everything has to be free again
+
+
+async def soak(http_port: int, grpc_port: int, pid: int, seconds: float, clients: int, seed: int = 0) -> dict[str, Any]:
+    """Load a running server; what happened, with ``problems``, which is empty when all is well."""
+    calls = Calls(http_port, grpc_port, await _limits(http_port))
+    process = psutil.Process(pid)
+    outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in calls.kinds}
+    seen: dict[str, list[float]] = {kind: [] for kind in calls.kinds}
+    mistakes: list[str] = []
+    samples: list[dict[str, float]] = []
+    before = process.num_fds()
+    started = time.monotonic()
+    over = started + seconds
+
+    async def client(number: int) -> None:
+        dice = random.Random(f"{seed}-{number}")
+        await asyncio.sleep(dice.random() * min(2.0, seconds / 10))
+        async with Client(HOST, http_port) as connection:
+            while time.monotonic() < over:
+                kind = dice.choice(calls.kinds)
+                draw = dice.random()
+                manner = "bad" if draw < BAD else "abandoned" if draw < BAD + ABANDONED else "good"
+                began = time.monotonic()
+                try:
+                    outcome = await calls.make(kind, manner, connection, dice)
+                    if outcome == "ok":
+                        seen[kind].append(time.monotonic() - began)
+                except Left:
+                    outcome = "abandoned"
+                except StatusError as error:
+                    outcome = str(error.status)
+                    if error.status != 429:
+                        mistakes.append(f"{kind}, {manner}: {error}")
+                except (BadAnswer, ConnectionError, OSError) as error:
+                    outcome = type(error).__name__
+                    mistakes.append(f"{kind}, {manner}: {type(error).__name__}: {error}")
+                    connection.abort()
+                outcomes[kind][outcome] += 1
+
+    async def watch() -> None:
+        while time.monotonic() < over:
+            state = await _health(http_port)
+            samples.append(
+                {
+                    "at": round(time.monotonic() - started, 2),
+                    "rss_mb": round(process.memory_info().rss / 1e6, 2),
+                    "fds": process.num_fds(),
+                    "running": state.get("running", -1),
+                    "waiting": state.get("waiting", -1),
+                }
+            )
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    watcher = asyncio.ensure_future(watch())
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    await watcher
+    await calls.close()
+    left = await _settle(http_port, process, before)
+    memory = flatness([sample["rss_mb"] for sample in samples])
+    problems = [*mistakes[:20]]
+    if len(mistakes) > 20:
+        problems.append(f"and {len(mistakes) - 20} more")
+    problems += [f"{name} is {value} after the load, not {wanted}" for name, (value, wanted) in left.items()]
+    if memory["growth_mb"] > memory["allowed_mb"]:
+        problems.append(
+            f"resident memory grew by {memory['growth_mb']:.1f} MB in the second half, from {memory['third_mb']:.1f}"
+        )
+    return {
+        "seconds": round(time.monotonic() - started, 1),
+        "clients": clients,
+        "calls": sum(sum(counter.values()) for counter in outcomes.values()),
+        "outcomes": {kind: dict(counter) for kind, counter in outcomes.items()},
+        "seconds_per_call": {kind: _summary(values) for kind, values in seen.items() if values},
+        "memory": memory,
+        "most_running": max((sample["running"] for sample in samples), default=0),
+        "samples": samples[:: max(1, len(samples) // 120)],
+        "problems": problems,
+    }
+
+
+def flatness(rss_mb: list[float]) -> dict[str, float]:
+    """How much the resident memory grew between the third and the last quarter of the time."""
+    quarter = max(1, len(rss_mb) // 4)
+    third, last = median(rss_mb[-2 * quarter : -quarter] or rss_mb), median(rss_mb[-quarter:])
+    return {
+        "third_mb": round(third, 2),
+        "last_mb": round(last, 2),
+        "peak_mb": max(rss_mb),
+        "growth_mb": round(last - third, 2),
+        "allowed_mb": round(max(GROWTH_MB, GROWTH_SHARE * third), 2),
+    }
+
+
+async def _health(port: int) -> dict[str, Any]:
+    async with Client(HOST, port) as client:
+        _, body = await client.call("GET", "/health")
+        return json.loads(body)["engine"]
+
+
+async def _limits(port: int) -> dict[str, Any]:
+    async with Client(HOST, port) as client:
+        status, body = await client.call("GET", "/info")
+        if status != 200:
+            raise SystemExit(f"/info answered {status}: {body[:300]!r}")
+        return json.loads(body)
+
+
+async def _settle(port: int, process: psutil.Process, fds: int) -> dict[str, tuple[float, float]]:
+    """Wait until all is free; what is not: name -> (found, wanted)."""
+    left: dict[str, tuple[float, float]] = {}
+    until = time.monotonic() + IDLE_SECONDS
+    while time.monotonic() < until:
+        state = await _health(port)
+        found = {
+            "running": (state["running"], 0),
+            "waiting": (state["waiting"], 0),
+            "rows": (state.get("rows", 0), 0),
+            # the connection that asked for /health may still be closing, and libraries keep a few of their own
+            "fds": (process.num_fds(), fds + 8),
+        }
+        left = {name: (value, wanted) for name, (value, wanted) in found.items() if value > wanted}
+        if not left:
+            break
+        await asyncio.sleep(0.2)
+    return left
+
+
+def _summary(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {
+        "calls": len(ordered),
+        "mean": round(mean(ordered), 4),
+        "p95": round(ordered[int(0.95 * (len(ordered) - 1))], 4),
+    }
+
+
+def soak_table(result: dict[str, Any]) -> str:
+    """Markdown: what was called and how it ended."""
+    head = ["protocol", "ok", "refused as bad input", "abandoned", "429", "other", "p95, s"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for kind, counts in result["outcomes"].items():
+        named = ("ok", "bad input refused", "abandoned", "429")
+        cells = [f"{counts.get(name, 0):,}" for name in named]
+        other = sum(count for name, count in counts.items() if name not in named)
+        p95 = result["seconds_per_call"].get(kind, {}).get("p95", 0)
+        lines.append("| " + " | ".join([kind, *cells, f"{other:,}", f"{p95:.2f}"]) + " |")
+    memory = result["memory"]
+    verdict = "nothing failed, nothing leaked" if not result["problems"] else "; ".join(result["problems"])
+    lines += ["", f"{result['calls']:,} calls by {result['clients']} clients in {result['seconds']:.0f} s. Resident "]
+    lines[-1] += (
+        f"memory {memory['third_mb']:.0f} MB in the third quarter, {memory['last_mb']:.0f} MB in the last (peak "
+        f"{memory['peak_mb']:.0f} MB). Verdict: {verdict}."
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=ROOT / "runs" / "latest" / "bundle")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--clients", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "soak.json")
+    arguments = parser.parse_args()
+    if not (arguments.bundle / "bundle.json").exists():
+        parser.exit(1, f"{arguments.bundle} is no bundle: run `make pipeline-run`, or give --bundle\n")
+    with tempfile.TemporaryDirectory() as folder, ServerProcess(arguments.bundle, Path(folder) / "log") as server:
+        ports = server.http_port, server.grpc_port
+        result = asyncio.run(soak(*ports, server.pid, arguments.seconds, arguments.clients, arguments.seed))
+    result = {
+        "kind": "soak",
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": describe_machine(),
+        **result,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    print(soak_table(result))
+    print(f"\n{arguments.out}", file=sys.stderr)
+    if result["problems"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
