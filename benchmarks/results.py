@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,18 @@ def steps_table(profile: str) -> str:
 
 def measured_table(name: str) -> str:
     """What a serving benchmark of that name measured; each makes its own table."""
+    from benchmarks.agreement import agreement_table
     from benchmarks.http_load import http_table
     from benchmarks.serving.table import caption as notes
     from benchmarks.serving.table import ratio_table
     from benchmarks.soak import soak_table
 
-    makers = {"serving": lambda r: f"{ratio_table(r)}\n\n{notes(r)}", "http": http_table, "soak": soak_table}
+    makers: dict[str, Callable[[dict[str, Any]], str]] = {
+        "serving": lambda result: f"{ratio_table(result)}\n\n{notes(result)}",
+        "http": http_table,
+        "soak": soak_table,
+        "agreement": agreement_table,
+    }
     return makers[name](load(name)).strip()
 
 

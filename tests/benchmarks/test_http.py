@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.grpc_message import infer_request
 from benchmarks.http_client import Client, StatusError
 from benchmarks.http_load import TARGETS, http_table
 from benchmarks.serving.models import write_bundles
@@ -76,6 +78,26 @@ def test_errors_are_told() -> None:
         asyncio.run(against([chunked(b"data: one\n\n")[:-5]], work))
     with pytest.raises(ConnectionError, match="before it answered"):
         asyncio.run(against([b""], work))
+
+
+def test_a_grpc_message_is_what_its_class_would_write() -> None:
+    """In a process of its own: kserve's class of the same name may be loaded in this one."""
+    parameters = {"whole": 7, "negative": -5, "large": 2**40, "part": 0.5, "text": "ё", "yes": True, "list": ["a"]}
+    code = (
+        "import sys\nfrom tritonclient.grpc import service_pb2 as pb\n"
+        "message = pb.ModelInferRequest.FromString(sys.stdin.buffer.read())\n"
+        "told = {name: getattr(one, one.WhichOneof('parameter_choice')) for name, one in message.parameters.items()}\n"
+        "tensor = message.inputs[0]\n"
+        "print(repr((message.model_name, told, tensor.name, tensor.datatype, list(tensor.shape), "
+        "[part.decode() for part in tensor.contents.bytes_contents])))"
+    )
+    sent = infer_request("prometheus-mini", "привет " * 40, parameters)
+    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
+    expected = {**parameters, "list": '["a"]'}
+    text = "привет " * 40
+    assert ast.literal_eval(done.stdout.decode()) == (
+        "prometheus-mini", expected, "text_input", "BYTES", [1], [text]
+    )  # fmt: skip
 
 
 def test_the_load_test_in_miniature(tmp_path: Path) -> None:
