@@ -129,7 +129,7 @@ class QuantizationConfig:
     """How weights and activations lose bits."""
 
     activation_scale: Literal["row", "static"] = option(
-        "row", "One scale per row, computed, or one per tensor, calibrated; neither depends on the batch."
+        "static", "One scale per tensor, calibrated, or one per row, computed; neither depends on the batch."
     )
     calibration_rows: int = option(256, "Rows of the valid split used to calibrate scales.")
 

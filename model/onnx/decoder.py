@@ -100,14 +100,12 @@ def _cross_attention(graph: Graph, x: str, i: int) -> str:
     config = graph.config
     query, _ = graph.unscaled_linear(x, f"decoder.{i}.cross_query")
     kv_heads, head_dim, group = config.kv_heads, config.head_dim, config.heads // config.kv_heads
-    per_head = graph.constant("_query_heads", [0, -1, kv_heads * group, head_dim], np.int64)
-    query = graph.rms_norm(graph.node("Reshape", [query, per_head]), f"decoder.{i}.cross_query_norm")
     rows = graph.constant("_query_rows", [0, kv_heads, -1, head_dim], np.int64)
     joined = graph.constant("_query_joined", [0, -1, config.heads * head_dim], np.int64)
     if kv_heads > 1:
         grouped = graph.constant("_query_groups", [0, -1, kv_heads, group * head_dim], np.int64)
         query = graph.node("Transpose", [graph.node("Reshape", [query, grouped])], perm=[0, 2, 1, 3])
-    query = graph.node("Reshape", [query, rows])
+    query = graph.rms_norm(graph.node("Reshape", [query, rows]), f"decoder.{i}.cross_query_norm")
     if group == 1:  # a single query row takes a kernel whose sum depends on the padding; two rows do not
         query = graph.node("Concat", [query, query], axis=2)
     inputs = [query, f"cross_key_{i}", f"cross_value_{i}", "", "", "", "source_lengths"]

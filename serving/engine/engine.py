@@ -248,7 +248,8 @@ class Engine:
         self.start()
         results: dict[int, GenerationResult] = {}
         # Beyond the bounded queue, but never more than fill the slots once over: others still get their turn.
-        room = threading.Semaphore(2 * self.config.slots)
+        places = min(len(sequences), 2 * self.config.slots)
+        room = threading.Semaphore(places)
         # Longest first: neighbours then have like lengths, which pads least, and the tail is short.
         queued: list[Sequence] = []
         try:
@@ -263,7 +264,7 @@ class Engine:
                 sequences[i].submitted = time.perf_counter()
                 self._scheduler.enqueue(sequences[i], bounded=False)
                 queued.append(sequences[i])
-            for _ in range(2 * self.config.slots):
+            for _ in range(places):
                 room.acquire()
         except BaseException:  # a refusal, or the caller's Ctrl-C: no one waits for the others any more
             for sequence in queued:

@@ -88,8 +88,10 @@ class Runtime:
         self._last = np.zeros(slots, np.int64)
         self._bindings: dict[tuple[int, int], Any] = {}
         self._one = np.zeros((1, self.vocab_size), np.float32)
+        self._rows = 0  # that ``_longest`` and ``_needed`` are about; 0 when a row has changed since
+        self._longest = 0  # tokens in the fullest of their caches
 
-        self._bucket, self._slack = 0, 0
+        self._bucket, self._needed, self._slack = 0, 0, 0
         self._buckets: list[int] = []
         self.source_lengths = np.ones(slots, np.int64)
         if self.seq2seq:
@@ -129,8 +131,7 @@ class Runtime:
         last = np.array([size - 1], np.int64)
         self._total[...] = size
         self._run(self._bind(row, 1, ids, past, last, self._one))
-        self.lengths[row] = size
-        self._used[row] = True
+        self._set(row, size)
         return self._one
 
     def encode(self, row: int, source_P: np.ndarray) -> None:
@@ -155,15 +156,17 @@ class Runtime:
             self._encoder.run_with_iobinding(binding)
             binding.synchronize_outputs()
         self.source_lengths[row] = size
-        self._used[row] = True
-        self.lengths[row] = 0
+        self._set(row, 0)
 
     def decode(self, rows: int) -> np.ndarray:
         """One token for rows 0..rows-1: feeds ``token_ids``, extends the caches; logits float32 [rows, V], a view."""
-        if self._bucket:
-            self._shrink(rows)
+        if rows != self._rows:
+            self._look(rows)
+        if self._needed < self._bucket:
+            self._shrink()
+        self._longest += 1
+        self._total[...] = self._longest
         key = (rows, self._bucket)
-        self._total[...] = int(self.lengths[:rows].max()) + 1
         logits = self.logits[:rows]
         binding = self._bindings.get(key) if self._device == "cpu" else None
         if binding is None:
@@ -181,14 +184,13 @@ class Runtime:
             size = int(self.source_lengths[source])
             self._cross[self._bucket].copy(source, target, size)
             self.source_lengths[target] = size
-        self._used[target] = True
-        self.lengths[target] = tokens
+        self._set(target, tokens)
 
     def fork(self, source: int, target: int) -> None:
         """Give row ``target``, which has the same source text, the cache of row ``source``."""
         length = int(self.lengths[source])
         self._cache.copy(source, target, length)
-        self.lengths[target] = length
+        self._set(target, length)
 
     def move(self, source: int, target: int) -> None:
         """Give row ``target`` the state of row ``source``, and clear that."""
@@ -199,9 +201,8 @@ class Runtime:
     def clear(self, row: int) -> None:
         """Leave a row without a request; a hole is decoded as an empty row of one source token."""
         self.token_ids[row] = 0
-        self.lengths[row] = 0
         self.source_lengths[row] = 1
-        self._used[row] = False
+        self._set(row, 0, used=False)
 
     def _crosses(self) -> list[Block]:
         return list(self._cross.values()) if self.seq2seq else []
@@ -210,14 +211,25 @@ class Runtime:
         if size > self._bucket:
             self._rebucket(next(bucket for bucket in self._buckets if bucket >= size))
 
-    def _shrink(self, rows: int) -> None:
-        if self._bucket == self._buckets[0]:
-            return
-        longest = int(self.source_lengths[:rows].max())
-        bucket = next(b for b in self._buckets if b >= longest)
-        self._slack = self._slack + 1 if bucket < self._bucket else 0
+    def _set(self, row: int, length: int, used: bool = True) -> None:
+        self.lengths[row] = length
+        self._used[row] = used
+        self._rows = 0
+
+    def _look(self, rows: int) -> None:
+        """What a step needs to know of all rows; from one step to the next they only grow by one."""
+        self._rows = rows
+        self._longest = int(self.lengths[:rows].max())
+        if self._bucket:
+            longest = int(self.source_lengths[:rows].max())
+            self._needed = next(b for b in self._buckets if b >= longest)
+            if self._needed == self._bucket:
+                self._slack = 0
+
+    def _shrink(self) -> None:
+        self._slack += 1
         if self._slack >= SHRINK_AFTER:
-            self._rebucket(bucket)
+            self._rebucket(self._needed)
 
     def _rebucket(self, bucket: int) -> None:
         old, new = self._cross[self._bucket], self._cross[bucket]

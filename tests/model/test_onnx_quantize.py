@@ -10,7 +10,7 @@ from model.bundle import Bundle
 from model.config import NetworkConfig, QuantizationConfig
 from model.onnx.calibrate import CalibrationError, calibrate
 from model.onnx.export import build_graphs, graph_files
-from model.onnx.graph import Calibration, quantize_columns
+from model.onnx.graph import Calibration, quantize_matrix
 from model.onnx.quantize import QuantizationError, main, quantize_bundle
 from model.onnx.runner import Runner, open_session, pad
 from model.onnx.weights import pack, random_weights, read_packed
@@ -123,11 +123,12 @@ def test_the_published_shape_is_a_quarter_of_fp32():
 
 def test_quantized_matrices_round_to_the_nearest_step():
     rng = np.random.default_rng(3)
-    matrix = rng.standard_normal((40, 30)).astype(np.float32) * np.geomspace(1e-3, 1e3, 30, dtype=np.float32)
+    matrix = rng.standard_normal((40, 30)).astype(np.float32)
     matrix[:, 7] = 0
-    values, scale = quantize_columns(matrix)
-    assert values.dtype == np.int8 and np.abs(values).max(axis=0)[0] == 127 and not values[:, 7].any()
-    assert (np.abs(values * scale - matrix) <= scale * 0.5001).all()
+    values, scale = quantize_matrix(matrix)
+    assert values.dtype == np.int8 and np.abs(values).max() == 127 and not values[:, 7].any()
+    assert scale.shape == () and (np.abs(values * scale - matrix) <= scale * 0.5001).all()
+    assert not quantize_matrix(np.zeros((3, 4), np.float32))[0].any()
 
 
 @pytest.mark.parametrize("scale", ["row", "static"])
@@ -183,7 +184,7 @@ def test_int8_multiplies_integers(bundles):
     model = onnx.load(str(bundles({"family": "seq2seq"}, "int8-row").graph("decoder")))
     operators = [node.op_type for node in model.graph.node]
     assert "MatMul" not in operators and "Gemm" not in operators
-    assert operators.count("MatMulIntegerToFloat") == 2 * 6 and operators.count("MatMulInteger") == 1
+    assert operators.count("MatMulIntegerToFloat") == 2 * 6 + 1
 
 
 def test_what_cannot_be_quantized_is_refused(bundles, tmp_path, capsys):
