@@ -267,7 +267,7 @@ def main() -> None:
     if bundle is None:
         bundle = ROOT / "build" / "bench-http" / "int8-static"
         if not (bundle / "bundle.json").exists():
-            write_bundles(bundle.parent, NetworkConfig(**NETWORKS["seq2seq"]), {"int8-static": ("int8", "row")})
+            write_bundles(bundle.parent, NetworkConfig(**NETWORKS["seq2seq"]), {"int8-static": ("int8", "static")})
     result = measure(bundle, arguments)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
