@@ -44,6 +44,12 @@ class ServerConfig:
     max_body_bytes: int = option(1 << 20, "Larger request bodies are refused (413 / RESOURCE_EXHAUSTED).")
     max_prompts: int = option(64, "Prompts in one v2 request.")
     request_timeout: float = option(60.0, "Seconds after which a request is given up (504 / DEADLINE_EXCEEDED).")
+    receive_timeout: float = option(
+        30.0, "Seconds in which a request's head, and then its body, must arrive (408 / DEADLINE_EXCEEDED, or closed)."
+    )
+    idle_timeout: float = option(
+        65.0, "Seconds after which a connection without a request is closed; above the 60 of most load balancers."
+    )
     grace_period: int = option(30, "Seconds that running requests get to finish after SIGTERM.")
     token_file: str = option(
         "", "File with the access token that callers must send as a bearer token; none is needed when left out."
@@ -52,7 +58,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         problems = [
             f"{name} must be above 0, not {getattr(self, name)}"
-            for name in ("max_body_bytes", "max_prompts", "request_timeout")
+            for name in ("max_body_bytes", "max_prompts", "request_timeout", "receive_timeout", "idle_timeout")
             if not getattr(self, name) > 0
         ]
         for name in ("http_port", "grpc_port"):

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 import time
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,7 @@ from model.config import ConfigError
 from serving import logs
 from serving.auth import Token
 from serving.config import ServerConfig
+from serving.connection import Connection
 from serving.engine import Engine, EngineConfig
 from serving.engine.providers import CPU
 from serving.errors import PermissionDenied
@@ -105,6 +107,7 @@ def build(predictor: Predictor, token: Token | None = None) -> ModelServer:
         enable_grpc=False,  # its place is taken below
         enable_docs_url=False,
         enable_latency_logging=False,
+        timeout_keep_alive=config.idle_timeout,
         grace_period=config.grace_period + LAST_WORDS,
     )
     server.model_repository_extension = ClosedRepository(server.registered_models)
@@ -142,6 +145,8 @@ class Server(ModelServer):
 
     async def _serve(self) -> None:
         uvicorn = self._rest_server._server
+        uvicorn.config.http = partial(Connection, receive_timeout=self.service.config.receive_timeout)
+        uvicorn.config.ws = "none"
         leave = uvicorn.handle_exit
 
         def handle_exit(sig: int, frame: FrameType | None) -> None:

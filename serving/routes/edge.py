@@ -121,7 +121,7 @@ async def read_body(request: Request, config: ServerConfig) -> bytes:
 
     Raises:
         BodyTooLarge: after the rest of the body was read and dropped, so that the caller gets to see the answer.
-        BodyTooSlow: when it is not there within the time that a request may take.
+        BodyTooSlow: when it is not there in time.
         InvalidRequest: when the body is not what Content-Encoding says.
     """
     limit = config.max_body_bytes
@@ -131,7 +131,7 @@ async def read_body(request: Request, config: ServerConfig) -> bytes:
     if int_header(request, "content-length") > limit and request.headers.get("expect", "").lower() == "100-continue":
         raise too_large
     try:
-        async with asyncio.timeout(config.request_timeout):
+        async with asyncio.timeout(config.receive_timeout):
             async for part in request.stream():
                 size += len(part)
                 if size <= limit:
@@ -139,7 +139,7 @@ async def read_body(request: Request, config: ServerConfig) -> bytes:
                 elif size > limit * DRAIN:
                     break
     except TimeoutError:
-        raise BodyTooSlow(f"body: not complete after {config.request_timeout:g} seconds") from None
+        raise BodyTooSlow(f"body: not complete after {config.receive_timeout:g} seconds") from None
     if size > limit:
         raise too_large
     body = parts[0] if len(parts) == 1 else b"".join(parts)

@@ -58,6 +58,7 @@ def info(service: TextService) -> dict[str, Any]:
             "max_prompts": config.max_prompts,
             "max_body_bytes": config.max_body_bytes,
             "request_timeout": config.request_timeout,
+            "receive_timeout": config.receive_timeout,
         },
         "providers_listed": onnxruntime.get_available_providers(),  # built in; "provider" is the one that works
         "versions": {

@@ -139,12 +139,6 @@ def test_a_decoder_bundle_and_a_deadline(tmp_path: Path) -> None:
         assert late.status_code == 504
         assert "error" in late.json()
         assert server.post("/generate", {"prompt": "", "max_tokens": 1}).status_code == 200
-        for head in (b"content-length: 100\r\n\r\nhalf", b"transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"):
-            with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
-                connection.sendall(b"POST /generate HTTP/1.1\r\nhost: x\r\n" + head)
-                answer = b"".join(iter(lambda: connection.recv(65536), b""))
-            assert answer.startswith(b"HTTP/1.1 408 ")
-            assert b"body: not complete after 0.5 seconds" in answer
         assert server.terminate() == 0
 
 
@@ -180,5 +174,12 @@ def test_help_teaches() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "serving", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for words in ("curl localhost:8080/generate", "--grace_period", "--slots", "SIGTERM", "(default: 8080)"):
+    for words in (
+        "curl localhost:8080/generate",
+        "--grace_period",
+        "--receive_timeout",
+        "--slots",
+        "SIGTERM",
+        "(default: 8080)",
+    ):
         assert words in done.stdout
