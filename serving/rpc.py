@@ -8,9 +8,10 @@ are no message with the text of an exception, unknown calls with "Method not fou
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ from grpc import aio
 
 from serving.auth import Token
 from serving.engine import GenerationResult
-from serving.errors import InvalidRequest, NotServed, PermissionDenied, ServingError
+from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError
 from serving.logs import request_line
 from serving.messages import grpc_response, read_grpc
 from serving.predictor import Predictor
@@ -52,8 +53,11 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Serve until :meth:`stop`."""
+        config = self._predictor.service.config
         options = [
-            ("grpc.max_receive_message_length", self._predictor.service.config.max_body_bytes),
+            ("grpc.max_receive_message_length", config.max_body_bytes),
+            ("grpc.server_handshake_timeout_ms", _milliseconds(config.receive_timeout)),  # up to the first settings
+            ("grpc.max_connection_idle_ms", _milliseconds(config.idle_timeout)),  # half a call's head is no call yet
             ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the calls
         ]
         self._server = aio.server(options=options)
@@ -74,7 +78,8 @@ class Service(grpc.GenericRpcHandler):
     def __init__(self, predictor: Predictor, token: Token | None) -> None:
         self._predictor, self._service, self._token = predictor, predictor.service, token
         self._handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._answer(name, message, method))
+            # For a unary handler gRPC awaits the message itself, for as long as the client likes.
+            name: grpc.stream_unary_rpc_method_handler(self._answer(name, message, method))
             for name, (message, method) in self._methods().items()
         }
 
@@ -106,20 +111,17 @@ class Service(grpc.GenericRpcHandler):
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self._repository),
         }
 
-    def _answer(self, name: str, kind: type[Message], method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    def _answer(self, name: str, kind: type[Message], method: Method) -> Callable[..., Awaitable[bytes]]:
         """The method from bytes to bytes; every error as a status and a sentence."""
         service = self._service
 
-        async def answer(data: bytes, context: aio.ServicerContext) -> bytes:
+        async def answer(messages: AsyncIterator[bytes], context: aio.ServicerContext) -> bytes:
             started = time.perf_counter()
             results: list[GenerationResult] = []
             code, told = "CANCELLED", ServingError(INTERNAL)  # unless told otherwise below
             error_kind = ""
             try:
-                try:
-                    message = kind.FromString(data)
-                except DecodeError:
-                    raise InvalidRequest("message", f"the bytes are no {kind.DESCRIPTOR.name}") from None
+                message = await self._receive(messages, kind)
                 response = (await method(message, results)).SerializeToString()
                 code = "OK"
                 return response
@@ -137,6 +139,19 @@ class Service(grpc.GenericRpcHandler):
             raise AssertionError("abort raises")
 
         return answer
+
+    async def _receive(self, messages: AsyncIterator[bytes], kind: type[Message]) -> Message:
+        """The one message of a call."""
+        limit = self._service.config.receive_timeout
+        try:
+            async with asyncio.timeout(limit):
+                return kind.FromString(await anext(messages))
+        except TimeoutError:
+            raise BodyTooSlow(f"message: not complete after {limit:g} seconds") from None
+        except StopAsyncIteration:
+            raise InvalidRequest("message", "is missing") from None
+        except DecodeError:
+            raise InvalidRequest("message", f"the bytes are no {kind.DESCRIPTOR.name}") from None
 
     async def _infer(self, message: Any, results: list[GenerationResult]) -> Message:
         call = read_grpc(message, self._predictor.name, self._service.config.max_prompts)
@@ -163,6 +178,10 @@ class Service(grpc.GenericRpcHandler):
 
     async def _repository(self, *_: Any) -> Message:
         raise PermissionDenied("the repository API is closed on this server")
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(min(seconds * 1000, 2**31 - 1))  # gRPC's option is 32 bits wide; its greatest is none at all
 
 
 def _refusal(error: ServingError) -> grpc.RpcMethodHandler:

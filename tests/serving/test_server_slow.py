@@ -1,4 +1,4 @@
-"""Clients who send half a request, or a byte now and then, on the raw port of the real server process.
+"""Clients who send half a request, or a byte now and then, on the raw ports of the real server process.
 
 Every test opens its connections at once: together they take as long as the limits, not as long as their number.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import grpc
 import pytest
 
+from benchmarks.grpc_message import INFER, infer_request
 from tests.helpers.servers import Server, start_server
 
 RECEIVE, IDLE = 1.0, 3.0
@@ -191,3 +194,67 @@ def test_bad_framing_is_told_in_json_and_an_upgrade_is_ignored(strict: Server) -
                 )
                 assert connection.recv(65536).startswith(b"HTTP/1.1 %s " % status)
     assert "pip install" not in strict.log.read_text()
+
+
+def frame(kind: int, flags: int, payload: bytes) -> bytes:
+    """One HTTP/2 frame, of stream 1 where it belongs to a stream."""
+    stream = 0 if kind == 4 else 1
+    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+
+
+HEADERS = {
+    b":method": b"POST",
+    b":scheme": b"http",
+    b":path": INFER.encode(),
+    b":authority": b"a",
+    b"te": b"trailers",
+    b"content-type": b"application/grpc",
+}
+FIELDS = b"".join(b"\0%c%s%c%s" % (len(name), name, len(value), value) for name, value in HEADERS.items())
+BEGUN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, b"")
+CALLED = BEGUN + frame(1, 4, FIELDS)
+
+
+def test_half_a_call_over_grpc(strict: Server) -> None:
+    message = infer_request("prometheus-mini", "привет", {"target": "en", "max_tokens": 3})
+    data = b"\0" + struct.pack(">I", len(message)) + message
+    dripped = b"".join(frame(0, 0, data[i : i + 1]) for i in range(len(data)))
+    connecting = {
+        "silent": (b"", b""),
+        "half a preface": (BEGUN[:10], b""),
+        "preface by byte": (b"", BEGUN),
+        "no settings": (BEGUN[:24], b""),
+    }
+    idle = {
+        "no call": (BEGUN, b""),
+        "half a frame's head": (CALLED[: len(BEGUN) + 5], b""),
+        "half of the headers": (CALLED[:-20], b""),
+        "headers without end": (BEGUN + frame(1, 0, FIELDS), b""),
+    }
+    called = {
+        "no message": (CALLED, b""),
+        "half a message": (CALLED + frame(0, 0, data[:-3]), b""),
+        "half a frame": (CALLED + frame(0, 1, data)[:-3], b""),
+        "message by byte": (CALLED, dripped),
+    }
+    found = watch_all(strict.grpc_port, {**connecting, **idle, **called})
+    for name, seen in found.items():
+        least = RECEIVE if name in connecting else IDLE if name in idle else RECEIVE + IDLE
+        most = least + IDLE if name in called else least  # gRPC's clock of idle connections is that coarse after a call
+        assert least * 0.8 < seen.seconds < most + LATE, (name, seen)
+        assert (b"message: not complete after 1 seconds" in seen.received) == (name in called), (name, seen)
+    told = [line["status"] for line in strict.lines() if line.get("error") == "BodyTooSlow"]
+    assert told[-len(called) :] == ["DEADLINE_EXCEEDED"] * len(called)
+
+
+def test_grpc_calls_longer_than_the_limits_and_after_them(strict: Server) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{strict.grpc_port}") as channel:
+        infer = channel.unary_unary(INFER)
+        short = infer_request("prometheus-mini", "привет", {"target": "en", "max_tokens": 3})
+        with ThreadPoolExecutor(4) as pool:
+            long = infer_request("prometheus-mini", "привет, мир", {"target": "en", "max_tokens": 2000})
+            started = time.monotonic()
+            assert all(pool.map(lambda _: infer(long, timeout=60), range(8)))
+            assert time.monotonic() - started > IDLE
+        time.sleep(IDLE * 1.2)
+        assert infer(short, timeout=10)
