@@ -6,6 +6,17 @@ and ``code`` for gRPC. The texts are written for the caller and never hold promp
 
 from __future__ import annotations
 
+import reprlib
+from typing import Any
+
+SHOWN = 64  # characters of a caller's value that a message repeats
+
+
+def shown(value: Any) -> str:
+    """A caller's value, short enough for an error message. Lists may be nested deeper than ``repr`` itself can go."""
+    text = repr(value[:SHOWN]) if isinstance(value, str) else reprlib.repr(value)
+    return text if len(text) <= SHOWN + 2 else text[: SHOWN - 1] + "..."
+
 
 class ServingError(Exception):
     """Base of everything the engine raises or reports on purpose."""

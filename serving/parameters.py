@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, shown
 
 # Sent by tritonclient and kserve's clients beside the caller's own parameters; they do not concern generation.
 CLIENT_LIBRARY_PARAMETERS = frozenset(
@@ -61,7 +61,7 @@ def read_parameters(raw: Mapping[str, Any]) -> Parameters:
             sampling[name] = _stops(value)
         elif name in CHOICES:
             if not isinstance(value, str) or len(value) > 64:
-                raise InvalidRequest(name, f"must be a short string, not {_shown(value)}")
+                raise InvalidRequest(name, f"must be a short string, not {shown(value)}")
             choices[name] = value
         else:
             raise InvalidRequest(str(name)[:64], f"unknown parameter; known: {', '.join(NAMES)}")
@@ -87,7 +87,7 @@ def number(name: str, value: Any, kind: type) -> Any:
         or not math.isfinite(value)
         or (whole and value % 1)
     ):
-        raise InvalidRequest(name, f"must be {'an integer' if whole else 'a number'}, not {_shown(given)}")
+        raise InvalidRequest(name, f"must be {'an integer' if whole else 'a number'}, not {shown(given)}")
     return kind(value)
 
 
@@ -98,7 +98,7 @@ def flag(name: str, value: Any) -> bool:
         InvalidRequest: naming the parameter.
     """
     if not isinstance(value, bool):
-        raise InvalidRequest(name, f"must be true or false, not {_shown(value)}")
+        raise InvalidRequest(name, f"must be true or false, not {shown(value)}")
     return value
 
 
@@ -111,11 +111,5 @@ def _stops(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidRequest("stop", f"must be a string or a list of strings, not {_shown(value)}")
+        raise InvalidRequest("stop", f"must be a string or a list of strings, not {shown(value)}")
     return tuple(value)
-
-
-def _shown(value: Any) -> str:
-    """A caller's value, short enough for an error message."""
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

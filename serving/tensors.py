@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from serving.engine import GenerationResult
-from serving.errors import InvalidRequest, NotFound
+from serving.errors import InvalidRequest, NotFound, shown
 
 INPUT = "text_input"
 OUTPUTS = {"text_output": "BYTES", "finish_reason": "BYTES", "prompt_tokens": "INT32", "generated_tokens": "INT32"}
@@ -67,9 +67,9 @@ def check_input(datatype: str, shape: Sequence[Any], max_prompts: int) -> int:
         InvalidRequest: naming ``text_input``.
     """
     if datatype != "BYTES":
-        raise InvalidRequest(INPUT, f"datatype must be BYTES, not {str(datatype)[:32]!r}")
+        raise InvalidRequest(INPUT, f"datatype must be BYTES, not {shown(datatype)}")
     if len(shape) != 1 or isinstance(shape[0], bool) or not isinstance(shape[0], int) or shape[0] < 0:
-        raise InvalidRequest(INPUT, f"shape must be [N], the number of prompts, not {str(list(shape))[:64]}")
+        raise InvalidRequest(INPUT, f"shape must be [N], the number of prompts, not {shown(list(shape))}")
     if shape[0] == 0:
         raise InvalidRequest(INPUT, "the batch is empty; send at least one prompt")
     if shape[0] > max_prompts:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.errors import InvalidRequest, NotFound
+from serving.errors import InvalidRequest, NotFound, shown
 from serving.parameters import flag
 from serving.predictor import Predictor
 from serving.routes.edge import cancelled_when_client_leaves, int_header, read_body, read_json
@@ -147,7 +147,7 @@ def _texts(tensor: dict[str, Any], tail: bytes, max_prompts: int) -> list[str]:
     if data is not None:
         raise InvalidRequest(INPUT, "data and binary_data_size are both set; send one of them")
     if isinstance(size, bool) or not isinstance(size, int) or size != len(tail):
-        raise InvalidRequest(INPUT, f"binary_data_size is {str(size)[:32]}, {len(tail)} bytes follow the JSON")
+        raise InvalidRequest(INPUT, f"binary_data_size is {shown(size)}, {len(tail)} bytes follow the JSON")
     return decode_text(unpack_bytes(tail, count), count)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from serving.errors import InvalidRequest, ModelNotFound
+from serving.errors import InvalidRequest, ModelNotFound, shown
 from serving.parameters import NAMES, flag, number
 from serving.routes.open_inference import at_least_one_token
 from serving.service import TextRequest
@@ -118,7 +118,7 @@ def _check_fields(body: dict[str, Any], known: tuple[str, ...], model: str) -> N
     if asked is None:
         raise InvalidRequest("model", f"is missing; {model!r} is served here")
     if asked != model:
-        raise ModelNotFound(f"model: {str(asked)[:64]!r} is not served here; {model!r} is")
+        raise ModelNotFound(f"model: {shown(asked)} is not served here; {model!r} is")
 
 
 def _samples(body: dict[str, Any]) -> int:

@@ -26,6 +26,25 @@ def test_body_limit(client: httpx.Client) -> None:
     assert client.post(INFER, content=bomb, headers={"content-encoding": "gzip"}).status_code == 413
 
 
+def test_json_nested_deeper_than_python_can_print_is_the_callers_mistake(client: httpx.Client) -> None:
+    deep = "[" * 990 + "]" * 990
+    tensor = '"name": "text_input", "datatype": "BYTES", "shape": [1]'
+    for path, body, words in (
+        *(
+            ("/generate", f'{{"prompt": "a", "target": "en", "{name}": {deep}}}', name)
+            for name in ("temperature", "stop", "author", "do_sample", "num_return_sequences")
+        ),
+        ("/openai/v1/completions", f'{{"prompt": "a", "model": {deep}}}', "model"),
+        (INFER, f'{{"inputs": [{{"name": "text_input", "datatype": {deep}, "shape": [1]}}]}}', "datatype"),
+        (INFER, f'{{"inputs": [{{"name": "text_input", "datatype": "BYTES", "shape": {deep}}}]}}', "shape"),
+        (INFER, f'{{"inputs": [{{{tensor}, "parameters": {{"binary_data_size": {deep}}}}}]}}', "binary_data_size"),
+    ):
+        response = client.post(path, content=body)
+        assert response.status_code == (404 if words == "model" else 400), (path, words, response.text)
+        assert words in response.text
+        assert len(response.text) < 250
+
+
 def test_addresses_that_are_not_there(client: httpx.Client) -> None:
     for method, path, status, words in (
         ("GET", "/nowhere", 404, "/nowhere"),
