@@ -102,6 +102,17 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
+def text(name: str, value: Any) -> str:
+    """A text that has to be there.
+
+    Raises:
+        InvalidRequest: naming the parameter.
+    """
+    if not isinstance(value, str):
+        raise InvalidRequest(name, "is missing" if value is None else f"must be a string, not {type(value).__name__}")
+    return value
+
+
 def _stops(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.startswith("["):  # a list cannot travel over gRPC, its JSON can
         try:

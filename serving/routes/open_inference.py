@@ -20,7 +20,7 @@ from starlette.routing import Route
 from serving.engine import Engine
 from serving.engine.request import TokenLogprobs
 from serving.errors import InvalidRequest
-from serving.parameters import NAMES, flag
+from serving.parameters import NAMES, flag, text
 from serving.routes.edge import cancelled_when_client_leaves, read_body, read_json
 from serving.routes.errors import json_response
 from serving.routes.inference import PREFIXES, find_model
@@ -95,11 +95,7 @@ def read_request(body: dict[str, Any]) -> TextRequest:
     for name in body:
         if name not in FIELDS:
             raise InvalidRequest(name[:64], f"unknown field; known: {', '.join(FIELDS)}; the rest goes into parameters")
-    text = body.get("text_input")
-    if not isinstance(text, str):
-        raise InvalidRequest(
-            "text_input", "is missing" if text is None else f"must be a string, not {type(text).__name__}"
-        )
+    prompt = text("text_input", body.get("text_input"))
     parameters = body.get("parameters")
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
@@ -112,7 +108,7 @@ def read_request(body: dict[str, Any]) -> TextRequest:
             raise InvalidRequest(name, f"must be {kind}, not a string")
     details = parameters.get("details")
     return TextRequest(
-        [text],
+        [prompt],
         at_least_one_token({name: value for name, value in parameters.items() if name != "details"}),
         logprobs=0 if details is not None and flag("details", details) else None,
         names={"text": "text_input", "logprobs": "details"},
