@@ -222,4 +222,6 @@ def _decompress(body: bytes, encoding: str, limit: int, too_large: BodyTooLarge)
         raise too_large
     if not unpacker.eof:
         raise InvalidRequest("body", f"ends before its {encoding} stream does")
+    if unpacker.unused_data:
+        raise InvalidRequest("body", f"goes on after its {encoding} stream; send one stream")
     return unpacked

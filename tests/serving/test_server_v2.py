@@ -192,6 +192,11 @@ RAW_BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
     "binary size wrong": (*binary_body(packed(b"hello"), 1, size=99), "binary_data_size.*99.*9 bytes"),
     "binary size negative": (*binary_body(packed(b"hello"), 1, size=-9), "binary_data_size"),
     "binary empty batch": (*binary_body(b"", 0), "text_input.*empty"),
+    "more than gzip": (
+        gzip.compress(json.dumps(request_of(["a"])).encode()) + b"more",
+        {"Content-Encoding": "gzip"},
+        "body.*goes on after its gzip stream",
+    ),
     "not gzip": (b"{}", {"Content-Encoding": "gzip"}, "body.*gzip"),
     "unknown encoding": (b"{}", {"Content-Encoding": "br"}, "content-encoding.*gzip"),
 }
