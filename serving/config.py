@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass
 from typing import Any
@@ -57,9 +58,9 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} must be above 0, not {getattr(self, name)}"
+            f"{name} must be a number above 0, not {getattr(self, name)}"
             for name in ("max_body_bytes", "max_prompts", "request_timeout", "receive_timeout", "idle_timeout")
-            if not getattr(self, name) > 0
+            if not 0 < getattr(self, name) < math.inf
         ]
         for name in ("http_port", "grpc_port"):
             if not 1 <= getattr(self, name) <= 65535:
