@@ -9,7 +9,8 @@
 ``GET /``                                                 a page to try the model on (``playground.py``)
 ``GET /health``, ``/health/live``, ``/health/ready``      for people and for probes (``status.py``)
 ``GET /info``                                             what is served (``status.py``)
-``GET /metrics``, ``/v2/health/*``, ``/v2/models``        KServe's own
+``GET /metrics``, ``/v2/health/*``, ``/v2/models``,       KServe's own
+``/v1/models[/{m}]``
 ``POST /v2/repository/*``, ``/v1/*``                      closed
 ========================================================  =====================================================
 """
@@ -30,7 +31,11 @@ from serving.tensors import VERSION
 
 
 def register(app: FastAPI, predictor: Predictor, token: Token | None = None) -> None:
-    """Add our routes before KServe's, so that they win where both have the same path, and our layer around all."""
+    """Add our routes before KServe's, so that they win where both have the same path, and our layer around all.
+
+    They take the place of ``/openapi.json``, where FastAPI would describe KServe's routes: closed ones too, replaced
+    ones as they are not, and none of ours.
+    """
     service, page = predictor.service, playground.routes()
     routes = [
         *inference.routes(predictor),
@@ -40,7 +45,7 @@ def register(app: FastAPI, predictor: Predictor, token: Token | None = None) -> 
         *status.routes(service),
         *page,
     ]
-    app.router.routes[:0] = routes
+    app.router.routes[:] = routes
     edge = Middleware(
         Edge,
         metrics=service.metrics,

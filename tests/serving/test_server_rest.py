@@ -48,6 +48,7 @@ def test_json_nested_deeper_than_python_can_print_is_the_callers_mistake(client:
 def test_addresses_that_are_not_there(client: httpx.Client) -> None:
     for method, path, status, words in (
         ("GET", "/nowhere", 404, "/nowhere"),
+        ("GET", "/openapi.json", 404, "/openapi.json"),
         ("GET", "/generate", 405, "GET"),
         ("POST", "/v2/models/other/infer", 404, "'other' is not served.*prometheus-mini"),
         ("GET", "/v2/models/other", 404, "'other'"),
