@@ -12,6 +12,7 @@ import asyncio
 import logging
 from typing import Any
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -48,10 +49,14 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; from the first byte on the rest is waited for."""
+        self._unset_keepalive_if_required()
         if self._waiting is None:
             self._wait()
         self._head += len(data)
-        super().data_received(data)
+        try:
+            self._parse(memoryview(data))
+        except httptools.HttpParserError:
+            self._refuse(400, "the request is not valid HTTP")
         if self._head > MAX_HEAD and not self.transport.is_closing():
             self._refuse(431, f"headers: larger than {MAX_HEAD} bytes")
 
@@ -62,8 +67,9 @@ class Connection(HttpToolsProtocol):
         self._head = 0
 
     def on_headers_complete(self) -> None:
-        """Its head is there."""
-        super().on_headers_complete()
+        """Its head is there; one that asks for another protocol will be read again."""
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
         self._wait()
         self._head = 0
 
@@ -74,9 +80,10 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it is there."""
-        super().on_message_complete()
-        self._wait(False)
-        self._head = 0
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+            self._wait(False)
+            self._head = 0
 
     def on_response_complete(self) -> None:
         """An answer was sent; a request that has begun meanwhile has its time from now on."""
@@ -84,12 +91,28 @@ class Connection(HttpToolsProtocol):
         if self._waiting is not None:
             self._wait()
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP in the format of our other errors."""
-        self._refuse(400, "the request is not valid HTTP")
+    def _parse(self, data: memoryview) -> None:
+        """Call the methods above for all of ``data``.
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Answer as if no other protocol were asked for, as HTTP allows; uvicorn would log how to install one."""
+        Java's client offers HTTP/2 with every request, and the parser then takes a body for the other protocol's first
+        words: uvicorn answers as if it were empty (its issue 2722). Such a request is read again without the offer.
+
+        Raises:
+            HttpParserError: when it is no HTTP, or for a proxy.
+        """
+        while data:
+            try:
+                return self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as end_of_head:
+                method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+                if method == b"CONNECT":
+                    raise httptools.HttpParserError("a server is no proxy") from None
+                fields = b"".join(b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade")
+                head = b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, fields)
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self.parser.feed_data(head)
+                data = data[end_of_head.args[0] :]
 
     def _wait(self, wait: bool = True) -> None:
         """Start to wait anew, or stop waiting."""
@@ -106,6 +129,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, sentence: str) -> None:
         """Answer, unless that would fall into another answer, and close."""
+        log.info("a connection is closed: %s", sentence)
         cycle = self.cycle
         if not self.pipeline and (cycle is None or not cycle.response_started or cycle.response_complete):
             body = orjson.dumps({"error": sentence})

@@ -146,7 +146,6 @@ class Server(ModelServer):
     async def _serve(self) -> None:
         uvicorn = self._rest_server._server
         uvicorn.config.http = partial(Connection, receive_timeout=self.service.config.receive_timeout)
-        uvicorn.config.ws = "none"
         leave = uvicorn.handle_exit
 
         def handle_exit(sig: int, frame: FrameType | None) -> None:

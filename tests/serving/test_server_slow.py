@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
+import httpx
 import pytest
 
 from benchmarks.grpc_message import INFER, infer_request
 from tests.helpers.servers import Server, start_server
 
-RECEIVE, IDLE = 1.0, 3.0
-LATE = 1.5  # seconds that a busy machine may add
+RECEIVE, IDLE = 1.0, 4.0
+LATE = 2.5  # seconds that a busy machine may add
 BODY = json.dumps({"prompt": "привет", "target": "en", "max_tokens": 3}).encode()
 LONG = {"model": "prometheus-mini", "prompt": ["привет, мир"] * 8, "target": "en", "max_tokens": 2000}
 POST = b"POST /generate HTTP/1.1\r\nhost: a\r\n"
@@ -42,7 +43,7 @@ class Seen(NamedTuple):
 def strict(slow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One request at a time, and little patience."""
     log = tmp_path_factory.mktemp("strict") / "log"
-    limits = ["--receive_timeout", str(RECEIVE), "--idle_timeout", str(IDLE)]
+    limits = ["--receive_timeout", str(RECEIVE), "--idle_timeout", str(IDLE), "--request_timeout", "300"]
     with start_server(slow, log, "--slots", "1", *limits) as running:
         yield running
 
@@ -123,11 +124,11 @@ def test_idle_connections_live_longer_than_half_sent_requests(strict: Server) ->
         assert IDLE * 0.9 < seen.seconds < IDLE + LATE, (name, seen)
     with socket.create_connection(("127.0.0.1", strict.http_port)) as connection:
         connection.settimeout(10)
-        for pause in (RECEIVE * 1.5, RECEIVE * 0.3, 0.0):
+        for pause in (RECEIVE * 1.5, 0.0):
             connection.sendall(POST)
-            time.sleep(RECEIVE * 0.6)  # head and body are slow, but neither is too slow
+            time.sleep(RECEIVE * 0.3)
             connection.sendall(LENGTH + BODY[:9])
-            time.sleep(RECEIVE * 0.6)
+            time.sleep(RECEIVE * 0.3)
             connection.sendall(BODY[9:])
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
             time.sleep(pause)
@@ -139,7 +140,7 @@ def test_answers_longer_than_the_limits_are_not_cut(strict: Server) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", strict.http_port))
-        connection.settimeout(60)
+        connection.settimeout(300)
         connection.sendall(stream + POST)  # the next request has begun, too, and waits for its turn
         time.sleep(2 * RECEIVE)  # a slow reader
         received = b""
@@ -182,18 +183,43 @@ def test_a_head_without_end_is_refused(strict: Server) -> None:
     assert not [line for line in strict.lines() if "exception" in line]
 
 
-def test_bad_framing_is_told_in_json_and_an_upgrade_is_ignored(strict: Server) -> None:
+def test_bad_framing_is_told_in_json(strict: Server) -> None:
     seen = watch(strict.http_port, b"GET /health HTTP/9.9\r\n\r\n")
     assert seen.received.startswith(b"HTTP/1.1 400 ")
     assert json.loads(seen.received.split(b"\r\n\r\n")[1]) == {"error": "the request is not valid HTTP"}
-    for protocol in (b"websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==", b"h2c"):
-        with socket.create_connection(("127.0.0.1", strict.http_port), timeout=10) as connection:
-            for path, status in ((b"/generate", b"405"), (b"/health/live", b"200")):
-                connection.sendall(
-                    b"GET %s HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: %s\r\n\r\n" % (path, protocol)
-                )
-                assert connection.recv(65536).startswith(b"HTTP/1.1 %s " % status)
-    assert "pip install" not in strict.log.read_text()
+    assert watch(strict.http_port, b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n").received == seen.received
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 50])
+def test_an_offer_of_another_protocol_is_ignored(server: Server, pieces: int) -> None:
+    """Java's client offers HTTP/2 with every request, bodies included."""
+    offer = b"connection: upgrade, http2-settings\r\nhttp2-settings: AAEAAEAA\r\nupgrade: h2c\r\n"
+    chunked = b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+    socketed = GET[:-2] + b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+        for request in (POST + offer + LENGTH + BODY, POST + offer + chunked, socketed, POST + LENGTH + BODY):
+            size = -(-len(request) // pieces)
+            for i in range(0, len(request), size):
+                connection.sendall(request[i : i + size])
+                time.sleep(0.002 if pieces > 1 else 0)
+            received = b""
+            while not received.endswith(b"}"):
+                received += connection.recv(65536)
+            assert received.startswith(b"HTTP/1.1 200 "), (request, received)
+            assert (b'"text":' in received) == (BODY in request)
+        connection.sendall((GET[:-2] + offer + b"\r\n") * 300)
+        received = b""
+        while received.count(b"HTTP/1.1 200 ") < 300:
+            received += connection.recv(65536)
+
+
+def test_a_websocket_that_is_not_served_needs_the_token_too(tiny: Path, tmp_path: Path) -> None:
+    """uvicorn would ask the application about it in other terms than those of HTTP, which the token goes by."""
+    (tmp_path / "token").write_text("secret")
+    with start_server(tiny, tmp_path / "log", "--token_file", str(tmp_path / "token")) as server:
+        headers = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+        answer = httpx.get(f"{server.url}/info", headers={**headers, "sec-websocket-key": "A" * 22 + "=="})
+    assert answer.status_code == 401
 
 
 def frame(kind: int, flags: int, payload: bytes) -> bytes:
@@ -254,7 +280,7 @@ def test_grpc_calls_longer_than_the_limits_and_after_them(strict: Server) -> Non
         with ThreadPoolExecutor(4) as pool:
             long = infer_request("prometheus-mini", "привет, мир", {"target": "en", "max_tokens": 2000})
             started = time.monotonic()
-            assert all(pool.map(lambda _: infer(long, timeout=60), range(8)))
-            assert time.monotonic() - started > IDLE
-        time.sleep(IDLE * 1.2)
-        assert infer(short, timeout=10)
+            assert all(pool.map(lambda _: infer(long, timeout=300), range(8)))
+            assert time.monotonic() - started > RECEIVE
+        time.sleep(IDLE * 1.2)  # the server closes the connection, the client opens another
+        assert infer(short, timeout=60)
