@@ -58,6 +58,7 @@ class Engine:
     Attributes:
         tokenizer: the bundle's tokenizer.
         limits: what a request may ask for.
+        drops_space: whether the space that the tokenizer puts before a text is taken off.
     """
 
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None, observer: Observer | None = None) -> None:
@@ -70,7 +71,7 @@ class Engine:
         self._table = token_table(self.tokenizer)
         self._texts = whole_texts(self._table)
         # The tokenizer's own leading space belongs to the start of a text; continued text keeps its spaces.
-        self._strip = self.tokenizer.leading_space and bundle.task == "translation"
+        self.drops_space = self.tokenizer.leading_space and bundle.task == "translation"
         forbidden = [i for i in range(len(self.tokenizer.control_tokens)) if i != self.tokenizer.eos_id]
         forbidden += range(self.tokenizer.vocab_size, bundle.vocab_size)
         self._forbidden = _spans(forbidden)
@@ -232,7 +233,7 @@ class Engine:
             sampler = Sampler(request, self.bundle.vocab_size, None if self._seq2seq else prompt)
         detokenizer = None
         if stream or request.stop:
-            detokenizer = Detokenizer(self._table, self._strip, tuple(request.stop), self._texts)
+            detokenizer = Detokenizer(self._table, self.drops_space, tuple(request.stop), self._texts)
         return Sequence(
             prompt,
             max_tokens,
@@ -277,7 +278,7 @@ class Engine:
 
     def _text(self, ids: list[int]) -> str:
         text = b"".join(map(self._table.__getitem__, ids)).decode("utf-8", "replace")
-        return text.removeprefix(" ") if self._strip else text
+        return text.removeprefix(" ") if self.drops_space else text
 
 
 def _ignore(_: object) -> None:

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from itertools import accumulate
 from typing import Any
 
 from starlette.requests import Request
@@ -100,7 +101,7 @@ class Completion:
     prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
 
     def __init__(self, service: TextService) -> None:
-        self._token_bytes = service.engine.token_bytes
+        self._token_bytes, self._drops_space = service.engine.token_bytes, service.engine.drops_space
         rest = {"created": int(time.time()), "model": service.config.model_name}
         name = f"{self.prefix}-{uuid.uuid4().hex}"
         self.head: dict[str, Any] = {"id": name, "object": self.kind, **rest}
@@ -120,13 +121,10 @@ class Completion:
     def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs] | None) -> dict[str, Any] | None:
         if logprobs is None:
             return None
-        offset = self._begun.get(index, 0)
-        tokens, offsets = [], []
-        for found in logprobs:
-            tokens.append(self._text(found.token_id))
-            offsets.append(offset)
-            offset += len(tokens[-1])
-        self._begun[index] = offset
+        tokens = [self._text(found.token_id) for found in logprobs]
+        if index not in self._begun and self._drops_space and tokens:
+            tokens[0] = tokens[0].removeprefix(" ")
+        *offsets, self._begun[index] = accumulate(map(len, tokens), initial=self._begun.get(index, 0))
         return {
             "tokens": tokens,
             "token_logprobs": [found.logprob for found in logprobs],

@@ -167,6 +167,7 @@ def test_the_published_bundle_is_served_and_answers(finished, tmp_path):
             ("triton_http", [server.http_port]),
             ("triton_grpc", [server.grpc_port]),
             ("kserve_clients", [server.http_port, server.grpc_port]),
+            ("openai_python", [server.http_port]),
         ):
             command = [sys.executable, str(ROOT / "tests/serving/clients" / f"{script}.py"), *map(str, ports)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -55,6 +55,10 @@ def completions(client):
     for drawn in many.choices:
         logprobs = drawn.logprobs
         assert len(logprobs.tokens) == len(logprobs.token_logprobs) == len(logprobs.text_offset)
+        for token, offset in zip(logprobs.tokens, logprobs.text_offset, strict=True):
+            if token.startswith("bytes:"):
+                break  # longer than what it stands for
+            assert drawn.text[offset : offset + len(token)] == token
         assert all(value <= 0 for value in logprobs.token_logprobs)
         assert all(1 <= len(top) <= 2 for top in logprobs.top_logprobs)
 
