@@ -39,7 +39,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 NOTES = {
     "ours": "serving.engine.Engine with its default settings, one thread: continuous batching, 64 slots, ReLU^2",
     "ours-int8-row": "int8 weights, int8 cache, one activation scale per row",
-    "ours-int8-static": "int8 weights, int8 cache, calibrated activation scales",
+    "ours-int8-static": "the default: int8 weights, int8 cache, calibrated activation scales",
     "ours-fp32": "float32 throughout",
     "ct2-int8": "CTranslate2, our own layers (pre-norm RMSNorm, multi-query attention, rotary positions, q/k norms) "
     "but for what it lacks: ReLU for ReLU^2, no q/k norms in cross-attention",
