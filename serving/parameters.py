@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,17 @@ def read_parameters(raw: Mapping[str, Any]) -> Parameters:
         else:
             raise InvalidRequest(str(name)[:64], f"unknown parameter; known: {', '.join(NAMES)}")
     return Parameters(sampling=sampling, **choices)
+
+
+def check_known(names: Iterable[str], known: Sequence[str], what: str = "field", hint: str = "") -> None:
+    """Refuse names that are not known.
+
+    Raises:
+        InvalidRequest: naming the first one, and those that are known.
+    """
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(name[:64], f"unknown {what}; known: {', '.join(known)}{hint}")
 
 
 def number(name: str, value: Any, kind: type) -> Any:

@@ -112,6 +112,7 @@ def build(predictor: Predictor, token: Token | None = None) -> ModelServer:
     """A ModelServer that tells the truth about health, keeps its repository closed, and drains."""
     service = predictor.service
     config = service.config
+    grace = config.grace_period + LAST_WORDS
     server = Server(
         service,
         http_port=config.http_port,
@@ -120,7 +121,7 @@ def build(predictor: Predictor, token: Token | None = None) -> ModelServer:
         enable_docs_url=False,
         enable_latency_logging=False,
         timeout_keep_alive=config.idle_timeout,
-        grace_period=config.grace_period + LAST_WORDS,
+        grace_period=grace,
     )
     server.model_repository_extension = ClosedRepository(server.registered_models)
     # It compares every address with every route, to name a log line that is switched off.
@@ -134,7 +135,6 @@ def build(predictor: Predictor, token: Token | None = None) -> ModelServer:
 
     server.dataplane.ready = ready
     server.dataplane.live = live
-    grace = config.grace_period + LAST_WORDS
     server.add_grpc(GrpcServer(predictor, port=config.grpc_port, grace_period=grace, token=token))
     return server
 

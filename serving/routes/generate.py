@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest
-from serving.parameters import NAMES, flag, number, text
+from serving.parameters import NAMES, check_known, flag, number, text
 from serving.routes.edge import cancelled_when_client_leaves, read_body, read_json
 from serving.routes.errors import json_response
 from serving.routes.sse import EventStream, sse, told
@@ -83,9 +83,7 @@ def read_fields(body: dict[str, Any]) -> TextRequest:
     Raises:
         InvalidRequest: naming the field.
     """
-    for name in body:
-        if name not in FIELDS:
-            raise InvalidRequest(name[:64], f"unknown field; known: {', '.join(FIELDS)}")
+    check_known(body, FIELDS)
     prompt = text("prompt", body.get("prompt"))
     parameters = {name: value for name, value in body.items() if name in NAMES}
     names = {"text": "prompt", "n": "num_return_sequences"}

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from serving.engine import Engine
 from serving.engine.request import TokenLogprobs
 from serving.errors import InvalidRequest
-from serving.parameters import NAMES, flag, text
+from serving.parameters import NAMES, check_known, flag, text
 from serving.routes.edge import cancelled_when_client_leaves, read_body, read_json
 from serving.routes.errors import json_response
 from serving.routes.inference import PREFIXES, find_model
@@ -92,17 +92,13 @@ def read_request(body: dict[str, Any]) -> TextRequest:
     Raises:
         InvalidRequest: naming the field.
     """
-    for name in body:
-        if name not in FIELDS:
-            raise InvalidRequest(name[:64], f"unknown field; known: {', '.join(FIELDS)}; the rest goes into parameters")
+    check_known(body, FIELDS, hint="; the rest goes into parameters")
     prompt = text("text_input", body.get("text_input"))
     parameters = body.get("parameters")
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
         raise InvalidRequest("parameters", f"must be a JSON object, not {type(parameters).__name__}")
-    for name in parameters:
-        if name != "details" and name not in NAMES:
-            raise InvalidRequest(name[:64], f"unknown parameter; known: {', '.join(('details', *NAMES))}")
+    check_known(parameters, ("details", *NAMES), "parameter")
     for name, kind in STRICT.items():
         if isinstance(parameters.get(name), str):  # taken elsewhere; the spec's types are narrower
             raise InvalidRequest(name, f"must be {kind}, not a string")
