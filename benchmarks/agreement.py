@@ -14,16 +14,15 @@ It is by this table that `quantization.activation_scale` was chosen.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import heading
+from benchmarks.results import keep
 from model.bundle import Bundle
 from model.config import EvaluationConfig, QuantizationConfig
 from model.corpus import read_split
@@ -175,18 +174,13 @@ def main() -> None:
         paths = make_variants(bundle, corpus, Path(folder))
         variants = measure(paths, corpus, arguments.rows, arguments.test_rows, arguments.max_tokens)
     result = {
-        "kind": "agreement",
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": describe_machine(),
+        **heading("agreement"),
         "source": f"run {arguments.run.resolve().name}" if arguments.bundle is None else f"bundle {bundle.name}",
         "test_rows": arguments.test_rows,
         "max_tokens": arguments.max_tokens,
         "variants": variants,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    print(agreement_table(result))
-    print(f"\n{arguments.out}", file=sys.stderr)
+    keep(result, arguments.out, agreement_table(result))
     if any(record["alone_against_batched"]["differing"] for record in variants):
         sys.exit("a variant gives other tokens in a batch than alone")
 

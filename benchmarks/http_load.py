@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -30,7 +29,8 @@ import numpy as np
 
 from benchmarks.grpc_message import INFER, infer_request
 from benchmarks.http_client import Client
-from benchmarks.machine import describe_machine
+from benchmarks.machine import heading
+from benchmarks.results import keep
 from benchmarks.server_process import ServerProcess
 from benchmarks.serving.models import write_bundles
 from benchmarks.serving.shapes import NETWORKS
@@ -215,9 +215,7 @@ def measure(bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "memory_mb": memory["peak_mb"],
     }
     return {
-        "kind": "http",
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": describe_machine(),
+        **heading("http"),
         "bundle": {"precision": Bundle.load(bundle).precision, "bytes": Bundle.load(bundle).bytes},
         "slots": arguments.slots,
         "threads": arguments.threads,
@@ -266,13 +264,9 @@ def main() -> None:
     bundle = arguments.bundle
     if bundle is None:
         bundle = ROOT / "build" / "bench-http" / "int8-static"
-        if not (bundle / "bundle.json").exists():
-            write_bundles(bundle.parent, NetworkConfig(**NETWORKS["seq2seq"]), {"int8-static": ("int8", "static")})
+        write_bundles(bundle.parent, NetworkConfig(**NETWORKS["seq2seq"]), {"int8-static": ("int8", "static")})
     result = measure(bundle, arguments)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    print(http_table(result))
-    print(f"\n{arguments.out}", file=sys.stderr)
+    keep(result, arguments.out, http_table(result))
 
 
 if __name__ == "__main__":

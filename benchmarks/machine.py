@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
 from serving.engine.config import available_cpus
 
 
+def heading(kind: str) -> dict[str, Any]:
+    """What the result of a benchmark begins with."""
+    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"kind": kind, "date": date, "machine": describe_machine()}
+
+
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, system, and the load average at the start of a measurement."""
+    """Processor, cores, memory, system, and the load average of the last minute."""
     return {
         "cpu": _first("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": available_cpus(),

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from model.bundle.atomic import write_json
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 README = ROOT / "README.md"
@@ -35,9 +37,15 @@ def record(run: Path) -> Path:
     kept["published"] = summary["published"]["variant"]
     kept["samples"] = summary["samples"].get(kept["published"], [])
     target = RESULTS / f"{summary['profile']}.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    write_json(target, kept)
     return target
+
+
+def keep(result: dict[str, Any], out: Path, table: str) -> None:
+    """Write what a benchmark has measured, and show it as a table."""
+    write_json(out, result)
+    print(table)
+    print(f"\n{out}", file=sys.stderr)
 
 
 def load(profile: str) -> dict[str, Any]:
@@ -133,8 +141,8 @@ def rendered(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    keep = commands.add_parser("record", help="keep a run's figures in results/")
-    keep.add_argument("run", type=Path, help="folder of a run, for example runs/latest")
+    recording = commands.add_parser("record", help="keep a run's figures in results/")
+    recording.add_argument("run", type=Path, help="folder of a run, for example runs/latest")
     tables = commands.add_parser("readme", help="rewrite README's tables from results/")
     tables.add_argument("--check", action="store_true", help="change nothing; fail when README is out of date")
     args = parser.parse_args()

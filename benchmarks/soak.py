@@ -25,7 +25,8 @@ from typing import Any
 import psutil
 
 from benchmarks.http_client import Client, StatusError
-from benchmarks.machine import describe_machine
+from benchmarks.machine import heading
+from benchmarks.results import keep
 from benchmarks.server_process import ServerProcess
 from benchmarks.soak_calls import HOST, BadAnswer, Calls, Left
 
@@ -204,15 +205,10 @@ def main() -> None:
         ports = server.http_port, server.grpc_port
         result = asyncio.run(soak(*ports, server.pid, arguments.seconds, arguments.clients, arguments.seed))
     result = {
-        "kind": "soak",
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": describe_machine(),
+        **heading("soak"),
         **result,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    print(soak_table(result))
-    print(f"\n{arguments.out}", file=sys.stderr)
+    keep(result, arguments.out, soak_table(result))
     if result["problems"]:
         sys.exit(1)
 

@@ -11,7 +11,6 @@ artifacts/ (what every step wrote) and kfp.log. They are written for failed runs
 from __future__ import annotations
 
 import argparse
-import json
 import secrets
 import signal
 import sys
@@ -21,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from model.bundle.atomic import write_text
+from model.bundle.atomic import write_json, write_text
 from model.config import Profile, describe, to_dict
 from pipelines.settings import UsageError, check_runner, check_sources, load_profile, profile_names
 from pipelines.summary import gather, point_latest, read_steps
@@ -111,7 +110,7 @@ def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: s
     why = reasons(summary)
     summary["status"] = "failed" if why else "ok"
     summary["error"] = "; ".join(why) or None
-    write_text(run_dir / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+    write_json(run_dir / "summary.json", summary)
     point_latest(run_dir)
 
     from model.evaluation.report import render_report, result_table

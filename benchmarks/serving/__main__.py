@@ -21,7 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import heading
+from benchmarks.results import keep
 from benchmarks.serving.shapes import ENGINES, MIXED_MODES, NOTES, OURS, SCALES, batch_workload, mixed_workload
 from benchmarks.serving.table import serving_table, targets
 
@@ -206,9 +207,7 @@ def main() -> None:
     make_models(arguments.models, arguments.scale, arguments.bench_python)
     started = time.time()
     result: dict[str, Any] = {
-        "kind": "serving",
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "machine": describe_machine(),
+        **heading("serving"),
         "versions": versions(arguments.bench_python),
         "threads": arguments.threads,
         "rounds": arguments.rounds,
@@ -230,10 +229,7 @@ def main() -> None:
     result["seconds"] = round(time.time() - started, 1)
     result["load_average_after"] = os.getloadavg()[0]
     result["targets"] = targets(result)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    print(serving_table(result))
-    print(f"\n{arguments.out}", file=sys.stderr)
+    keep(result, arguments.out, serving_table(result))
 
 
 if __name__ == "__main__":

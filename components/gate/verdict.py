@@ -18,6 +18,7 @@ def decide(evaluations: Mapping[str, str], config: GateConfig, machine: str, out
     Returns:
         The variant to publish on this machine ("cpu" or "gpu"), or "none".
     """
+    from model.bundle.atomic import write_json
     from model.evaluation.figures import reasons
     from model.evaluation.gate import choose, gate
     from model.evaluation.report import render_report
@@ -28,11 +29,7 @@ def decide(evaluations: Mapping[str, str], config: GateConfig, machine: str, out
     metrics = {key: value for key, value in measured.get(chosen or "", {}).items() if key != "samples"}
     decision = chosen or NONE
     verdict = {"variant": decision, "machine": machine, "gates": gates, "metrics": metrics}
-    directory = Path(out)
-    directory.mkdir(parents=True, exist_ok=True)
-    draft = directory / "verdict.json.draft"
-    draft.write_text(json.dumps(verdict, ensure_ascii=False, indent=1), encoding="utf-8")
-    draft.replace(directory / "verdict.json")
+    write_json(Path(out) / "verdict.json", verdict)
     Path(report).write_text(render_report(summarize(measured, gates)), encoding="utf-8")
     for reason in reasons({"gates": gates}):
         print(reason)

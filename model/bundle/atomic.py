@@ -7,12 +7,13 @@ missing; elsewhere the old one is moved aside first.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _AT_FDCWD = -100
@@ -29,10 +30,16 @@ def fsync_path(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file beside its place and rename it into it."""
+    """Write a UTF-8 file beside its place, which may be in a new folder, and rename it into it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON for people and programs, whole or not at all."""
+    write_text(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
 
 
 def replace_directory(out: Path, fill: Callable[[Path], T]) -> T:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import shutil
 import sys
 import time
@@ -24,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from model.bundle.atomic import replace_directory
+from model.bundle.atomic import replace_directory, write_json
 from model.config import CorpusConfig
 
 from .cleaning import MAX_AUTHORS, PairCleaner, PieceCleaner, TestText, clean_author, clean_text, cut_pieces
@@ -61,7 +60,7 @@ def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config
         card = _prepare(files, test_files, partial, config)
         card["sources"] = [display(source) for source in sources] or ["phrasebook"]
         card["seconds"] = round(time.monotonic() - started, 1)
-        (partial / CARD).write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        write_json(partial / CARD, card)
         return card
 
     return replace_directory(out, fill)

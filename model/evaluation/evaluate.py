@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle import Bundle
+from model.bundle.atomic import write_text
 from model.config import EvaluationConfig
 from model.corpus import read_card, read_split, test_sets
 from model.evaluation.loss import measure_loss, pair_examples, text_examples
@@ -87,7 +88,7 @@ def evaluate_bundle(
         engine.close()
     evaluation["seconds"] = time.perf_counter() - started
     evaluation = _finite(evaluation)
-    _write(out / "evaluation.json", json.dumps(evaluation, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    write_text(out / "evaluation.json", json.dumps(evaluation, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     return evaluation
 
 
@@ -142,7 +143,7 @@ def _translate_all(
             began = time.perf_counter()
             outputs, truncated = _translate(engine, rows, source, target, progress, f"{name} {direction}")
             references = [row[target] for row in rows]
-            _write(out / "hypotheses" / f"{name}.{direction}.txt", "".join(f"{line}\n" for line in outputs))
+            write_text(out / "hypotheses" / f"{name}.{direction}.txt", "".join(f"{line}\n" for line in outputs))
             scores.append(
                 {
                     "test_set": name,
@@ -230,11 +231,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside the target and rename, so that a killed run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

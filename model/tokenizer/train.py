@@ -9,7 +9,6 @@ the vocabulary has not seen.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 
 import sentencepiece
 
-from model.bundle.atomic import replace_directory
+from model.bundle.atomic import replace_directory, write_json
 from model.config import TokenizerConfig
 from model.corpus import read_card, read_split
 
@@ -60,7 +59,7 @@ def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerCo
             model = train_model(lines, config.kind, config.vocab_size, config.character_coverage, control)
             (directory / MODEL).write_bytes(model)
             manifest["model_sha256"] = sha256_of(directory / MODEL)
-        _write_json(directory / MANIFEST, manifest)
+        write_json(directory / MANIFEST, manifest)
         trained_seconds = time.perf_counter() - started
         tokenizer = load_tokenizer(directory)
         split, languages = measure(tokenizer, corpus_dir, card)
@@ -78,7 +77,7 @@ def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerCo
             "training_seconds": round(trained_seconds, 3),
             "seconds": round(time.perf_counter() - started, 3),
         }
-        _write_json(directory / REPORT, report)
+        write_json(directory / REPORT, report)
         return report
 
     return replace_directory(out, fill)
@@ -155,7 +154,3 @@ class _CountedLines:
 
 def _ratio(part: float, whole: float, digits: int = 4) -> float:
     return round(part / whole, digits) if whole else 0.0
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.bundle.atomic import replace_directory, write_text
+from model.bundle.atomic import replace_directory, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +46,6 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str
         return load_file(folder / WEIGHTS), json.loads((folder / INFO).read_text("utf-8"))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{folder} holds a damaged checkpoint: {error}") from None
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON for people and programs, whole or not at all."""
-    write_text(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
 
 
 def save_weights(network: nn.Module, folder: Path) -> None:

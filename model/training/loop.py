@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.bundle.atomic import write_json
 from model.config import NetworkConfig, TrainingConfig, to_dict
 from model.corpus import read_card
 from model.network.families import CausalDecoder, Seq2Seq, build_network, count_parameters
 from model.tokenizer import load_tokenizer
 from model.training.batches import PAD, Batch, Examples
-from model.training.checkpoint import INFO, forget_last, load_last, save_last, save_weights, write_json
+from model.training.checkpoint import INFO, forget_last, load_last, save_last, save_weights
 from model.training.loss import linear_cross_entropy
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
 from model.training.tracking import Tracker
