@@ -8,10 +8,25 @@ from pathlib import Path
 import httpx
 import pytest
 
+from model.bundle import Bundle
+from serving.engine import Engine
 from tests.helpers.bundles import tiny_bundle
+from tests.helpers.engines import CONFIG, family_bundle
 from tests.helpers.servers import Server, start_server
 
 LIMITS = ["--max_prompts", "8", "--max_body_bytes", "65536"]
+
+
+@pytest.fixture(scope="module", params=["seq2seq", "decoder"])
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """For the engine alone: one of each family."""
+    return family_bundle(tmp_path_factory.mktemp("bundles"), request.param)
+
+
+@pytest.fixture(scope="module")
+def engine(bundle: Bundle) -> Iterator[Engine]:
+    with Engine(bundle, CONFIG) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

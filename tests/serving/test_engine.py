@@ -15,21 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.config import ConfigError
-from serving.engine import Engine, EngineConfig, GenerationRequest
+from serving.engine import EngineConfig, GenerationRequest
 from serving.errors import InvalidRequest
-from tests.helpers.engines import CONFIG, PATIENCE, Call, family_bundle, prompt
-
-
-@pytest.fixture(scope="module", params=["seq2seq", "decoder"])
-def bundle(request, tmp_path_factory):
-    return family_bundle(tmp_path_factory.mktemp("bundles"), request.param)
-
-
-@pytest.fixture(scope="module")
-def engine(bundle):
-    with Engine(bundle, CONFIG) as engine:
-        yield engine
-
+from tests.helpers.engines import PATIENCE, Call, prompt
 
 # -- the same alone and in company --------------------------------------------------------------------------------
 

@@ -10,18 +10,7 @@ import pytest
 from serving.engine import Engine, GenerationRequest
 from serving.engine.agreement import agreement
 from serving.engine.request import derive_seed
-from tests.helpers.engines import CONFIG, Call, family_bundle, prompt
-
-
-@pytest.fixture(scope="module", params=["seq2seq", "decoder"])
-def bundle(request, tmp_path_factory):
-    return family_bundle(tmp_path_factory.mktemp("bundles"), request.param)
-
-
-@pytest.fixture(scope="module")
-def engine(bundle):
-    with Engine(bundle, CONFIG) as engine:
-        yield engine
+from tests.helpers.engines import CONFIG, Call, prompt
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,7 @@ import pytest
 from serving.engine import Engine, GenerationRequest
 from serving.engine.sampling import Sampler
 from serving.errors import DeadlineExceeded, EngineFailed, InvalidRequest, Overloaded, ServingError, ShuttingDown
-from tests.helpers.engines import CONFIG, PATIENCE, Call, family_bundle, long_prompt, prompt
-
-
-@pytest.fixture(scope="module", params=["seq2seq", "decoder"])
-def bundle(request, tmp_path_factory):
-    return family_bundle(tmp_path_factory.mktemp("bundles"), request.param)
-
-
-@pytest.fixture(scope="module")
-def engine(bundle):
-    with Engine(bundle, CONFIG) as engine:
-        yield engine
+from tests.helpers.engines import CONFIG, PATIENCE, Call, long_prompt, prompt
 
 
 def test_cancel_frees_the_slot_within_a_step(bundle):
