@@ -28,8 +28,8 @@ from model.config import EvaluationConfig, QuantizationConfig
 from model.corpus import read_split
 from model.evaluation.evaluate import evaluate_bundle
 from model.onnx.quantize import quantize_bundle
-from serving.engine import Engine, EngineConfig, GenerationRequest
-from serving.engine.agreement import agreement
+from serving.engine import Engine, EngineConfig
+from serving.engine.agreement import agreement, common
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = ("fp32", "int8 row", "int8 static")
@@ -56,10 +56,7 @@ def measure(paths: dict[str, Path], corpus: Path, rows: int, test_rows: int, max
         with Engine(bundle, EngineConfig(provider="cpu")) as engine:
             prompts = held_out_prompts(engine, texts)
             batched = agreement(engine, prompts, max_tokens)
-            outputs = [
-                result.token_ids
-                for result in engine.generate([GenerationRequest(ids, max_tokens=max_tokens) for ids in prompts])
-            ]
+            outputs = batched.pop("outputs")
         reference = reference or outputs
         with tempfile.TemporaryDirectory() as folder:
             config = EvaluationConfig(max_rows=test_rows, samples=0, loss_rows=LOSS_ROWS)
@@ -99,10 +96,7 @@ def held_out_prompts(engine: Engine, rows: Sequence[dict[str, str]]) -> list[lis
 
 def same(reference: list[list[int]], outputs: list[list[int]]) -> dict[str, float]:
     """Shares of outputs that are identical, and of the reference's tokens before the first difference."""
-    before = 0
-    for wanted, found in zip(reference, outputs, strict=True):
-        differing = (i for i, (a, b) in enumerate(zip(wanted, found, strict=False)) if a != b)
-        before += next(differing, min(len(wanted), len(found)))
+    before = sum(common(wanted, found) for wanted, found in zip(reference, outputs, strict=True))
     identical = sum(wanted == found for wanted, found in zip(reference, outputs, strict=True))
     total = sum(map(len, reference))
     return {

@@ -22,7 +22,8 @@ def agreement(engine: Engine, prompts: Seq[list[int]], max_tokens: int = 64) -> 
 
     Returns:
         ``requests``; ``identical``, how many got the same tokens; ``tokens`` generated alone; ``same_tokens``, how many
-        of them came before the first difference; ``differing``, the indices of prompts with a difference.
+        of them came before the first difference; ``differing``, the indices of prompts with a difference; ``outputs``,
+        the token ids that each prompt got in company.
     """
     room = engine.limits.max_new_tokens
     requests = []
@@ -31,7 +32,7 @@ def agreement(engine: Engine, prompts: Seq[list[int]], max_tokens: int = 64) -> 
         requests.append(GenerationRequest(ids, max_tokens=max(1, min(max_tokens, fits))))
     alone = [engine.generate([request])[0].token_ids for request in requests]
     together = [result.token_ids for result in engine.generate(requests)]
-    same = [_common(a, b) for a, b in zip(alone, together, strict=True)]
+    same = [common(a, b) for a, b in zip(alone, together, strict=True)]
     differing = [i for i, (a, b) in enumerate(zip(alone, together, strict=True)) if a != b]
     return {
         "requests": len(requests),
@@ -39,10 +40,11 @@ def agreement(engine: Engine, prompts: Seq[list[int]], max_tokens: int = 64) -> 
         "tokens": sum(map(len, alone)),
         "same_tokens": sum(same),
         "differing": differing,
+        "outputs": together,
     }
 
 
-def _common(left: list[int], right: list[int]) -> int:
+def common(left: list[int], right: list[int]) -> int:
     """Length of the beginning that two lists share."""
     for i, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from serving.engine.request import GenerationRequest
-from serving.engine.sampling import floor_of, penalize
+from serving.engine.sampling import floor_of, forbid, penalize
 
 
 class Hypothesis(NamedTuple):
@@ -91,8 +91,7 @@ class BeamSearch:
                 ids, counts = np.unique(said, return_counts=True)
                 penalize(row, ids, self._request.repetition_penalty, counts, self._request.frequency_penalty)
         totals = log_totals(logits_WV)
-        for span in self._forbidden:
-            logits_WV[:, span] = -np.inf
+        forbid(logits_WV, self._forbidden)
         origins, tokens, scores = continuations(logits_WV, self._scores - totals, 2 * beams)
 
         length = self._length + 1

@@ -14,7 +14,7 @@ import numpy as np
 
 from serving.engine.beam import log_totals
 from serving.engine.request import TokenLogprobs
-from serving.engine.sampling import most_likely
+from serving.engine.sampling import forbid, most_likely
 from serving.engine.sequence import Sequence
 
 
@@ -38,7 +38,7 @@ class Chooser:
     def choose(self, logits_BV: np.ndarray, rows: Seq[Sequence | None]) -> np.ndarray:
         """Tokens [B], meaningless for holes and beams; ``logits_BV`` is overwritten. Gathers nats and logprobs."""
         if not self.special:
-            self._forbid(logits_BV)
+            forbid(logits_BV, self._forbidden)
             return logits_BV.argmax(1)
         forced = [(i, s) for i, s in enumerate(rows) if s is not None and s.forced is not None]
         told = [(i, s) for i, s in enumerate(rows) if s is not None and s.top is not None]
@@ -49,7 +49,7 @@ class Chooser:
             for (_, sequence), value in zip(forced, nats.tolist(), strict=True):
                 sequence.nats += value
         totals = log_totals(logits_BV[[i for i, _ in told]]) if told else None
-        self._forbid(logits_BV)
+        forbid(logits_BV, self._forbidden)
         raw = [logits_BV[i].copy() for i, _ in told]  # a sampler's penalties overwrite its row
         tokens = logits_BV.argmax(1)
         for i, row in enumerate(rows):
@@ -64,10 +64,6 @@ class Chooser:
             for (i, sequence), logits_V, total in zip(told, raw, totals.tolist(), strict=True):
                 sequence.logprobs.append(_logprobs(int(tokens[i]), logits_V, total, sequence.top or 0))
         return tokens
-
-    def _forbid(self, logits_BV: np.ndarray) -> None:
-        for span in self._forbidden:
-            logits_BV[:, span] = -np.inf
 
 
 def _logprobs(token: int, logits_V: np.ndarray, total: float, count: int) -> TokenLogprobs:

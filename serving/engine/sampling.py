@@ -10,6 +10,8 @@ Legend: V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from serving.engine.request import GenerationRequest
@@ -54,6 +56,12 @@ class Sampler:
             self._said[token] = True
             self._counts[token] += 1
         return token
+
+
+def forbid(logits_BV: np.ndarray, spans: Sequence[slice]) -> None:
+    """Rule out spans of ids, in place."""
+    for span in spans:
+        logits_BV[:, span] = -np.inf
 
 
 def penalize(
