@@ -184,6 +184,9 @@ def test_the_lesser_ratio_has_to_reach_the_target() -> None:
     table = serving_table(result)
     row = "| **1.78 / 1.61** [1.78 / 1.61] | 1.60 / 1.45 (missed) [1.60 / 1.45] | 0.40 / 0.36 [0.40 / 0.36] |"
     assert row in table
+    assert one["met"] == {"static": True, "row": False, "fp32": False}
+    nearly = [run("decoder", "batch-1", "ours-int8-static", 200), run("decoder", "batch-1", "ct2-int8", 299.5)]
+    assert "1.50 (missed) [1.50]" in serving_table(result_of(nearly))  # 1.4975 is not 1.5
     assert "**3.30** [3.30]" in table and "1.70 (missed) [1.70]" in table
     assert "padded: 330.0 (3,030); ideal: 170.0 (5,882)" in table
     assert "2026-01-02" in table and "A CPU" in table and "ReLU for ReLU^2" in table
