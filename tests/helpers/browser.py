@@ -113,7 +113,7 @@ class Page:
         assert "exceptionDetails" not in result, f"{script}: {result['exceptionDetails']}"
         return result["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 20) -> Any:
+    def wait(self, condition: str, seconds: float = 60) -> Any:
         """Wait until a JavaScript expression is true; its value."""
         end = time.monotonic() + seconds
         while not (value := self.run(condition)):

@@ -64,14 +64,24 @@ class Server:
         """Log lines of the requests that were POSTed to an address."""
         return [line for line in self.lines() if line.get("route") == f"POST {route}"]
 
+    def logged(self, route: str, count: int = 1) -> dict[str, Any]:
+        """The log line of the last of ``count`` requests POSTed to an address, all there have been.
+
+        A line is written after its answer: who has the answer may still have to wait for the line.
+        """
+        wait_until(lambda: len(self.requests(route)) >= count, f"{count} lines of {route} in the log")
+        lines = self.requests(route)
+        assert len(lines) == count, lines
+        return lines[-1]
+
     def terminate(self) -> int:
         """SIGTERM, and the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    """Wait for a condition; fails naming ``what`` when it does not come true."""
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait for a condition; fails naming ``what`` when it does not come true, however busy the machine is."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for: {what}"
@@ -99,7 +109,8 @@ def start_server(bundle: Path, log: Path, *options: str) -> Iterator[Server]:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=os.environ)
     server = Server(process, http_port, grpc_port, log)
     try:
-        for _ in range(300):
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
             assert process.poll() is None, f"the server has left:\n{log.read_text()}"
             try:
                 if server.get("/health/ready").status_code == 200:
@@ -108,13 +119,13 @@ def start_server(bundle: Path, log: Path, *options: str) -> Iterator[Server]:
                 pass
             time.sleep(0.1)
         else:
-            pytest.fail(f"the server is not ready after 30 s:\n{log.read_text()}")
+            pytest.fail(f"the server is not ready after 120 s:\n{log.read_text()}")
         yield server
     finally:
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 pytest.fail(f"the server did not stop:\n{log.read_text()}")

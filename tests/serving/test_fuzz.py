@@ -82,7 +82,7 @@ def unharmed(target: Server) -> Iterator[None]:
     assert target.process.poll() is None, f"the server has left:\n{target.log.read_text()[-3000:]}"
     assert target.get("/health/ready").status_code == 200
     assert target.post("/generate", ASKED).json()["text"] == expected
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         engine = target.get("/health").json()["engine"]
         held = {name: engine[name] for name in ("running", "waiting", "rows")}
@@ -90,7 +90,7 @@ def unharmed(target: Server) -> Iterator[None]:
         if not any(held.values()):
             return
         time.sleep(0.1)
-    pytest.fail(f"still held after 5 s: {held}")
+    pytest.fail(f"still held after 60 s: {held}")
 
 
 def exchange(port: int, sent: bytes, close: bool = True, wait: float = 2.0) -> bytes:
@@ -214,7 +214,7 @@ def test_slow_callers_do_not_keep_others_waiting(target: Server) -> None:
             slow[1].sendall(BODY[5 + i : 6 + i])
             started = time.monotonic()
             assert target.post("/generate", ASKED).status_code == 200
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10  # a third of what the slow ones are given
     finally:
         for connection in slow:
             connection.close()

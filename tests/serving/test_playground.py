@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from tests.helpers.browser import CTRL, Browser, Page, find_browser, start_browser
 from tests.helpers.bundles import tiny_bundle
-from tests.helpers.servers import ROOT, Server, start_server
+from tests.helpers.servers import ROOT, Server, start_server, wait_until
 
 EVENTS = "text/event-stream"
 TOKEN = "a-secret-of-this-test"
@@ -136,10 +135,7 @@ def test_stop_ends_the_generation_on_the_server(browser: Browser, long: Server) 
             assert page.text("#note") == "Stopped."
             tokens = int(page.text("#tokens").replace(",", ""))
             assert 20 < tokens < 16384
-            end = time.monotonic() + 5
-            while running(long) and time.monotonic() < end:
-                time.sleep(0.01)
-            assert running(long) == 0
+            wait_until(lambda: running(long) == 0, "the slot is free")
             assert page.run("document.getElementById('answer').textContent.length") >= 20, "what there was is kept"
         assert page.complaints == []
 

@@ -36,7 +36,7 @@ def grpc_infer(server: Server) -> Any:
         parameters={"target": {"string_param": "en"}, "max_tokens": {"int64_param": 2000}},
     )
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        return GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+        return GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
 
 
 def test_an_engine_that_breaks_fails_everyone_at_once_and_turns_liveness_off(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_sigterm_cuts_no_stream_and_takes_no_new_one(slow: Path, tmp_path: Path)
             assert found.error is None, api
             assert found.text == expected, api
             assert found.done == ("openai" in PATHS[api])
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
         kept.close()
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
@@ -120,7 +120,7 @@ def test_what_outlives_the_grace_period_is_told_so(slow: Path, tmp_path: Path) -
         assert stream.result().error["code"] == "shutting_down"
         assert whole.result().status_code == 503
         assert "shut down" in whole.result().json()["error"]
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
 
 
 def test_the_text_of_a_stream_that_breaks_is_what_came_whole(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from serving.sdk import pb
 from tests.helpers.bundles import tiny_bundle
@@ -46,11 +46,9 @@ def grpc_request(**parameters: Any) -> pb.ModelInferRequest:
     )
 
 
-def grpc_infer(server: Server, request: pb.ModelInferRequest, timeout: float = 30) -> Any:
-    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
-
+def grpc_infer(server: Server, request: pb.ModelInferRequest) -> Any:
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        return GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=timeout)
+        return GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
 
 
 def test_overload_is_refused_and_leaves_readiness_alone(narrow: Server) -> None:
@@ -82,18 +80,17 @@ def test_a_caller_who_leaves_frees_the_slot(narrow: Server) -> None:
             wait_until(lambda: narrow.engine()["running"] == 1, "the request runs")
 
     def leave_grpc() -> None:
-        with pytest.raises(grpc.RpcError) as caught:
-            grpc_infer(narrow, grpc_request(max_tokens=2000), timeout=0.15)
-        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        with grpc.insecure_channel(f"127.0.0.1:{narrow.grpc_port}") as channel:
+            call = GRPCInferenceServiceStub(channel).ModelInfer.future(grpc_request(max_tokens=2000))
+            wait_until(lambda: narrow.engine()["running"] == 1, "the call runs")
+            assert call.cancel()
 
     for leave in (leave_rest, leave_grpc):
         leave()
-        started = time.monotonic()
         wait_until(lambda: narrow.engine()["running"] == 0, "the slot is free")
-        assert time.monotonic() - started < 0.5
     metrics = narrow.get("/metrics").text
     assert 'slm_request_success_total{finished_reason="cancelled",model_name="prometheus-mini"} 2.0' in metrics
-    assert '"status":499' in narrow.log.read_text()
+    wait_until(lambda: '"status":499' in narrow.log.read_text(), "the log says that the client left")
 
 
 def test_sigterm_finishes_what_runs_and_takes_nothing_new(slow: Path, tmp_path: Path) -> None:
@@ -114,7 +111,7 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(slow: Path, tmp_path: 
         assert rest.result().status_code == 200
         assert rest.result().json()["text"] == expected["text"]
         assert rpc.result().raw_output_contents[0][4:].decode() == expected["text"]
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
         kept.close()
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
