@@ -1,6 +1,6 @@
 """Measure a bundle from the command line.
 
-python -m model.evaluation runs/latest/bundle runs/latest/corpus --out /tmp/evaluation
+python -m model.evaluation BUNDLE CORPUS --out DIR
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Every test set in both directions (BLEU, chrF), the held-out loss, tokens/s, peak memory, and samples drawn evenly
 from the best to the worst translation, so that a reader sees what the model does badly too.
 
-    python -m model.evaluation runs/latest/bundle runs/latest/corpus --out /tmp/evaluation
+    python -m model.evaluation BUNDLE CORPUS --out DIR
 """
 
 from __future__ import annotations
