@@ -120,7 +120,7 @@ class TrainingConfig:
         "auto", "Mixed precision; auto takes what the hardware has."
     )
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to train; auto takes a GPU that works.")
-    threads: int = option(0, "CPU threads; 0 takes all cores.")
+    threads: int = option(0, "CPU threads; 0 takes the processors this process may use.")
     seed: int = option(0, "Seed of the weights and of the order of the data.")
 
 
@@ -142,7 +142,7 @@ class EvaluationConfig:
     loss_rows: int = option(500, "Held-out rows whose loss is measured.")
     speed_tokens: int = option(64, "Tokens per row in the speed measurement.")
     samples: int = option(8, "Translations per test set kept for people to read.")
-    threads: int = option(0, "Engine threads; 0 takes all cores.")
+    threads: int = option(0, "Engine threads; 0 takes the processors this process may use.")
 
 
 @dataclass(frozen=True)

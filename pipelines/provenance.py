@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import re
 import subprocess
 import tomllib
 from importlib import metadata
@@ -54,22 +52,17 @@ def hardware() -> dict[str, Any]:
     import psutil
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from serving.engine import providers
+
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if _gpu_works() else []
     memory = round(psutil.virtual_memory().total / 2**30, 1)
-    return {"cpu": _cpu_name(), "cores": cores, "memory_gib": memory, "gpus": names, "system": platform.system()}
+    return {**providers.hardware(), "memory_gib": memory, "gpus": names, "system": platform.system()}
 
 
 def _gpu_works() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -2,3 +2,5 @@
 
 python -m serving --bundle runs/latest/bundle
 """
+
+import model.processors  # noqa: F401  # settles the threads of libraries before the first of them is imported

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("components", "model", "pipelines", "serving")
 ALLOWED = {
     "model": ("model",),
-    "serving": ("serving", "model.bundle", "model.tokenizer", "model.config", "model.languages"),
+    "serving": ("serving", "model.bundle", "model.tokenizer", "model.config", "model.languages", "model.processors"),
     "components": ("components", "model", "serving"),
     "pipelines": ("pipelines", "components", "model", "serving"),
 }

@@ -26,6 +26,7 @@ from model.evaluation.metrics import corpus_scores, sentence_chrf, spread
 from model.evaluation.progress import Progress
 from model.evaluation.speed import measure_speed, peak_memory_mb
 from serving.engine import Engine, EngineConfig, GenerationRequest
+from serving.engine.providers import hardware
 
 FORMAT_VERSION = 1
 _CHUNK = 256  # rows handed to the engine at once: enough to keep its slots full, few enough for progress lines
@@ -82,6 +83,7 @@ def evaluate_bundle(
             "decoding": "greedy, through the serving engine",
             "threads": engine.stats()["threads"],
             "provider": engine.provider,
+            "hardware": hardware(),
             "samples": samples,
         }
     finally:

@@ -14,15 +14,18 @@ import numpy as np
 import onnxruntime
 
 from model.config import NetworkConfig
+from model.processors import available_cpus
+from serving.engine.providers import keep_exact
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 
 
 def open_session(model: bytes | Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """A CPU session over a serialized model or a file; ``threads=0`` takes all cores."""
+    """A CPU session over a serialized model or a file; ``threads=0`` takes the processors this process may use."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or available_cpus()
     options.log_severity_level = 3
+    keep_exact(options)
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import sentencepiece
 
+from model.processors import available_cpus
+
 from .vocabulary import MANIFEST, SPECIAL_TOKENS, Tokenizer, TokenizerError, normalize, sha256_of
 
 MODEL = "tokenizer.model"
@@ -74,7 +76,7 @@ class SentencePieceTokenizer(Tokenizer):
         """As ``encode``, on SentencePiece's own threads."""
         normal = [normalize(text) for text in texts]
         plain = [i for i, text in enumerate(normal) if text and SPACE not in text]
-        batch = self._model.encode([" " + normal[i] for i in plain]) if plain else []
+        batch = self._model.encode([" " + normal[i] for i in plain], num_threads=available_cpus()) if plain else []
         result: list[list[int]] = [[] for _ in normal]
         for i, ids in zip(plain, batch, strict=True):
             result[i] = ids

@@ -14,7 +14,6 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import platform
 import time
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from model.bundle.atomic import write_json
 from model.config import NetworkConfig, TrainingConfig, to_dict
 from model.corpus import read_card
 from model.network.families import CausalDecoder, Seq2Seq, build_network, count_parameters
+from model.processors import available_cpus
 from model.tokenizer import load_tokenizer
 from model.training.batches import PAD, Batch, Examples
 from model.training.checkpoint import INFO, forget_last, load_last, save_last, save_weights
@@ -66,7 +66,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(config)
     dtype = choose_precision(config, device)
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.threads or available_cpus())
     torch.manual_seed(config.seed)
     tokens = load_tokenizer(tokenizer)
     examples = Examples(corpus, tokens, network, config)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from model.config import ConfigError, option
@@ -43,21 +41,3 @@ class EngineConfig:
             problems.append(f"source_buckets must be growing lengths of at least 1, not {buckets}")
         if problems:
             raise ConfigError("\n".join(problems))
-
-
-def available_cpus() -> int:
-    """Processors this process may use: its affinity, cut by the container's CPU quota (cgroup v2) where there is one.
-
-    A pod limited to two processors still sees every core of its node; as many threads as cores would only be throttled.
-    """
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        count = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, -(-int(quota) // int(period))))
-    except (OSError, ValueError):
-        pass
-    return max(1, count)

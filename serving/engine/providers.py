@@ -10,13 +10,16 @@ over the cache is one), so CUDA runs those and TensorRT what lies between; it bu
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
+from model import processors
 from serving.errors import EngineFailed
 
 log = logging.getLogger("serving.engine")
@@ -25,6 +28,37 @@ CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "Tensorrt
 CHAINS = {"cuda": [CUDA, CPU], "tensorrt": [TENSORRT, CUDA, CPU]}
 ADVICE = "mend the driver and libraries, or set provider: cpu"
 
+# y = MatMulInteger(a, b) for uint8 a and int8 b, as onnx.helper makes it: ``onnx`` itself is no part of a server.
+PRODUCT = (
+    b'\x08\x04:B\n\x18\n\x01a\n\x01b\x12\x01y"\rMatMulInteger\x12\x05probeZ\t\n\x01a\x12\x04\n\x02\x08\x02'
+    b"Z\t\n\x01b\x12\x04\n\x02\x08\x03b\t\n\x01y\x12\x04\n\x02\x08\x06B\x04\n\x00\x10\n"
+)
+EXACT, PRECISE = "exact", "exact by session.x64quantprecision"
+
+
+@functools.cache
+def products_saturate() -> bool:
+    """Whether products of uint8 by int8 come out wrong here: x86 before VNNI adds pairs of them in 16 bits.
+
+    Asked by multiplying, not by the processor's flags: which kernel they lead to is ONNX Runtime's business.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(PRODUCT, options, providers=[CPU])
+    a_MK, b_KN = np.full((2, 16), 255, np.uint8), np.full((16, 16), 127, np.int8)
+    return bool((session.run(None, {"a": a_MK, "b": b_KN})[0] != 16 * 255 * 127).any())
+
+
+def keep_exact(options: Any) -> None:
+    """Let a session compute int8 as every other processor does: by its slower kernels where the fast ones saturate."""
+    if products_saturate():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+
+
+def hardware() -> dict[str, Any]:
+    """The processor, its instructions, the cores this process may use, and what makes its int8 products exact."""
+    return {**processors.describe(), "int8_products": PRECISE if products_saturate() else EXACT}
+
 
 def wanted_providers(setting: str, precision: str) -> list[str]:
     """Execution providers to ask for, best first.
@@ -32,6 +66,8 @@ def wanted_providers(setting: str, precision: str) -> list[str]:
     Raises:
         EngineFailed: when the setting demands one that cannot work with this ONNX Runtime or precision.
     """
+    if precision == "int8" and products_saturate():
+        log.warning("this processor has no VNNI: int8 is computed exactly, by slower kernels")
     if setting == "cpu":
         return [CPU]
     available = onnxruntime.get_available_providers()
@@ -67,6 +103,7 @@ def open_session(path: Path, providers: list[str], threads: int, spin: bool) -> 
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    keep_exact(options)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys(providers)))
     except Exception as error:  # ONNX Runtime has no common base class for its errors

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving.engine.config import EngineConfig, available_cpus
+from model.processors import available_cpus
+from serving.engine.config import EngineConfig
 from serving.engine.memory import Block, can_copy
 from serving.engine.providers import CPU, check_provider, node_counts, open_session, wanted_providers
 from serving.errors import EngineFailed

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serving.engine.providers import hardware
 from serving.routes.errors import json_response
 from serving.service import MAX_SAMPLES, TextService
 
@@ -61,6 +62,7 @@ def info(service: TextService) -> dict[str, Any]:
             "receive_timeout": config.receive_timeout,
         },
         "providers_listed": onnxruntime.get_available_providers(),  # built in; "provider" is the one that works
+        "hardware": hardware(),
         "versions": {
             "bundle_format": bundle.format_version,
             "python": platform.python_version(),
