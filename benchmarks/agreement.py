@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import heading
+from benchmarks.machine import heading, processor
 from benchmarks.results import keep
 from model.bundle import Bundle
 from model.config import EvaluationConfig, QuantizationConfig
@@ -132,7 +132,7 @@ def agreement_table(result: dict[str, Any]) -> str:
         "",
         f"Greedy, at most {result['max_tokens']} tokens; {records[0]['alone_against_batched']['requests']} held-out "
         f"sentences for the agreement, at most {result['test_rows']} rows per test set and direction ({directions}). "
-        f"Tokens as fp32's: those before the first difference. {machine['cpu']}, {machine['cores']} cores, load "
+        f"Tokens as fp32's: those before the first difference. {processor(machine)}, load "
         f"{machine['load_average']}, {result['date'][:10]}; {result['source']}.",
     ]
     return "\n".join(lines)

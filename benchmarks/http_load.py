@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.grpc_message import INFER, infer_request
 from benchmarks.http_client import Client
-from benchmarks.machine import heading
+from benchmarks.machine import heading, processor
 from benchmarks.results import keep
 from benchmarks.server_process import ServerProcess
 from benchmarks.serving.models import write_bundles
@@ -243,7 +243,7 @@ def http_table(result: dict[str, Any]) -> str:
         f"{streams['first_token']['p50'] * 1e3:.0f} ms, whole request p50 "
         f"{streams['request']['p50']:.2f} s. Server's own CPU per unary call of "
         f"{unary['tokens']} tokens, in ms: {own} (the engine's: {unary['engine_cpu'] * 1e3:.2f}). "
-        f"{result['slots']} slots, {result['bundle']['precision']}; {machine['cpu']}, {machine['cores']} cores shared "
+        f"{result['slots']} slots, {result['bundle']['precision']}; {processor(machine)} shared "
         f"with the clients, load {machine['load_average']}, {result['date'][:10]}."
     )
     return "\n".join([*lines, "", caption])

@@ -16,6 +16,14 @@ def heading(kind: str) -> dict[str, Any]:
     return {"kind": kind, "date": date, "machine": describe_machine()}
 
 
+def processor(machine: dict[str, Any]) -> str:
+    """The processor in a caption: its name, what it computes int8 with, and its cores."""
+    vectors = [name for name in machine.get("instructions", []) if "VNNI" in name or "INT8" in name]
+    if "instructions" in machine and not vectors:
+        vectors = machine["instructions"][:2]
+    return f"{' '.join([machine['cpu'], *vectors])}, {machine['cores']} cores"
+
+
 def describe_machine() -> dict[str, Any]:
     """Processor, instructions, cores, memory, system, and the load average of the last minute."""
     return {

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import processor
 from model.bundle.atomic import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +77,7 @@ def caption(result: dict[str, Any]) -> str:
         f"BLEU / chrF, greedy. {training['parameters']:,} parameters, vocabulary {training['vocab_size']:,}, "
         f"{counts['train']:,} training pairs, {training['train_tokens'] / 1e6:.1f} M tokens in "
         f"{training['seconds'] / 60:.0f} minutes, whole pipeline {result['seconds'] / 60:.0f} minutes. "
-        f"{result['hardware'].get('cpu', 'CPU')}, {result['hardware'].get('cores', '?')} cores, "
+        f"{processor(result['hardware'])}, "
         f"code {result['code_version']}. `{row['bleu_signature']}`, `{row['chrf_signature']}`."
     )
 
@@ -111,12 +112,14 @@ def measured_table(name: str) -> str:
     from benchmarks.serving.table import caption as notes
     from benchmarks.serving.table import ratio_table
     from benchmarks.soak import soak_table
+    from benchmarks.threads import threads_table
 
     makers: dict[str, Callable[[dict[str, Any]], str]] = {
         "serving": lambda result: f"{ratio_table(result)}\n\n{notes(result)}",
         "http": http_table,
         "soak": soak_table,
         "agreement": agreement_table,
+        "threads": threads_table,
     }
     return makers[name](load(name)).strip()
 

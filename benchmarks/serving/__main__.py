@@ -76,8 +76,10 @@ class Worker:
 
 def environment(threads: int) -> dict[str, str]:
     """One thread means one, whatever library reads which variable; and nothing is looked up on the network."""
+    # The other engines wait for their threads as they do by themselves; ours says so when it is imported.
+    inherited = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     return {
-        **os.environ,
+        **inherited,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",

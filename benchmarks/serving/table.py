@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.machine import processor
+
 VARIANTS = {"static": "ours-int8-static", "row": "ours-int8-row", "fp32": "ours-fp32"}  # the default first
 CT2 = ("ct2-int8", "ct2-hf-int8")
 # (what, its engines, their way of running, family, workload, must, aim)
@@ -121,7 +123,7 @@ def caption(result: dict[str, Any]) -> str:
         f"{lengths['output']['decoder']}; {lengths['requests']} mixed requests: prompts "
         f"{lengths['mixed_prompt'][0]}-{lengths['mixed_prompt'][1]}, outputs "
         f"{lengths['mixed_output'][0]}-{lengths['mixed_output'][1]}, useful tokens counted. Random weights, vocabulary "
-        f"8,192, greedy. {machine['cpu']}, {machine['cores']} cores, load {machine['load_average']} before the run, "
+        f"8,192, greedy. {processor(machine)}, load {machine['load_average']} before the run, "
         f"{result['date'][:10]}. {named}.\n\n{notes}"
     )
 

@@ -54,6 +54,13 @@ def duration(seconds: Any) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def processor(hardware: Mapping[str, Any]) -> str:
+    """The processor that a figure was measured on, with its instructions: what int8 computes depends on them."""
+    parts = [str(hardware.get("cpu") or "CPU"), *map(str, hardware.get("instructions") or [])]
+    cores = f"{' '.join(parts)}, {hardware.get('cores', '?')} cores"
+    return f"{cores}, int8 products {hardware['int8_products']}" if hardware.get("int8_products") else cores
+
+
 def gate_figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Label, value and bound of a gate's row, in words: ("quality lost against fp32", "1.60 %", "≤ 5 %")."""
     name = str(row.get("name", ""))

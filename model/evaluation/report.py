@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model.evaluation import plots
-from model.evaluation.figures import count, decimal, duration, gate_figures, megabytes, reasons
+from model.evaluation.figures import count, decimal, duration, gate_figures, megabytes, processor, reasons
 from model.evaluation.gate import mean_chrf
 from model.evaluation.plots import escape
 from model.evaluation.samples import samples_section
@@ -116,7 +116,9 @@ def _quality(summary: Mapping[str, Any]) -> str:
     variants = summary.get("variants") or []
     if not variants:
         return ""
-    lead = "Measured through the serving engine, on each bundle as it would be served."
+    lead = "Measured through the serving engine, on each bundle as it would be served"
+    machines = dict.fromkeys(processor(v["hardware"]) for v in variants if v.get("hardware"))
+    lead += "".join(f"; {escape(machine)}" for machine in machines) + "."
     parts = [f'<h2>Quality and cost</h2><p class="lead">{lead}</p>', _scores(variants)]
     plot = _size_against_quality(variants, summary.get("gates") or [])
     costs = f'<div class="card"><h3>Cost</h3>{_costs(variants)}</div>'
