@@ -79,6 +79,7 @@ class Worker:
             [*command, "--spin", way.spin, "--bundle", str(bundle)],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
+        self.pid = self._process.pid
 
     def ask(self, request: dict[str, Any]) -> None:
         """Begin one measurement."""

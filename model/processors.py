@@ -98,8 +98,10 @@ def _instructions(lines: list[str]) -> list[str]:
     found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     flags = {flag for flag in found.partition(":")[2].split() if flag in INSTRUCTIONS}
     # An emulator shows its host's /proc/cpuinfo; NumPy has asked the processor itself.
-    from numpy._core._multiarray_umath import __cpu_features__ as features
-
+    try:
+        from numpy._core._multiarray_umath import __cpu_features__ as features
+    except ImportError:  # private: another version may keep it elsewhere
+        features = {}
     asked = {name.lower(): has for name, has in features.items()}
     answers = {flag: asked[flag.replace("_", "")] for flag in flags if flag.replace("_", "") in asked}
     own = all(answers.values())

@@ -50,7 +50,12 @@ def products_saturate() -> bool:
 
 
 def keep_exact(options: Any) -> None:
-    """Let a session compute int8 as every other processor does: by its slower kernels where the fast ones saturate."""
+    """Let a session compute int8 as every other processor does: by its slower kernels where the fast ones saturate.
+
+    That takes 13-30 % more CPU time per token with AVX2, 1-29 % with AVX-512 without VNNI, and still 0.31-0.59 of
+    fp32's (batches of 1, 8 and 32, both families, on one thread of a Zen 5 core with those instructions masked).
+    Weights of 7 bits could not saturate either, but would cost every processor their accuracy.
+    """
     if products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
 

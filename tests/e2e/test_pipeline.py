@@ -89,6 +89,7 @@ def test_the_published_bundle_is_the_chosen_one_and_whole(finished):
     bundle = Bundle.load(finished[1] / "latest" / "bundle", verify=True)
     assert bundle.precision == summary["published"]["variant"] == "int8"
     assert bundle.provenance["run_id"] == summary["run_id"]
+    assert bundle.provenance["hardware"] == summary["variants"][0]["hardware"]
 
 
 def test_nothing_half_made_is_left(finished):

@@ -18,6 +18,7 @@ from model.evaluation.metrics import corpus_scores, sentence_chrf, spread
 from model.evaluation.report import render_report, result_table
 from model.onnx.quantize import quantize_bundle
 from serving.engine import Engine
+from serving.engine.providers import hardware
 from tests.helpers.engines import talkative_bundle
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -125,6 +126,7 @@ def test_figures_and_file_are_whole(measured):
     assert set(evaluation["tokens_per_second"]) == {"1", "32"} and min(evaluation["tokens_per_second"].values()) > 0
     assert 10 < evaluation["peak_memory_mb"] < 20000
     assert evaluation["threads"] == 1 and evaluation["provider"]
+    assert evaluation["hardware"] == hardware() and evaluation["hardware"]["instructions"]
 
 
 def test_samples_are_ranked_by_chrf(measured):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,13 +157,20 @@ def test_a_real_quota_decides_for_every_library():
 @pytest.mark.parametrize("package", ["model", "serving", "components.step"])
 def test_threads_wait_without_spinning(package):
     """OMP_DISPLAY_ENV lets the OpenMP runtime itself tell what it has read while PyTorch was loading it."""
-    pytest.importorskip("torch")
-    code = f"import {package}, torch"
-    told = run(code, OMP_DISPLAY_ENV="true").stderr
+    told = run(f"import {package}, torch", OMP_DISPLAY_ENV="true").stderr
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in told
     assert f"OMP_NUM_THREADS = '{available_cpus()}'" in told
-    told = run(code, OMP_DISPLAY_ENV="true", OMP_WAIT_POLICY="active", OMP_NUM_THREADS="3").stderr
+
+
+def test_a_users_own_settings_stay():
+    told = run("import model, torch", OMP_DISPLAY_ENV="true", OMP_WAIT_POLICY="active", OMP_NUM_THREADS="3").stderr
     assert "OMP_WAIT_POLICY = 'ACTIVE'" in told and "OMP_NUM_THREADS = '3'" in told
+
+
+def test_processors_are_counted_in_one_place():
+    counting = re.compile(r"\b(cpu_count|sched_getaffinity|process_cpu_count)\b")
+    files = [p for package in ("components", "model", "pipelines", "serving") for p in (ROOT / package).rglob("*.py")]
+    assert [p.name for p in files if counting.search(p.read_text("utf-8"))] == ["processors.py"]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,13 @@ def test_every_figure_is_on_the_page(summary):
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == 3
 
 
+def test_the_processor_stands_beside_the_figures(summary):
+    machine = {"cpu": "EPYC 9", "instructions": ["AVX2", "AVX-VNNI"], "cores": 2, "int8_products": "exact"}
+    for variant in summary["variants"]:
+        variant["hardware"] = machine
+    assert render_report(summary).count("EPYC 9 AVX2 AVX-VNNI, 2 cores, int8 products exact") == 1
+
+
 def test_the_page_needs_nothing_else(summary):
     html = render_report(summary)
     page = Page(html)

@@ -77,6 +77,7 @@ def test_health_info_and_metadata(client: httpx.Client) -> None:
     assert info["limits"]["max_prompts"] == 8
     assert info["provider"] == "CPUExecutionProvider"
     assert info["versions"]["kserve"] == "0.21.0"
+    assert info["hardware"]["instructions"] and info["hardware"]["int8_products"].startswith("exact")
     for path in ("/v2/models/prometheus-mini", "/v2/models/prometheus-mini/versions/1"):
         metadata = client.get(path).json()
         assert metadata["versions"] == ["1"]
