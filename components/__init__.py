@@ -1,3 +1,3 @@
 """The pipeline's steps: one folder per step, whose component.py is the Kubeflow face of one library call."""
 
-import model.processors  # noqa: F401  # settles the threads of libraries before the first of them is imported
+from model import environment as environment  # before any library is loaded

@@ -19,6 +19,7 @@ from components.quantize.component import quantize
 from components.train_model.component import train_model
 from components.train_tokenizer.component import train_tokenizer
 from model.config import Profile, to_dict
+from model.environment import NO_TELEMETRY
 
 NAME = "prometheus-mini"
 VARIANTS = ("fp32", "fp16", "int8")
@@ -33,7 +34,9 @@ HUB_SECRET = {"HF_TOKEN": "HF_TOKEN"}
 
 
 def _placed(task: dsl.PipelineTask, *, hours: int, cpu: str, memory: str) -> dsl.PipelineTask:
-    """What every step asks of a cluster: a share of a node, a time limit, and a second attempt when a node dies."""
+    """What every step asks of a cluster: a share of a node, a time limit, a second attempt when a node dies, silence."""
+    for name, value in NO_TELEMETRY.items():
+        task.set_env_variable(name, value)
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
     task.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2)
     kubernetes.set_timeout(task, hours * 3600)

@@ -3,4 +3,4 @@
 python -m serving --bundle runs/latest/bundle
 """
 
-import model.processors  # noqa: F401  # settles the threads of libraries before the first of them is imported
+from model import environment as environment  # before any library is loaded

@@ -10,9 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("components", "model", "pipelines", "serving")
+SERVED = ("bundle", "config", "environment", "languages", "processors", "tokenizer")
 ALLOWED = {
     "model": ("model",),
-    "serving": ("serving", "model.bundle", "model.tokenizer", "model.config", "model.languages", "model.processors"),
+    "serving": ("serving", *(f"model.{name}" for name in SERVED)),
     "components": ("components", "model", "serving"),
     "pipelines": ("pipelines", "components", "model", "serving"),
 }

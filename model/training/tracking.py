@@ -92,7 +92,13 @@ def main() -> None:
     name = parser.parse_args().name
 
     from clearml import Task
+    from clearml.config.cache import SessionCache
+    from clearml.utilities.check_updates import CheckPackageUpdates
 
+    # Whether or not there is a server, ClearML tells its maker which versions run here; this flag says that it has.
+    CheckPackageUpdates._package_version_checked = True
+    if folder := os.environ.get("CLEARML_CACHE_DIR"):
+        SessionCache.SESSION_CACHE_FOLDER = folder  # else a list of tasks goes to ~/.clearml
     # This process is already the one on the side; ClearML's own fork of it takes 10 s to start and can hang.
     Task._report_subprocess_enabled = False  # type: ignore[assignment]
     if not has_server():
