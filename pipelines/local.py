@@ -75,8 +75,10 @@ def run_locally(arguments: Mapping[str, Any], run_dir: Path, steps: Path) -> Non
     """
     from kfp import local
 
+    from pipelines import process
     from pipelines.pipeline import pipeline
 
+    process.install()
     # A second attempt helps when a cluster's node dies; on one machine it meets the same error again.
     for component in (pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()):
         for task in component.dag.tasks.values():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle.manifest import MANIFEST, BundleError, copy_bundle
+from model.places import locate
 
 # What an upload that broke off may have left without its manifest.
 BUNDLE_FILES = ("encoder.onnx", "decoder.onnx", "tokenizer.json", "tokenizer.model")
@@ -39,9 +40,7 @@ def publish(bundle_dir: str | Path, target: str, metrics: dict[str, Any], proven
 
 
 def _upload(source: Path, names: list[str], target: str) -> str:
-    import fsspec
-
-    store, root = fsspec.core.url_to_fs(target)
+    store, root = locate(target)
     store.invalidate_cache()
     present = {path.rsplit("/", 1)[-1] for path in store.find(root, maxdepth=1)} if store.exists(root) else set()
     older = _listed(store, root) if MANIFEST in present else set()

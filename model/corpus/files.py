@@ -19,6 +19,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import zstandard
 
+from model.places import locate
+
 BLOCK_BYTES = 1 << 18  # compressed bytes per read; highly compressible input grows about 100-fold
 MAX_LINE_BYTES = 1 << 22  # a longer line is not a sentence, and would have to be held in memory
 EXTENSIONS = {"parallel": (".tsv", ".jsonl", ".parquet"), "text": (".txt", ".jsonl", ".parquet")}
@@ -111,10 +113,9 @@ def expand(source: str, kind: str) -> list[SourceFile]:
 @contextlib.contextmanager
 def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
     """The file's bytes as they are stored, from wherever it is."""
-    import fsspec
-
     with _reported(file.name):
-        opened = fsspec.open(file.url, "rb").open()
+        filesystem, path = locate(file.url)
+        opened = filesystem.open(path, "rb")
     with opened:
         yield opened
 
@@ -217,10 +218,8 @@ def _canonical(source: str) -> str:
 
 
 def _stat(source: str, url: str) -> tuple[Any, str, dict[str, Any]]:
-    import fsspec
-
     with _reported(display(source)):
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = locate(url)
         return filesystem, path, filesystem.info(path)
 
 
