@@ -16,11 +16,20 @@ GRPC_PORT ?= 8081
 ROUNDS ?= 5
 SOAK_SECONDS ?= 600
 
-# make keeps only the last of `TEST=a TEST=b`, so every value is read from make's own command line.
-said = $(shell { tr '\0' '\n' </proc/$$PPID/cmdline || ps -o args= -p $$PPID | tr ' ' '\n'; } 2>/dev/null | sed -n 's/^$(1)=//p')
-every = $(if $(word 2,$(call said,$(1))),$(call said,$(1)),$($(1)))
-quoted = $(foreach value,$(call every,$(1)),'$(value)')
-option = $(if $(strip $($(2))),$(1) $(call quoted,$(2)))
+# Values go on as they were typed, quoted for the shell: $(call option,--test,TEST) is a --test=... for every TEST=... given.
+# make itself would expand their dollars, and knows only the last of `TEST=a TEST=b`: hence its own command line is read.
+define option
+$(shell given=(); \
+while IFS= read -rd '' word; do [[ $$word != '$(2)='* ]] || given+=("$${word#*=}"); \
+done < <(cat /proc/$$PPID/cmdline 2>/dev/null || ps -o args= -p $$PPID | tr ' ' '\0'); \
+[[ $$given && -r /proc/$$PPID/cmdline || $${given[1]} ]] || given=('$(subst ','\'',$(value $(2)))'); \
+for value in "$${given[@]}"; do [[ -z $$value ]] || printf ' %q' '$(1)='"$$value"; done)
+endef
+unexport PROFILE RUNNER CORPUS TEST SET BUNDLE HTTP_PORT GRPC_PORT ROUNDS SOAK_SECONDS # else make expands them once more
+# Nothing is reported to the makers of libraries (model/environment.py).
+export ORT_DISABLE_TELEMETRY ?= 1
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export DO_NOT_TRACK ?= 1
 
 .PHONY: help setup pipeline-run pipeline-compile serve bench-serving soak test lint types lock clean
 
@@ -30,34 +39,35 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv from requirements/all.lock
 
 $(STAMP): requirements/all.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || \
-		{ echo "Python 3.11 or 3.12 is needed, found: $$($(PYTHON) --version 2>&1); try make PYTHON=/path/to/python3.11"; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || \
+		{ echo "Python 3.11 or 3.12 is needed, found: $$('$(PYTHON)' --version 2>&1); try make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "installing the exact versions of requirements/all.lock into $(VENV) (once, some minutes)"
-	@$(PYTHON) -m venv $(VENV)
+	@'$(PYTHON)' -m venv $(VENV)
 	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements/all.lock
 	@touch $@
 
 pipeline-run: $(STAMP) ## text to a published model: PROFILE=demo CORPUS=file TEST=file (repeatable) SET=training.steps=50
-	@$(PY) -m pipelines.run --profile '$(PROFILE)' --runner '$(RUNNER)' \
+	@$(PY) -m pipelines.run $(call option,--profile,PROFILE) $(call option,--runner,RUNNER) \
 		$(call option,--corpus,CORPUS) $(call option,--test,TEST) $(call option,--set,SET)
 
 pipeline-compile: $(STAMP) ## write build/pipeline.yaml for Kubeflow
 	@$(PY) -m pipelines.compile
 
 serve: $(STAMP) ## serve a bundle by KServe's v2 protocol: BUNDLE=runs/latest/bundle HTTP_PORT=8080 GRPC_PORT=8081
-	@exec $(PY) -m serving --bundle '$(BUNDLE)' --http_port '$(HTTP_PORT)' --grpc_port '$(GRPC_PORT)'
+	@exec $(PY) -m serving $(call option,--bundle,BUNDLE) \
+		$(call option,--http_port,HTTP_PORT) $(call option,--grpc_port,GRPC_PORT)
 
 bench-serving: $(STAMP) $(BENCH_STAMP) ## our engine beside CTranslate2, onnxruntime-genai, Hugging Face, PyTorch: ROUNDS=5
-	@$(PY) -m benchmarks.serving --rounds '$(ROUNDS)'
+	@$(PY) -m benchmarks.serving $(call option,--rounds,ROUNDS)
 
 $(BENCH_STAMP): requirements/bench.lock
 	@echo "installing the other engines of requirements/bench.lock into $(BENCH) (once, some minutes)"
-	@$(PYTHON) -m venv $(BENCH)
+	@'$(PYTHON)' -m venv $(BENCH)
 	@$(BENCH)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/bench.lock
 	@touch $@
 
 soak: $(STAMP) ## 128 clients on the real server for ten minutes: BUNDLE=runs/latest/bundle SOAK_SECONDS=600
-	@$(PY) -m benchmarks.soak --bundle '$(BUNDLE)' --seconds '$(SOAK_SECONDS)'
+	@$(PY) -m benchmarks.soak $(call option,--bundle,BUNDLE) $(call option,--seconds,SOAK_SECONDS)
 
 test: lint types ## lint, types and every test
 	@$(PY) -m pytest -q

@@ -11,6 +11,7 @@ artifacts/ (what every step wrote) and kfp.log. They are written for failed runs
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 import signal
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 
 from model.bundle.atomic import write_json, write_text
 from model.config import Profile, describe, to_dict
+from pipelines.given import not_text, settings, sources
 from pipelines.settings import UsageError, check_runner, check_sources, load_profile, profile_names
 from pipelines.summary import gather, point_latest, read_steps
 
@@ -84,7 +86,8 @@ def run(profile: Profile, corpus: list[str], tests: list[str], machine: str, pub
 
 def _new_run(runs: Path, started: datetime, name: str) -> Path:
     """Make the run's folder; ids sort by time, and two runs in one second do not meet."""
-    run_dir = runs / f"{started:%Y%m%dT%H%M%SZ}-{Path(name).stem}-{secrets.token_hex(2)}"
+    readable = re.sub(r"[^\w.-]+", "-", Path(name).stem)[:40]  # a profile's name may be any text of any length
+    run_dir = runs / f"{started:%Y%m%dT%H%M%SZ}-{readable}-{secrets.token_hex(2)}"
     run_dir.mkdir(parents=True)
     return run_dir
 
@@ -136,6 +139,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         metavar="SOURCE",
         help=".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a path, s3://, https:// or hf:// address. "
+        "Several in one value stand apart by blanks; the name of a file that exists is never taken apart. "
         "Without it: the embedded phrasebook",
     )
     parser.add_argument(
@@ -158,7 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.settings:
         print("\n".join(describe()))
         return OK
-    problems = []
+    options.corpus, options.test = sources(options.corpus), sources(options.test)
+    options.overrides = settings(options.overrides)
+    problems = not_text([*options.corpus, *options.test, options.publish_to, str(options.runs)])
     profile = None
     try:
         check_runner(options.runner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -70,10 +71,9 @@ def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str])
         for source in sources:
             if "://" in source:
                 continue
-            path = Path(source)
-            if not path.is_file():
-                problems.append(f"{variable}: no file {source!r}" + (" (a folder)" if path.is_dir() else ""))
-            elif path.stat().st_size == 0:
+            if not os.path.isfile(source):
+                problems.append(f"{variable}: no file {source!r}" + (" (a folder)" if os.path.isdir(source) else ""))
+            elif os.path.getsize(source) == 0:
                 problems.append(f"{variable}: the file {source!r} is empty")
     stems = Counter(source.rsplit("/", 1)[-1].split(".")[0] for source in tests)
     twice = [stem for stem, count in stems.items() if count > 1]
