@@ -46,7 +46,7 @@ $(STAMP): requirements/all.lock
 	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements/all.lock
 	@touch $@
 
-pipeline-run: $(STAMP) ## text to a published model: PROFILE=demo CORPUS=file TEST=file (repeatable) SET=training.steps=50
+pipeline-run: $(STAMP) ## text to a published model: PROFILE=demo CORPUS=file TEST=file SET=training.steps=50, all repeatable
 	@$(PY) -m pipelines.run $(call option,--profile,PROFILE) $(call option,--runner,RUNNER) \
 		$(call option,--corpus,CORPUS) $(call option,--test,TEST) $(call option,--set,SET)
 

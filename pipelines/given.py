@@ -1,6 +1,6 @@
 """Several things given in one value are taken apart, names with blanks in them are not.
 
-    make pipeline-run CORPUS="s3://bucket/a.parquet my file.tsv" SET="training.steps=50 corpus.languages=[de, en]"
+make pipeline-run CORPUS="s3://bucket/a.parquet my file.tsv" SET="training.steps=50 corpus.languages=[de, en]"
 """
 
 from __future__ import annotations

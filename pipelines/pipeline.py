@@ -34,7 +34,7 @@ HUB_SECRET = {"HF_TOKEN": "HF_TOKEN"}
 
 
 def _placed(task: dsl.PipelineTask, *, hours: int, cpu: str, memory: str) -> dsl.PipelineTask:
-    """What every step asks of a cluster: a share of a node, a time limit, a second attempt when a node dies, silence."""
+    """What every step asks of a cluster: a share of a node, a time limit, a second attempt, and to report nothing."""
     for name, value in NO_TELEMETRY.items():
         task.set_env_variable(name, value)
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)

@@ -56,5 +56,5 @@ def fill_in(full_command: list[str], executor_input_dict: dict[str, Any], **_: A
 
 def install() -> None:
     """Make Kubeflow's local runner start steps this way."""
-    subprocess_task_handler.SubprocessTaskHandler = StepProcess  # type: ignore[misc]
+    subprocess_task_handler.SubprocessTaskHandler = StepProcess
     placeholder_utils.replace_placeholders = fill_in

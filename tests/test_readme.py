@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pipelines.given import settings, sources
+from pipelines.run import parse
+from pipelines.settings import profile_names
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import start_server
 
@@ -35,6 +40,28 @@ def test_the_tree_is_the_tree() -> None:
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z-]+)", README)) - {"and"}))
 def test_every_make_target_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.M), target
+
+
+LINES = [line for _, block in BLOCKS for line in re.findall(r"^make .+", block, re.M)]
+LINES += [f"make pipeline-run {words}" for words in re.findall(r"`((?:SET|CORPUS|TEST)='[^`]+)`", README)]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_make_line_is_understood(line: str) -> None:
+    """What a shell and make make of it is what the program takes: nothing is run."""
+    command = f"{line.split(' #', maxsplit=1)[0]} -n --no-print-directory -o .venv/.stamp"
+    shown = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    if "pipelines.run" in shown:
+        words = shlex.split(shown.replace("\\\n", " "))
+        options = parse(words[words.index("pipelines.run") + 1 :])
+        assert options.profile in profile_names()
+        for setting in settings(options.overrides):
+            assert re.fullmatch(r"[a-z]+(\.\w+)+=.+", setting) and yaml.safe_load(setting.split("=", 1)[1])
+        assert all("://" in source or re.fullmatch(r"[\w. ]+", source) for source in sources(options.corpus))
+
+
+def test_the_lines_are_found() -> None:
+    assert "make pipeline-run SET='corpus.languages=[de, en]'" in LINES and len(LINES) >= 8
 
 
 def test_every_curl_line_answers(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import zstandard
 
@@ -45,10 +44,13 @@ class SourceFile:
 
 def display(source: str) -> str:
     """The source without what must not be shown: credentials before the host and the query string of signed links."""
-    if "://" not in source:
+    scheme, mark, place = source.partition("://")
+    if not mark:
         return source
-    parts = urlsplit(source)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    if scheme in ("http", "https"):  # elsewhere `?` and `#` are characters of names
+        place = re.split("[?#]", place, maxsplit=1)[0]
+    host, slash, path = place.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def extensions(path: str) -> tuple[str, str]:

@@ -34,12 +34,14 @@ class Tracker:
             return
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "model.training.tracking", "--name", name],
+                [
+                    *(sys.executable, "-m", "model.training.tracking"),
+                    *(f"--name={name}", f"--folder={(folder / 'clearml').resolve()}"),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd=Path(__file__).parents[2],
-                env={"CLEARML_CACHE_DIR": str((folder / "clearml").resolve()), **os.environ},
             )
         except OSError as error:
             print(f"tracking is off: {error}", file=sys.stderr)
@@ -89,7 +91,13 @@ def has_server() -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--name", required=True, help="name of the ClearML task")
-    name = parser.parse_args().name
+    parser.add_argument("--folder", type=Path, help="for ClearML's files, where CLEARML_CACHE_DIR is not set")
+    arguments = parser.parse_args()
+    if arguments.folder and "CLEARML_CACHE_DIR" not in os.environ:
+        # ClearML would take `$` and `~` in the folder's name for its own, so it is given none.
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(arguments.folder)
+        os.environ["CLEARML_CACHE_DIR"] = "."
 
     from clearml import Task
     from clearml.config.cache import SessionCache
@@ -105,7 +113,7 @@ def main() -> None:
         Task.set_offline(True)
     task: Task = Task.init(
         project_name="prometheus-mini",
-        task_name=name,
+        task_name=arguments.name,
         auto_connect_frameworks=False,
         auto_connect_arg_parser=False,
         auto_connect_streams=False,

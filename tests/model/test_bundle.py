@@ -288,9 +288,12 @@ def test_publish_to_s3(bundle, tmp_path, monkeypatch):
             monkeypatch.setenv(name, "test")
         store = fsspec.filesystem("s3", skip_instance_cache=True)
         store.mkdir("models")
+        place = "models/prome::theus (ру) 100% #1"  # S3 takes any name
         for chrf in (1.0, 2.0):
-            assert publish(bundle, "s3://models/prometheus", {"chrf": chrf}, {}) == "s3://models/prometheus"
-        store.get("models/prometheus", str(tmp_path / "fetched"), recursive=True)
+            assert publish(bundle, f"s3://{place}", {"chrf": chrf}, {}) == f"s3://{place}"
+        (tmp_path / "fetched").mkdir()
+        for name in ("bundle.json", *FILES):
+            store.get_file(f"{place}/{name}", str(tmp_path / "fetched" / name))
     finally:
         server.stop()
     assert Bundle.load(tmp_path / "fetched").metrics == {"chrf": 2.0}

@@ -2,18 +2,25 @@
 
 import os
 import re
-import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def clean_environment() -> dict[str, str]:
+    """Ours, without what an outer make has put there."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k != "GNUMAKEFLAGS"}
+
+
 def make(*arguments: str, **variables: str) -> str:
     """Output of make in the repository; the outer make's variables are kept away."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k != "GNUMAKEFLAGS"}
+    environment = clean_environment()
     command = ["make", "--no-print-directory", "-o", ".venv/.stamp", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -21,23 +28,29 @@ def make(*arguments: str, **variables: str) -> str:
 
 
 def options(*arguments: str, **variables: str) -> list[str]:
-    words = shlex.split(make("-n", "pipeline-run", *arguments, **variables).replace("\\\n", " "))
-    return words[words.index("--runner") + 2 :]
+    """The words that `make -n` shows after the runner."""
+    shown = make("-n", "pipeline-run", *arguments, **variables).replace("\\\n", " ")
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {shown}"], capture_output=True, check=True).stdout
+    found = words.decode().split("\0")[:-1]
+    return found[found.index("--runner=local") + 1 :]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ([], []),
-        (["TEST=a.tsv"], ["--test", "a.tsv"]),
-        (["TEST=a.tsv", "TEST=b.tsv"], ["--test", "a.tsv", "b.tsv"]),
-        (["TEST=a.tsv b.tsv", "CORPUS=c.tsv"], ["--corpus", "c.tsv", "--test", "a.tsv", "b.tsv"]),
+        (["CORPUS="], []),
+        (["TEST=a.tsv"], ["--test=a.tsv"]),
+        (["TEST=a.tsv", "TEST=b.tsv"], ["--test=a.tsv", "--test=b.tsv"]),
+        (["TEST=a.tsv b.tsv", "CORPUS=c.tsv"], ["--corpus=c.tsv", "--test=a.tsv b.tsv"]),
         (
             ["TEST=a.tsv", "CORPUS=x.zst", "TEST=b.tsv c.tsv"],
-            ["--corpus", "x.zst", "--test", "a.tsv", "b.tsv", "c.tsv"],
+            ["--corpus=x.zst", "--test=a.tsv", "--test=b.tsv c.tsv"],
         ),
-        (["CORPUS=https://host/x.tsv?a=1&b=2"], ["--corpus", "https://host/x.tsv?a=1&b=2"]),
-        (["SET=training.steps=5", "SET=gate.min_chrf={}"], ["--set", "training.steps=5", "gate.min_chrf={}"]),
+        (["CORPUS=https://host/x.tsv?a=1&b=2"], ["--corpus=https://host/x.tsv?a=1&b=2"]),
+        (["CORPUS=it's $(my) file.tsv"], ["--corpus=it's $(my) file.tsv"]),
+        (["SET=training.steps=5", "SET=gate.min_chrf={}"], ["--set=training.steps=5", "--set=gate.min_chrf={}"]),
+        (["SET=corpus.languages=[de, en]"], ["--set=corpus.languages=[de, en]"]),
     ],
 )
 def test_every_value_arrives(arguments, expected):
@@ -45,7 +58,43 @@ def test_every_value_arrives(arguments, expected):
 
 
 def test_values_from_the_environment_arrive():
-    assert options(TEST="a.tsv b.tsv") == ["--test", "a.tsv", "b.tsv"]
+    assert options(TEST="a.tsv b.tsv") == ["--test=a.tsv b.tsv"]
+    assert options("TEST=a", TEST="b") == ["--test=a"]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A folder with a name of its own, the Makefile, and in place of Python what writes its arguments down."""
+    folder = tmp_path_factory.mktemp("make") / "my python3 (клон) 'of' $HOME; & #"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    python = folder / ".venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\" >arguments\n")
+    python.chmod(0o755)
+    return folder
+
+
+TYPED = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
+NASTY = st.lists(st.sampled_from([*" '\"$()`%:;&#\\*?[]{}~-=\n,|<>!", "$(", "${", "$$", "::", "ж"]), min_size=1)
+VALUES = TYPED | NASTY.map("".join)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(VALUES, st.lists(VALUES, max_size=3), st.lists(VALUES, max_size=2), VALUES, st.booleans())
+@example("my (profile).yaml", ["my file.tsv", "$(x.tsv"], ["corpus.languages=[de, en]"], "a 'b' $c", False)
+def test_what_is_typed_is_what_python_gets(checkout, profile, corpus, changes, bundle, by_environment):
+    """Through the real make and the real shell, for names of any kind."""
+
+    def run(target: str, *arguments: str, **variables: str) -> list[str]:
+        command = ["make", "--no-print-directory", "-o", ".venv/.stamp", target, *arguments]
+        subprocess.run(command, cwd=checkout, env=clean_environment() | variables, check=True, capture_output=True)
+        return (checkout / "arguments").read_bytes().decode().split("\0")[:-1]
+
+    words = [*(f"CORPUS={name}" for name in corpus), *(f"SET={change}" for change in changes), f"PROFILE={profile}"]
+    expected = [f"--profile={profile}", "--runner=local", *(f"--corpus={name}" for name in corpus)]
+    assert run("pipeline-run", *words) == ["-m", "pipelines.run", *expected, *(f"--set={change}" for change in changes)]
+    served = run("serve", BUNDLE=bundle) if by_environment else run("serve", f"BUNDLE={bundle}")
+    assert served == ["-m", "serving", f"--bundle={bundle}", "--http_port=8080", "--grpc_port=8081"]
 
 
 def test_help_lists_every_target_in_one_line_each():
