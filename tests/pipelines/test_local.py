@@ -3,12 +3,14 @@
 import io
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 
 from model.bundle.atomic import write_text
 from pipelines import provenance
 from pipelines.local import StepLines
+from pipelines.run import _new_run
 from pipelines.summary import KILLED, gather, point_latest, read_steps
 
 KUBEFLOW = "07:14:25.123 - INFO - Executing task \x1b[96m'train'\x1b[0m\n"
@@ -132,3 +134,9 @@ def test_versions_and_hardware_are_facts():
     assert provenance.versions()["kfp"] == "2.17.0"
     found = provenance.hardware()
     assert found["cores"] >= 1 and found["memory_gib"] > 0 and isinstance(found["gpus"], list)
+
+
+@pytest.mark.parametrize("name", ["a b", "..", "a/b\0c", "имя 👍🏽 \n" * 99, "", "$HOME; (x)", "-x"])
+def test_a_run_has_a_plain_name_whatever_its_profile_is_called(tmp_path, name):
+    made = _new_run(tmp_path, datetime.now(UTC), name)
+    assert made.parent == tmp_path and re.fullmatch(r"\d{8}T\d{6}Z-[\w.-]{0,40}-[0-9a-f]{4}", made.name)
