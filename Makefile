@@ -17,12 +17,13 @@ ROUNDS ?= 5
 SOAK_SECONDS ?= 600
 
 # Values go on as they were typed, quoted for the shell: $(call option,--test,TEST) is a --test=... for every TEST=... given.
-# make itself would expand their dollars, and knows only the last of `TEST=a TEST=b`: hence its own command line is read.
+# make would expand their dollars and drop their newlines, and knows only the last of `TEST=a TEST=b`: hence its own
+# command line is read, or its environment. Elsewhere than on Linux the command line counts where something is repeated.
 define option
-$(shell given=(); \
+$(shell given=() from=/proc/$$PPID/$(if $(filter environment,$(origin $(2))),environ,cmdline); \
 while IFS= read -rd '' word; do [[ $$word != '$(2)='* ]] || given+=("$${word#*=}"); \
-done < <(cat /proc/$$PPID/cmdline 2>/dev/null || ps -o args= -p $$PPID | tr ' ' '\0'); \
-[[ $$given && -r /proc/$$PPID/cmdline || $${given[1]} ]] || given=('$(subst ','\'',$(value $(2)))'); \
+done < <(cat $$from 2>/dev/null || ps -o args= -p $$PPID | tr ' ' '\0'); \
+[[ $$given && -r $$from || $${given[1]} ]] || given=('$(subst ','\'',$(value $(2)))'); \
 for value in "$${given[@]}"; do [[ -z $$value ]] || printf ' %q' '$(1)='"$$value"; done)
 endef
 unexport PROFILE RUNNER CORPUS TEST SET BUNDLE HTTP_PORT GRPC_PORT ROUNDS SOAK_SECONDS # else make expands them once more

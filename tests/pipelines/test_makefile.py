@@ -82,6 +82,7 @@ VALUES = TYPED | NASTY.map("".join)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VALUES, st.lists(VALUES, max_size=3), st.lists(VALUES, max_size=2), VALUES, st.booleans())
 @example("my (profile).yaml", ["my file.tsv", "$(x.tsv"], ["corpus.languages=[de, en]"], "a 'b' $c", False)
+@example("one\nprofile", [" x "], [], "\na\nb\n", True)
 def test_what_is_typed_is_what_python_gets(checkout, profile, corpus, changes, bundle, by_environment):
     """Through the real make and the real shell, for names of any kind."""
 
