@@ -6,8 +6,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-import model.processors  # noqa: E402, F401  # settles the threads of libraries, before a test imports torch
+import model  # noqa: E402, F401  # settles threads and telemetry, before a test imports a library
 
 os.environ.setdefault("PROMETHEUS_TRACKING", "off")
-
-import model  # noqa: E402, F401 - sets the environment before a test imports a library
