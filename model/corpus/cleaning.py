@@ -8,11 +8,11 @@ characters; nothing else about it is changed.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 from model.config import CorpusConfig
 from model.languages import SCRIPTS, script
+from model.unicode import nfc
 
 from .files import CorpusError
 
@@ -34,13 +34,13 @@ def clean_line(text: str) -> str:
     """One line in NFC, without control and invisible characters, every run of white space a single space."""
     if not text.isprintable():
         text = _INVISIBLE.sub("", text)
-    return unicodedata.normalize("NFC", " ".join(text.split()))
+    return nfc(" ".join(text.split()))
 
 
 def clean_text(text: str) -> str:
     """Running text in NFC, without control and invisible characters; its lines, tabs and spaces stay as they are."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return unicodedata.normalize("NFC", _INVISIBLE_OR_CONTROL.sub("", text))
+    return nfc(_INVISIBLE_OR_CONTROL.sub("", text))
 
 
 def clean_author(author: str) -> str:

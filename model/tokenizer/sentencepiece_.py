@@ -69,7 +69,8 @@ class SentencePieceTokenizer(Tokenizer):
         ids: list[int] = self._model.encode(first)
         for part in others:
             ids += self._space_character
-            ids += self._model.encode(part)
+            if part:
+                ids += self._model.encode(part)
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:

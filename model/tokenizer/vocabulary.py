@@ -12,11 +12,12 @@ It never goes through SentencePiece, so that a stream of :meth:`Tokenizer.token_
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
+
+from model.unicode import nfc
 
 FORMAT_VERSION = 1
 NORMALIZATION: Final = "NFC"
@@ -50,7 +51,7 @@ def normalize(text: str) -> str:
             f"the text holds a lone surrogate ({code} at character {error.start}), which cannot be written as UTF-8; "
             "remove it, or send the whole character"
         ) from None
-    return unicodedata.normalize(NORMALIZATION, text)
+    return nfc(text)
 
 
 class Tokenizer(ABC):

@@ -8,6 +8,7 @@ be taken back. The joined pieces equal ``tokenizer.decode`` of all ids, which th
 from __future__ import annotations
 
 import codecs
+import functools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Detokenizer:
         texts: :func:`whole_texts` of the table, likewise shared: what spares most tokens the decoder.
     """
 
-    __slots__ = ("_decoder", "_open", "_pending", "_stop", "_strip", "_table", "_texts", "stopped")
+    __slots__ = ("_begun", "_decoder", "_open", "_pending", "_stop", "_strip", "_table", "_texts", "stopped")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Detokenizer:
         self._open = False  # whether the decoder waits for the rest of a character
         self._strip = strip
         self._stop = stop
+        self._begun = [0] * len(stop)  # characters of each stop string that the text so far ends with
         self._pending = ""
         self.stopped = False
 
@@ -63,27 +65,50 @@ class Detokenizer:
             text = text.removeprefix(" ")
         if not self._stop:
             return text
-        text = self._pending + text
+        new, before = text, len(self._pending)
+        text = self._pending + new
         self._pending = ""
-        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        # What was held back holds no stop string: only one that ends in the new text is looked for.
+        places = (text.find(stop, max(0, before - len(stop) + 1)) for stop in self._stop)
+        found = [place for place in places if place >= 0]
         if found:
             self.stopped = True
             return text[: min(found)]
         if last:
             return text
-        held = max(_overlap(text, stop) for stop in self._stop)
+        self._begun = [_overlap(stop, begun, new) for stop, begun in zip(self._stop, self._begun, strict=True)]
+        held = max(self._begun)
         if held:
             self._pending = text[-held:]
             return text[:-held]
         return text
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that begins ``stop`` without completing it."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if stop.startswith(text[-length:]):
-            return length
-    return 0
+def _overlap(stop: str, begun: int, new: str) -> int:
+    """How much of ``stop`` a text ends with that ended with ``begun`` characters of it and goes on with ``new``.
+
+    Knuth, Morris and Pratt's automaton: a step or two for each new character, however the stop string repeats itself.
+    """
+    if not begun and stop[0] not in new:
+        return 0
+    borders = _borders(stop)
+    for character in new:
+        while begun and stop[begun] != character:
+            begun = borders[begun - 1]
+        begun += stop[begun] == character
+    return begun
+
+
+@functools.lru_cache(1024)
+def _borders(stop: str) -> list[int]:
+    """For each beginning of ``stop``: how long the longest shorter beginning is that it also ends with."""
+    borders = [0]
+    for character in stop[1:]:
+        border = borders[-1]
+        while border and stop[border] != character:
+            border = borders[border - 1]
+        borders.append(border + (stop[border] == character))
+    return borders
 
 
 def token_table(tokenizer: Tokenizer) -> list[bytes]:
