@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,8 +28,9 @@ from serving.parameters import Parameters, read_parameters
 # Longest text handed to the tokenizer, per token of the limit: SentencePiece pieces hold at most 16 characters, so a
 # longer text cannot fit, unless most of it is white space.
 CHARS_PER_TOKEN = 32
-# Above this many characters in a call, tokenizing leaves the event loop, which has other requests to answer.
-THREAD_CHARS = 20_000
+# Above this many characters in a call, tokenizing leaves the event loop, which has other requests to answer. It goes to
+# one thread for all calls: more would only fight with the loop for the interpreter.
+THREAD_CHARS = 2_000
 MAX_SAMPLES = 8
 INTERNAL = "internal error; the server's log says more"  # all that a caller hears of an unexpected exception
 
@@ -66,6 +68,7 @@ class TextService:
         self.metrics = metrics
         self.warm = False
         self.draining = False
+        self._tokenizing = ThreadPoolExecutor(1, "tokenizing")
 
     @property
     def live(self) -> bool:
@@ -160,8 +163,10 @@ class TextService:
         self._check_samples(request, parameters)
         deadline = time.monotonic() + self.config.request_timeout
         try:
+            self._check_texts(request)
             if sum(map(len, request.texts)) > THREAD_CHARS:
-                prompts = await asyncio.to_thread(self._prompts, request, parameters)
+                loop = asyncio.get_running_loop()
+                prompts = await loop.run_in_executor(self._tokenizing, self._prompts, request, parameters)
             else:
                 prompts = self._prompts(request, parameters)
         except InvalidRequest as error:
@@ -188,24 +193,29 @@ class TextService:
             total = f"{samples} texts for each of {len(request.texts)} prompts"
             raise InvalidRequest(name, f"{total} exceed the {self.config.max_prompts} that one request may ask for")
 
+    def _check_texts(self, request: TextRequest) -> None:
+        """Refuse what cannot be tokenized to a prompt that fits, before anything is tokenized."""
+        longest = CHARS_PER_TOKEN * self.bundle.limits["max_prompt_tokens"]
+        for index, text in enumerate(request.texts):
+            if len(text) > longest:
+                where = _place(request, index)
+                raise InvalidRequest(where, f"has {len(text)} characters, more than {longest}; split the text")
+            if self.bundle.task == "translation" and not text.strip():
+                raise InvalidRequest(_place(request, index), "the text is empty, there is nothing to translate")
+
     def _prompts(self, request: TextRequest, parameters: Parameters) -> list[list[int]]:
         limit = self.bundle.limits["max_prompt_tokens"]
-        longest = CHARS_PER_TOKEN * limit
-        texts = request.texts
         prompts = []
-        for index, text in enumerate(texts):
-            where = request.name("text") if len(texts) == 1 else f"{request.name('text')}[{index}]"
-            if not text.strip() and self.bundle.task == "translation":
-                raise InvalidRequest(where, "the text is empty, there is nothing to translate")
-            if len(text) > longest:
-                raise InvalidRequest(where, f"has {len(text)} characters, more than {longest}; split the text")
+        for index, text in enumerate(request.texts):
             try:
                 prompt = self.engine.prompt(text, target=parameters.target, author=parameters.author)
             except InvalidRequest as error:
-                raise InvalidRequest(where if error.field == "text" else error.field, error.message) from None
+                where = _place(request, index) if error.field == "text" else error.field
+                raise InvalidRequest(where, error.message) from None
             if len(prompt) > limit:
                 raise InvalidRequest(
-                    where, f"has {len(prompt)} tokens, this model takes at most {limit}; split the text"
+                    _place(request, index),
+                    f"has {len(prompt)} tokens, this model takes at most {limit}; split the text",
                 )
             prompts.append(prompt)
         return prompts
@@ -227,6 +237,11 @@ class TextService:
 def reason(error: BaseException) -> str:
     """The label under which an error is counted."""
     return type(error).__name__ if isinstance(error, ServingError) else "InternalError"
+
+
+def _place(request: TextRequest, index: int) -> str:
+    """The caller's word for one of its texts."""
+    return request.name("text") if len(request.texts) == 1 else f"{request.name('text')}[{index}]"
 
 
 def _worded(error: InvalidRequest, request: TextRequest) -> InvalidRequest:
