@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from functools import partial
@@ -165,23 +166,28 @@ class Server(ModelServer):
             leave(sig, frame)
 
         uvicorn.handle_exit = handle_exit
-        watcher = asyncio.ensure_future(self._watch())
+        tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._end_with_the_engine())]
         try:
             await super()._serve()
         finally:
-            watcher.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def _watch(self) -> None:
         service = self.service
-        while service.engine.healthy and not service.draining:
-            await asyncio.sleep(0.05)
-        if not service.engine.healthy:
-            log.error("the engine has died; liveness is off, the process has to be restarted")
         while not service.draining:
             await asyncio.sleep(0.05)
         await asyncio.sleep(service.config.grace_period)
         log.warning("the grace period is over; what still runs ends with an error")
         await asyncio.to_thread(service.engine.close, drain=False)
+
+    async def _end_with_the_engine(self) -> None:
+        """End the process when the engine has failed: whoever restarts it need not wait for three liveness probes."""
+        while self.service.engine.healthy:
+            await asyncio.sleep(0.05)
+        log.error("the engine has died; its callers are told, and the process ends with status 1")
+        await asyncio.sleep(LAST_WORDS)
+        os._exit(1)  # nothing that hangs, a thread or a device, may keep it
 
 
 class ClosedRepository(ModelRepositoryExtension):

@@ -2,8 +2,8 @@
 
 from serving.engine.config import EngineConfig
 from serving.engine.engine import Engine
+from serving.engine.observer import Observer
 from serving.engine.request import GenerationRequest, GenerationResult, Handle, Limits, TokenEvent, TokenLogprobs
-from serving.engine.scheduler import Observer
 
 __all__ = [
     "Engine",

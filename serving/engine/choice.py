@@ -21,7 +21,7 @@ from serving.engine.sequence import Sequence
 class Chooser:
     """Chooses tokens.
 
-    A mistake in what one request alone brings (its sampler) is that request's ``fault``, and
+    A mistake in what one request alone brings (its sampler, its log-probabilities) is that request's ``fault``, and
     nobody else's.
 
     Args:
@@ -62,7 +62,10 @@ class Chooser:
             tokens[scored] = wanted
         if totals is not None:
             for (i, sequence), logits_V, total in zip(told, raw, totals.tolist(), strict=True):
-                sequence.logprobs.append(_logprobs(int(tokens[i]), logits_V, total, sequence.top or 0))
+                try:
+                    sequence.logprobs.append(_logprobs(int(tokens[i]), logits_V, total, sequence.top or 0))
+                except Exception as error:
+                    sequence.fault = error
         return tokens
 
 

@@ -16,14 +16,14 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from model.tokenizer import load_tokenizer
 from model.tokenizer.prompt import PromptError, encode_prompt
 from serving.engine.beam import BeamSearch
 from serving.engine.choice import Chooser
 from serving.engine.config import EngineConfig
 from serving.engine.detokenizer import Detokenizer, token_table, whole_texts
+from serving.engine.observer import Guarded, Observer
+from serving.engine.rehearsal import rehearse
 from serving.engine.request import (
     MAX_BEAMS,
     GenerationRequest,
@@ -36,7 +36,7 @@ from serving.engine.request import (
 )
 from serving.engine.runtime import Runtime
 from serving.engine.sampling import Sampler
-from serving.engine.scheduler import Observer, Scheduler
+from serving.engine.scheduler import Scheduler
 from serving.engine.sequence import OnEvent, Sequence
 from serving.errors import EngineFailed, InvalidRequest, ServingError
 
@@ -59,14 +59,22 @@ class Engine:
         tokenizer: the bundle's tokenizer.
         limits: what a request may ask for.
         drops_space: whether the space that the tokenizer puts before a text is taken off.
+
+    Raises:
+        EngineFailed: when the tokenizer has ids that the graphs do not know.
     """
 
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None, observer: Observer | None = None) -> None:
         self.bundle = bundle
         self.config = config or EngineConfig()
         self.tokenizer = load_tokenizer(bundle.path)
+        if self.tokenizer.vocab_size > bundle.vocab_size:
+            raise EngineFailed(
+                f"{bundle.path}: the tokenizer has {self.tokenizer.vocab_size} ids, bundle.json says vocab_size "
+                f"{bundle.vocab_size}; export the bundle again"
+            )
         self.limits = _limits(bundle, self.config.slots)
-        self._observer = observer
+        self._observer = Guarded(observer)
         self._seq2seq = bundle.family == "seq2seq"
         self._table = token_table(self.tokenizer)
         self._texts = whole_texts(self._table)
@@ -77,30 +85,23 @@ class Engine:
         self._forbidden = _spans(forbidden)
         self._runtime: Runtime | None = None
         bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
-        self._scheduler = Scheduler(self.config, bos, eos, Chooser(self._forbidden), self._text, observer)
+        self._scheduler = Scheduler(self.config, bos, eos, Chooser(self._forbidden), self._text, self._observer)
         self._starting = threading.Lock()
         self._rejected = 0
 
     def start(self) -> Engine:
-        """Load the graphs, run each once, and start the thread.
+        """Load the graphs, run the longest case once, and start the thread.
 
         Raises:
-            EngineFailed: when a graph does not load or run, or the demanded provider does not work.
+            EngineFailed: when a graph does not load, or run what the manifest promises, or the demanded provider does
+                not work.
         """
         with self._starting:
             if self._runtime is not None:
                 return self
             context = self.limits.context or self.limits.max_new_tokens
             runtime = Runtime(self.bundle, self.config, self.config.slots, context)
-            try:
-                if self._seq2seq:
-                    runtime.encode(0, np.array([self.tokenizer.eos_id]))
-                    runtime.decode(1)
-                else:
-                    runtime.prefill(0, np.array([self.tokenizer.bos_id]))
-                runtime.clear(0)
-            except Exception as error:
-                raise EngineFailed(f"{self.bundle.path}: the graphs load but do not run: {error}") from error
+            rehearse(runtime, self.bundle, self.limits)
             if not runtime.copies:
                 self.limits = replace(self.limits, beams=1)
             self._runtime = runtime
@@ -159,8 +160,7 @@ class Engine:
             self._scheduler.enqueue(sequence)
         except ServingError as error:
             self._rejected += 1
-            if self._observer is not None:
-                self._observer.rejected(error)
+            self._observer.rejected(error)
             raise
         return Handle(lambda: self._scheduler.cancel(sequence))
 

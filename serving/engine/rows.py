@@ -5,15 +5,19 @@ rows.seat(sequence); rows.vacate([sequence])
 
 from __future__ import annotations
 
+import logging
+
 from serving.engine.runtime import Runtime
 from serving.engine.sequence import Sequence
+
+log = logging.getLogger("serving.engine")
 
 
 class Rows:
     """The rows of one runtime.
 
     Attributes:
-        places: who is in which row (a beam search in several); dense on the CPU, None for a hole elsewhere.
+        places: who is in which row (a beam search in several), None for a hole; dense on the CPU.
         taken: rows in use.
     """
 
@@ -49,26 +53,37 @@ class Rows:
             self.taken += 1
             sequence.rows.append(row)
 
-    def vacate(self, sequences: list[Sequence]) -> None:
-        """Free all rows of requests; where rows are kept dense, the last ones move into the holes."""
+    def vacate(self, sequences: list[Sequence]) -> list[tuple[Sequence, Exception]]:
+        """Free all rows of requests; where rows are kept dense, the last ones move into the holes.
+
+        Returns:
+            Requests that could not be moved: nobody knows in which of two rows their cache is whole, so they have lost
+            their rows too.
+        """
+        lost: list[tuple[Sequence, Exception]] = []
         # From the highest row down, so that the row that fills a hole is never one that is to be freed too.
-        for row in sorted((row for sequence in sequences for row in sequence.rows), reverse=True):
-            self.taken -= 1
-            last = len(self.places) - 1
-            if self.runtime.dense and row != last:
-                moved = self.places[last]
-                assert moved is not None
-                self.runtime.move(last, row)
-                self.places[row] = moved
-                moved.rows[moved.rows.index(last)] = row
-                self.places.pop()
-            else:
-                self.runtime.clear(row)
-                self.places[row] = None
-                while self.places and self.places[-1] is None:
-                    self.places.pop()
+        rows = sorted((row for sequence in sequences for row in sequence.rows), reverse=True)
         for sequence in sequences:
             sequence.rows = []
+        for row in rows:
+            last = len(self.places) - 1
+            moved = self.places[last]
+            if not self.runtime.dense or row == last or moved is None:
+                self._empty(row)
+                continue
+            try:
+                self.runtime.move(last, row)
+            except Exception as error:
+                lost.append((moved, error))
+                self._empty(row, *moved.rows)
+                moved.rows = []
+                continue
+            self.taken -= 1
+            self.places[row] = moved
+            moved.rows[moved.rows.index(last)] = row
+            self.places.pop()
+            self._trim()
+        return lost
 
     def follow(self, sequence: Sequence, parents: list[int]) -> None:
         """Have beam i of a search go on from beam ``parents[i]`` of the step before.
@@ -92,3 +107,19 @@ class Rows:
         """Forget everyone; the runtime is not used any more."""
         self.places.clear()
         self.taken = 0
+
+    def _empty(self, *rows: int) -> None:
+        """Leave holes."""
+        for row in rows:
+            self.places[row] = None
+            self.taken -= 1
+            try:
+                self.runtime.clear(row)
+            except Exception:  # a row that is not cleared grows with every step, beyond its end at last
+                log.exception("row %d could not be cleared; once more", row)
+                self.runtime.clear(row)
+        self._trim()
+
+    def _trim(self) -> None:
+        while self.places and self.places[-1] is None:
+            self.places.pop()

@@ -22,6 +22,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnxruntime
 
 from model.processors import available_cpus
 from serving.engine.config import EngineConfig
@@ -122,7 +123,7 @@ class Runtime:
         """Bytes reserved for the KV cache and the cross-attention buffers."""
         return self._cache.bytes + sum(block.bytes for block in self._crosses())
 
-    def prefill(self, row: int, prompt_P: np.ndarray) -> np.ndarray:
+    def prefill(self, row: int, prompt_P: np.ndarray, options: Any = None) -> np.ndarray:
         """Decoder-only: run a fresh prompt into the cache of ``row``; logits float32 [1, V] of its last token.
 
         The result is overwritten by the next prefill.
@@ -131,7 +132,7 @@ class Runtime:
         ids, past = prompt_P.reshape(1, size), np.array([size - 1], np.int32)
         last = np.array([size - 1], np.int64)
         self._total[...] = size
-        self._run(self._bind(row, 1, ids, past, last, self._one))
+        self._run(self._bind(row, 1, ids, past, last, self._one), options)
         self._set(row, size)
         return self._one
 
@@ -143,8 +144,7 @@ class Runtime:
         if self._device == "cpu":
             # At its own length: a source of 30 tokens already fills the matrix kernels, and padding to a neighbour's
             # length would cost more than the larger products save.
-            feeds = {"source_ids": source_P.reshape(1, size), "source_lengths": np.array([size], np.int64)}
-            for i, values in enumerate(self._encoder.run(target.names, feeds)):
+            for i, values in enumerate(self._encoder.run(target.names, _source(source_P))):
                 target.values[i, row, :, :size] = values[0]
         else:
             padded = np.zeros((1, self._bucket), np.int64)
@@ -158,6 +158,32 @@ class Runtime:
             binding.synchronize_outputs()
         self.source_lengths[row] = size
         self._set(row, 0)
+
+    def rehearse_prompt(self, prompt_P: np.ndarray) -> None:
+        """Run a prompt for nothing. On the CPU ONNX Runtime gives back what it took, and no source's row is touched."""
+        options = _rehearsal(self._device)
+        if not self.seq2seq:
+            self.prefill(0, prompt_P, options)
+        elif self._device == "cpu":
+            self._encoder.run(None, _source(prompt_P), options)
+        else:
+            self.encode(0, prompt_P)
+        self.clear(0)
+
+    def rehearse_step(self, length: int, token_id: int) -> None:
+        """Decode one token for nothing in row 0, as if its cache held ``length`` tokens; they are zeros."""
+        self.token_ids[0], self.lengths[0], self._total[...] = token_id, length, length + 1
+        one = slice(0, 1)
+        binding = self._bind(0, 1, self.token_ids[one], self.lengths[one], self._last[one], self.logits[one])
+        self._run(binding, _rehearsal(self._device))
+        self.clear(0)
+
+    def run_shortest(self, row: int) -> None:
+        """Run a prompt of one token in ``row``: what any runtime can do that can do anything."""
+        if self.seq2seq:
+            self.encode(row, np.zeros(1, np.int64))
+        else:
+            self.prefill(row, np.zeros(1, np.int64))
 
     def decode(self, rows: int) -> np.ndarray:
         """One token for rows 0..rows-1: feeds ``token_ids``, extends the caches; logits float32 [rows, V], a view."""
@@ -259,7 +285,22 @@ class Runtime:
         binding.bind_output("logits", "cpu", 0, np.float32, list(logits_BV.shape), logits_BV.ctypes.data)
         return binding
 
-    def _run(self, binding: Any) -> None:
-        self._decoder.run_with_iobinding(binding)
+    def _run(self, binding: Any, options: Any = None) -> None:
+        self._decoder.run_with_iobinding(binding, options)
         if self._device != "cpu":
             binding.synchronize_outputs()
+
+
+def _source(source_P: np.ndarray) -> dict[str, np.ndarray]:
+    """One source as the encoder takes it."""
+    size = len(source_P)
+    return {"source_ids": source_P.reshape(1, size), "source_lengths": np.array([size], np.int64)}
+
+
+def _rehearsal(device: str) -> Any:
+    """Options of a run that may fail in silence, and after which ONNX Runtime's arena keeps nothing of what it took."""
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    if device == "cpu":
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options

@@ -8,42 +8,40 @@ Legend: B rows of one run, V vocabulary.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from serving.engine.choice import Chooser
 from serving.engine.config import EngineConfig
-from serving.engine.request import FinishReason, GenerationResult, expired
+from serving.engine.observer import Guarded
+from serving.engine.request import FinishReason, expired
 from serving.engine.rows import Rows
 from serving.engine.runtime import Runtime
-from serving.engine.sequence import Sequence
+from serving.engine.sequence import Sequence, unfinished
 from serving.errors import DeadlineExceeded, EngineFailed, Overloaded, ServingError, ShuttingDown
 
 log = logging.getLogger("serving.engine")
 
 
-class Observer(Protocol):
-    """What a metrics collector may implement; called in the engine thread, so it has to be cheap."""
+# Prompts in a row that could not be run, after which the engine has to show that it can run any.
+SUSPICIOUS = 4
 
-    def step(self, rows: int, seconds: float) -> None:
-        """One decode run of ``rows`` rows."""
 
-    def interval(self, seconds: float, count: int) -> None:
-        """``count`` rows got a token ``seconds`` after their previous one."""
+class End(NamedTuple):
+    """A request that ends, why, and what its last event tells besides."""
 
-    def finished(self, result: GenerationResult) -> None:
-        """A generation ended, in whatever way."""
-
-    def rejected(self, error: ServingError) -> None:
-        """A request was refused at the border (called in the caller's thread)."""
+    sequence: Sequence
+    reason: FinishReason
+    text: str = ""
+    token: int | None = None
+    error: ServingError | None = None
 
 
 class Scheduler:
@@ -56,8 +54,9 @@ class Scheduler:
         observer: see :class:`Observer`.
 
     Attributes:
-        rows: who is in which row.
-        waiting: who has no row yet, in order.
+        open: everyone who has not been told an end, in order of arrival. Only by leaving it is one told.
+        rows: who of them is in which row.
+        waiting: who of them has no row yet, in order.
         failure: what broke the engine, if anything has.
         counts, seconds, finish_reasons: counters and sums since the start.
     """
@@ -69,11 +68,12 @@ class Scheduler:
         eos_id: int,
         chooser: Chooser,
         text_of: Callable[[list[int]], str],
-        observer: Observer | None,
+        observer: Guarded,
     ) -> None:
         self.config = config
         self.rows = Rows(config.slots)
         self.waiting: deque[Sequence] = deque()
+        self.open: dict[Sequence, None] = {}
         self.failure: BaseException | None = None
         self.counts: Counter[str] = Counter()
         self.finish_reasons: Counter[str] = Counter()
@@ -88,6 +88,7 @@ class Scheduler:
         self._closing = self._abort = False
         self._thread: threading.Thread | None = None
         self._last_step = 0.0
+        self._failed_prompts = 0  # in a row
 
     # -- from any thread ------------------------------------------------------------------------------------------
 
@@ -124,6 +125,7 @@ class Scheduler:
                 raise ShuttingDown("the engine is shutting down and takes no new requests")
             if bounded and len(self.waiting) >= self.config.queue:
                 raise Overloaded(f"{len(self.waiting)} requests are waiting already; try again in a moment")
+            self.open[sequence] = None
             self.waiting.append(sequence)
             if sequence.deadline is not None:
                 self._next_deadline = min(self._next_deadline, sequence.deadline)
@@ -161,39 +163,25 @@ class Scheduler:
         now = time.perf_counter()
         self.counts["steps"] += 1
         self.seconds["decode_seconds"] += now - start
-        if self._observer is not None:
-            self._observer.step(taken, now - start)
-            if streams > 0 and self._last_step:
-                self._observer.interval(now - self._last_step, streams)
+        self._observer.step(taken, now - start)
+        if streams > 0 and self._last_step:
+            self._observer.interval(now - self._last_step, streams)
         self._last_step = now if self.rows else 0.0
 
     def _drop(self) -> None:
         """End cancelled and overdue requests, wherever they are."""
+        ends = []
         while self._cancelled:
-            sequence = self._cancelled.popleft()
-            if not sequence.done:
-                self._leave(sequence)
-                self._finish(sequence, "cancelled")
-        if time.monotonic() < self._next_deadline:
-            return
-        with self._wake:
-            live = [*self.waiting, *self.rows.running]
-            overdue = [s for s in live if expired(s.deadline)]
-            self._next_deadline = min(
-                (s.deadline for s in live if s.deadline is not None and s not in overdue), default=math.inf
-            )
-        for sequence in overdue:
-            self._leave(sequence)
-            self._finish(
-                sequence, "error", error=DeadlineExceeded("the request's deadline passed before its last token")
-            )
-
-    def _leave(self, sequence: Sequence) -> None:
-        if sequence.rows:
-            self._release([sequence])
-        else:
-            with self._wake, contextlib.suppress(ValueError):
-                self.waiting.remove(sequence)
+            ends.append(End(self._cancelled.popleft(), "cancelled"))
+        if time.monotonic() >= self._next_deadline:
+            with self._wake:
+                left = [s for s in self.open if not expired(s.deadline)]
+                overdue = self.open.keys() - left
+                self._next_deadline = min((s.deadline for s in left if s.deadline is not None), default=math.inf)
+            late = "the request's deadline passed before its last token"
+            ends += [End(sequence, "error", error=DeadlineExceeded(late)) for sequence in overdue]
+        if ends:
+            self._end(ends)
 
     def _admit(self) -> int:
         """Give waiting requests their rows, a bounded number of prompt tokens per step; how many streams came in.
@@ -218,13 +206,22 @@ class Scheduler:
             self.counts["prompt_tokens"] += len(sequence.prompt)
             if donor is None:
                 budget -= len(sequence.prompt)
-                self._prompts[key] = sequence
-            self._open(sequence, donor)
+            try:
+                logits = self._run_prompt(sequence, donor)
+            except Exception as error:
+                self._fault(sequence, error)
+                continue
+            self._failed_prompts = 0
+            self._prompts.setdefault(key, sequence)
+            if logits is None:
+                self.runtime.token_ids[sequence.rows] = self._bos
+            else:
+                self._advance(logits, sequence.rows[0], 1)
             streams += sequence.search is None and bool(sequence.rows)
         return streams
 
-    def _open(self, sequence: Sequence, donor: Sequence | None) -> None:
-        """Run a request's prompt, or copy it from a request that has run the same."""
+    def _run_prompt(self, sequence: Sequence, donor: Sequence | None) -> np.ndarray | None:
+        """Run a request's prompt, or copy it from a request that has run the same; logits [1, V] where it has any."""
         runtime, row = self.runtime, sequence.rows[0]
         sequence.admitted = time.perf_counter()
         logits = None
@@ -241,11 +238,20 @@ class Scheduler:
         self.counts["prefills"] += donor is None
         sequence.prefilled = time.perf_counter()
         self.seconds["prefill_seconds"] += sequence.prefilled - sequence.admitted
-        if runtime.seq2seq:
-            runtime.token_ids[sequence.rows] = self._bos
-        else:
-            assert logits is not None
-            self._advance(logits.copy(), row, 1)
+        return None if logits is None else logits.copy()
+
+    def _fault(self, sequence: Sequence, error: Exception) -> None:
+        """End a request whose prompt could not be run. Was it the prompt, or is it the engine?
+
+        Raises:
+            Exception: the runtime's, when it cannot run the shortest prompt either.
+        """
+        self._failed_prompts += 1
+        if self._failed_prompts >= SUSPICIOUS:
+            self._failed_prompts = 0
+            self.runtime.run_shortest(sequence.rows[0])
+        sequence.fault = error
+        self._end([End(sequence, "error")])
 
     def _advance(self, logits_BV: np.ndarray, first: int, count: int) -> None:
         """Choose, record and tell the next token of rows ``first`` .. ``first + count - 1``; overwrites the logits."""
@@ -254,30 +260,34 @@ class Scheduler:
         tokens = self._chooser.choose(logits_BV, rows)
         self.runtime.token_ids[first : first + count, 0] = tokens
         now = time.perf_counter()
-        ended: list[tuple[Sequence, FinishReason, str, int | None]] = []
-        faulty: list[Sequence] = []
+        ends: list[End] = []
         generated = 0
         for sequence, token in zip(rows, tokens.tolist(), strict=True):
             if sequence is None or sequence.search is not None:
                 continue
             if sequence.fault is not None:
-                faulty.append(sequence)
+                ends.append(End(sequence, "error"))
                 continue
             if not sequence.first:
                 sequence.first = now
             if token == self._eos and sequence.forced is None:
-                ended.append((sequence, "eos_token", "", None))
+                ends.append(End(sequence, "eos_token"))
                 continue
             generated += 1
             sequence.tokens.append(token)
             text = ""
             if sequence.detokenizer is not None:
-                text = sequence.detokenizer.push(token)
+                try:
+                    text = sequence.detokenizer.push(token)
+                except Exception as error:
+                    sequence.fault = error
+                    ends.append(End(sequence, "error"))
+                    continue
                 if sequence.detokenizer.stopped:
-                    ended.append((sequence, "stop_sequence", text, token))
+                    ends.append(End(sequence, "stop_sequence", text, token))
                     continue
             if len(sequence.tokens) >= sequence.max_tokens:
-                ended.append((sequence, "length", text, token))
+                ends.append(End(sequence, "length", text, token))
                 continue
             if text:
                 sequence.texts.append(text)
@@ -286,21 +296,12 @@ class Scheduler:
         for sequence, logits_WV in searched:
             sequence.first = sequence.first or now
             reason = self._search(sequence, logits_WV)
-            if sequence.fault is not None:
-                faulty.append(sequence)
-            elif reason is not None:
-                ended.append((sequence, reason, "", None))
+            if reason is not None:
+                ends.append(End(sequence, reason))
                 generated += len(sequence.tokens)
         self.counts["generated_tokens"] += generated
-        if ended or faulty:
-            self._release([*(sequence for sequence, *_ in ended), *faulty])
-        for sequence, reason, text, last in ended:
-            self._finish(sequence, reason, last_text=text, token=last)
-        for sequence in faulty:
-            log.error("a request's next token could not be chosen; it ends alone", exc_info=sequence.fault)
-            self._finish(
-                sequence, "error", error=ServingError("the request could not be finished; the server's log says why")
-            )
+        if ends:
+            self._end(ends)
 
     def _search(self, sequence: Sequence, logits_WV: np.ndarray) -> FinishReason | None:
         """One step of a beam search; why it ends, when it does."""
@@ -310,16 +311,31 @@ class Scheduler:
             parents, tokens = search.step(logits_WV)
             if search.done:
                 return sequence.settle()
+            self.rows.follow(sequence, parents)
+            self.runtime.token_ids[sequence.rows, 0] = tokens
         except Exception as error:  # as in Chooser: this request's alone
             sequence.fault = error
-            return None
-        self.rows.follow(sequence, parents)
-        self.runtime.token_ids[sequence.rows, 0] = tokens
+            return "error"
         return None
 
-    def _release(self, sequences: list[Sequence]) -> None:
-        """Take the rows of requests that end."""
-        for sequence in sequences:
+    def _end(self, ends: list[End]) -> None:
+        """Take requests out, from their rows or from the queue, and tell them; who has been told already, is not.
+
+        Rows first: who hears of an end finds the slot free.
+        """
+        first: dict[Sequence, End] = {}
+        for end in ends:
+            if not end.sequence.done:
+                first.setdefault(end.sequence, end)
+        seated = [sequence for sequence in first if sequence.rows]
+        if len(seated) < len(first):
+            with self._wake:
+                self.waiting = deque(sequence for sequence in self.waiting if sequence not in first)
+        for sequence, error in self.rows.vacate(seated):
+            sequence.fault = error
+            first[sequence] = End(sequence, "error")
+            seated.append(sequence)
+        for sequence in seated:
             self._chooser.special -= not sequence.plain
             if sequence.search is not None:
                 self._searches.remove(sequence)
@@ -327,23 +343,30 @@ class Scheduler:
             if self._prompts.get(key) is sequence:
                 del self._prompts[key]
             sequence.opening = None
-        self.rows.vacate(sequences)
+        for end in first.values():
+            self._tell(end)
 
-    def _finish(self, sequence: Sequence, reason: FinishReason, **details: Any) -> None:
-        result = sequence.finish(reason, self._text_of, **details)
-        self.finish_reasons[reason] += 1
-        if self._observer is not None and sequence.forced is None:
+    def _tell(self, end: End) -> None:
+        """Tell a request its end, once."""
+        sequence, error = end.sequence, end.error
+        del self.open[sequence]
+        if end.reason == "error" and error is None:
+            log.error("a request could not be finished; it ends alone", exc_info=sequence.fault)
+            error = unfinished()
+        result = sequence.finish(end.reason, self._text_of, last_text=end.text, token=end.token, error=error)
+        self.finish_reasons[result.finish_reason] += 1
+        if sequence.forced is None:
             self._observer.finished(result)
 
     def _end_all(self, error: Callable[[], ServingError]) -> None:
+        """Tell everyone, whatever state the rest is in."""
         with self._wake:
             self._closing = True
-            sequences = [*self.rows.running, *self.waiting]
+            sequences = list(self.open)
             self.rows.clear()
             self.waiting.clear()
         for sequence in sequences:
-            if not sequence.done:
-                self._finish(sequence, "error", error=error())
+            self._tell(End(sequence, "error", error=error()))
 
 
 def _shut_down() -> ServingError:

@@ -19,6 +19,11 @@ log = logging.getLogger("serving.engine")
 OnEvent = Callable[[TokenEvent], None]
 
 
+def unfinished() -> ServingError:
+    """What a caller hears of a fault that was the request's alone."""
+    return ServingError("the request could not be finished; the server's log says why")
+
+
 class Sequence:
     """A checked request with everything it needs while it runs.
 
@@ -127,12 +132,16 @@ class Sequence:
         """End the request and hand its last event to the caller. ``decode`` is used when no text was gathered."""
         self.done = True
         now = time.perf_counter()
-        if self.detokenizer is not None:
-            last_text += self.detokenizer.finish()
-            self.texts.append(last_text)
-            text = "".join(self.texts)
-        else:
-            last_text = text = decode(self.tokens) if self.forced is None else ""
+        try:
+            if self.detokenizer is not None:
+                last_text += self.detokenizer.finish()
+                self.texts.append(last_text)
+                text = "".join(self.texts)
+            else:
+                last_text = text = decode(self.tokens) if self.forced is None else ""
+        except Exception:  # an end is told in any case
+            log.exception("a request's text could not be made; it ends with an error")
+            last_text, text, reason, error = "", "", "error", unfinished()
         # The end-of-sequence token has log-probabilities too, but no place in the text: only the last event tells them.
         logprobs = self.logprobs.pop() if len(self.logprobs) > len(self.tokens) else None
         if token is not None and self.logprobs:

@@ -84,10 +84,13 @@ def test_deadlines_end_running_and_waiting_requests(bundle):
 
 
 def test_a_failing_session_fails_everyone_at_once(bundle):
-    """A real failure of ONNX Runtime: an id outside the vocabulary, slipped in behind the border's check."""
+    """A real failure of ONNX Runtime: an id outside the vocabulary, slipped into the row that is decoded next."""
     engine = Engine(bundle, CONFIG)
-    calls = [Call(engine, GenerationRequest(prompt(engine), 30)) for _ in range(8)]
-    engine._scheduler.waiting[3].prompt[0] = 10**6
+
+    def spoil(call):
+        engine._runtime.token_ids[0] = 10**6
+
+    calls = [Call(engine, GenerationRequest(prompt(engine), 30, 2.0, seed=i), spoil) for i in range(8)]
     assert engine.healthy
     engine.start()
     for call in calls:
@@ -99,6 +102,21 @@ def test_a_failing_session_fails_everyone_at_once(bundle):
         engine.submit(GenerationRequest(prompt(engine)), print)
     with pytest.raises(EngineFailed, match="has to be restarted"):
         engine.generate([GenerationRequest(prompt(engine))])
+    engine.close()
+
+
+def test_a_prompt_that_fails_ends_alone(bundle):
+    """A real failure of ONNX Runtime: an id outside the vocabulary, slipped in behind the border's check."""
+    engine = Engine(bundle, CONFIG)
+    request = GenerationRequest(prompt(engine), 30)
+    calls = [Call(engine, request) for _ in range(8)]
+    engine._scheduler.waiting[3].prompt[0] = 10**6
+    engine.start()
+    failed = calls.pop(3).result
+    assert failed.finish_reason == "error" and type(failed.error) is ServingError
+    alone = engine.generate([request])[0]
+    assert [call.result.token_ids for call in calls] == [alone.token_ids] * 7
+    assert engine.healthy and engine.stats()["rows"] == 0
     engine.close()
 
 

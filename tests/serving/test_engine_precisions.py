@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,3 +100,46 @@ def test_a_manifest_that_disagrees_with_the_graph_is_refused(bundles):
             Engine(bundle, CONFIG).start()
     finally:
         object.__setattr__(bundle, "cache_dtype", "float32")
+
+
+def promising(bundle: Bundle, out: Path, **changes: Any) -> Bundle:
+    """The bundle with another manifest over the same graphs; its hashes hold."""
+    shutil.copytree(bundle.path, out)
+    manifest = json.loads((out / "bundle.json").read_text())
+    (out / "bundle.json").write_text(json.dumps({**manifest, **changes}))
+    return Bundle.load(out)
+
+
+@pytest.mark.parametrize("family", ["seq2seq", "decoder"])
+@pytest.mark.parametrize(
+    ("precision", "scale"), [("fp32", "row"), ("fp16", "row"), ("int8", "row"), ("int8", "static")]
+)
+@pytest.mark.parametrize(
+    ("limit", "other"), [("max_prompt_tokens", "max_new_tokens"), ("max_new_tokens", "max_prompt_tokens")]
+)
+def test_a_manifest_that_promises_more_than_the_graphs_can_do_is_refused_at_start(
+    bundles, tmp_path, family, precision, scale, limit, other
+):
+    bundle = bundles(family, precision, scale)  # of 64 positions
+    config = {**json.loads((bundle.path / "bundle.json").read_text())["config"], "max_positions": 512}
+    for promised in (66, 512):
+        limits = {limit: promised, other: 8}
+        liar = promising(bundle, tmp_path / f"{promised}", limits=limits, config=config)
+        role = "encoder" if (family, limit) == ("seq2seq", "max_prompt_tokens") else "decoder"
+        expected = rf"limits\.{limit} {promised}, config\.max_positions 512.*the {role} graph runs at most 64"
+        with pytest.raises(EngineFailed, match=expected):
+            Engine(liar, CONFIG).start()
+    honest = promising(bundle, tmp_path / "honest", limits={limit: 64 if family == "seq2seq" else 56, other: 8})
+    with Engine(honest, CONFIG) as engine:
+        size = engine.limits.max_prompt_tokens
+        size -= 8 if engine.limits.context == size else 0
+        assert engine.generate([GenerationRequest([9] * size, 8)])[0].error is None
+        assert engine.stats()["kv_tokens"] == 0
+
+
+def test_a_vocabulary_that_the_graphs_lack_is_refused(bundles, tmp_path):
+    bundle = bundles("seq2seq", "fp32")
+    with pytest.raises(EngineFailed, match=r"the tokenizer has \d+ ids, bundle.json says vocab_size 300"):
+        Engine(promising(bundle, tmp_path / "less", vocab_size=300), CONFIG)
+    with pytest.raises(EngineFailed, match=r"do not run"):
+        Engine(promising(bundle, tmp_path / "more", vocab_size=400), CONFIG).start()

@@ -39,7 +39,7 @@ def grpc_infer(server: Server) -> Any:
         return GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
 
 
-def test_an_engine_that_breaks_fails_everyone_at_once_and_turns_liveness_off(tmp_path: Path) -> None:
+def test_an_engine_that_breaks_fails_everyone_and_ends_the_process(tmp_path: Path) -> None:
     bundle = fragile_bundle(tmp_path / "bundle", tokens=1500, max_positions=2048, decoder_layers=8, d_ff=512)
     with start_server(bundle, tmp_path / "log", "--slots", "1") as server:
         assert server.post("/generate", {"prompt": "привет", "target": "en", "max_tokens": 9}).status_code == 200
@@ -66,16 +66,9 @@ def test_an_engine_that_breaks_fails_everyone_at_once_and_turns_liveness_off(tmp
             assert "the engine failed; the server's log says why" in answer.text
             assert "Gather" not in answer.text
         assert caught.value.code() == grpc.StatusCode.INTERNAL
-        for path in ("/health/live", "/health/ready", "/health", "/v2/health/live", "/v2/health/ready"):
-            assert server.get(path).status_code == 503, path
-        late = server.post("/generate", {"prompt": "привет", "target": "en"})
-        assert late.status_code == 500
-        assert "has to be restarted" in late.json()["error"]
-        assert "slm_engine_healthy" in server.get("/metrics").text
-        assert 'slm_engine_healthy{model_name="prometheus-mini"} 0.0' in server.get("/metrics").text
+        assert server.process.wait(20) == 1
         assert any("Gather" in line.get("exception", "") for line in server.lines())
-        wait_until(lambda: any("the engine has died" in line["message"] for line in server.lines()), "it is logged")
-        assert server.terminate() == 0
+        assert any("the engine has died" in line["message"] for line in server.lines())
 
 
 def test_sigterm_cuts_no_stream_and_takes_no_new_one(slow: Path, tmp_path: Path) -> None:

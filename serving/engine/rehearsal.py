@@ -1,0 +1,65 @@
+"""The longest case that a manifest promises, run before anyone asks for it.
+
+A bundle whose graphs were made for fewer positions than ``bundle.json`` says loads, warms up and serves, until the
+first long text breaks the engine. So a start runs one prompt of the most tokens that a request may have, and one decode
+at the last position of the cache, both with the highest id of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serving.engine.request import Limits
+from serving.engine.runtime import Runtime
+from serving.errors import EngineFailed
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
+
+
+def rehearse(runtime: Runtime, bundle: Bundle, limits: Limits) -> None:
+    """Run the longest case for nothing.
+
+    Raises:
+        EngineFailed: when the graphs do not run at all, or only less than the manifest promises; naming its field and
+            what they can do.
+    """
+    highest = bundle.vocab_size - 1
+    longest = limits.max_prompt_tokens
+    if limits.context:
+        longest = max(1, min(longest, limits.context - 1))
+
+    def prompt(size: int) -> None:
+        runtime.rehearse_prompt(np.full(size, highest, np.int64))
+
+    def step(size: int) -> None:
+        runtime.rehearse_step(size - 1, highest)
+
+    _reach(bundle, "encoder" if runtime.seq2seq else "decoder", "max_prompt_tokens", longest, prompt)
+    _reach(bundle, "decoder", "max_new_tokens", runtime.cache_tokens, step)
+
+
+def _reach(bundle: Bundle, role: str, limit: str, promised: int, run: Callable[[int], None]) -> None:
+    try:
+        run(promised)
+        return
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        reason = str(error)
+    works, fails = 0, promised
+    while fails - works > 1:
+        middle = (works + fails) // 2
+        try:
+            run(middle)
+            works = middle
+        except Exception:
+            fails = middle
+    if not works:
+        raise EngineFailed(f"{bundle.path}: the graphs load but do not run: {reason}")
+    raise EngineFailed(
+        f"{bundle.path}: bundle.json promises {promised} tokens (limits.{limit} {bundle.limits[limit]}, "
+        f"config.max_positions {bundle.config.max_positions}), but the {role} graph runs at most {works}; "
+        f"export the bundle again. ONNX Runtime says: {reason}"
+    )
