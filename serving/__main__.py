@@ -17,7 +17,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def main() -> int:
-    """Run the server; the exit status is 2 when the bundle cannot be served."""
+    """Run the server; the exit status is 2 when the bundle cannot be served, 1 when the engine fails while it is."""
     server, engine = parse()
     from model.bundle import BundleError
     from model.config import ConfigError

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,24 +23,12 @@ from serving.engine.observer import Guarded
 from serving.engine.request import FinishReason, expired
 from serving.engine.rows import Rows
 from serving.engine.runtime import Runtime
-from serving.engine.sequence import Sequence, unfinished
+from serving.engine.sequence import End, Sequence, unfinished
 from serving.errors import DeadlineExceeded, EngineFailed, Overloaded, ServingError, ShuttingDown
 
 log = logging.getLogger("serving.engine")
-
-
 # Prompts in a row that could not be run, after which the engine has to show that it can run any.
 SUSPICIOUS = 4
-
-
-class End(NamedTuple):
-    """A request that ends, why, and what its last event tells besides."""
-
-    sequence: Sequence
-    reason: FinishReason
-    text: str = ""
-    token: int | None = None
-    error: ServingError | None = None
 
 
 class Scheduler:

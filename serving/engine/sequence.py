@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -173,3 +174,13 @@ class Sequence:
             # A caller's mistake must not take the other requests down.
             log.exception("a request's on_event raised; the request is cancelled")
             return False
+
+
+class End(NamedTuple):
+    """A request that ends, why, and what its last event tells besides."""
+
+    sequence: Sequence
+    reason: FinishReason
+    text: str = ""
+    token: int | None = None
+    error: ServingError | None = None

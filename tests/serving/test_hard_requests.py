@@ -1,0 +1,128 @@
+"""Work grows with what a caller sends and no faster, and the server answers its probes beside the hardest texts.
+
+On a busy machine nothing here is measured by the clock: what a probe waits for is the processor time of the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving.engine.detokenizer import Detokenizer
+from serving.errors import InvalidRequest, shown
+from serving.parameters import read_parameters
+from serving.routes.edge import read_json
+from serving.tensors import decode_text, unpack_bytes
+from tests.helpers.bundles import tiny_bundle
+from tests.helpers.cost import LINEAR, growth
+from tests.helpers.servers import Server, start_server
+
+STOPS: dict[str, Callable[[int], list[str]]] = {
+    "one is held back, the others begin otherwise": lambda size: ["a" * size + "b", *["c" + "a" * size] * 15],
+    "each ends in its middle": lambda size: ["a" * (size // 2) + "b" + "a" * (size // 2)] * 15 + ["a" * size + "b"],
+}
+
+
+@pytest.mark.parametrize("stops", STOPS)
+def test_a_token_costs_the_same_however_long_the_stop_strings_are(stops: str) -> None:
+    """The text might become one of them all the time, and never does."""
+
+    def push(strings: list[str]) -> None:
+        detokenizer = Detokenizer([b"aaaa"], False, tuple(strings))
+        for _ in range(2000):
+            detokenizer.push(0)
+
+    assert growth(push, STOPS[stops], 64, most=64) < 3  # 4 where each beginning is compared with each end
+
+
+def refused(call: Callable[[str], object]) -> Callable[[str], object]:
+    def run(text: str) -> None:
+        with contextlib.suppress(InvalidRequest):
+            call(text)
+
+    return run
+
+
+BODIES: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
+    "digits": (lambda text: read_json(text.encode()), lambda size: '{"seed": ' + "9" * size + "}"),
+    "deep": (lambda text: read_json(text.encode()), lambda size: '{"a": ' + "[" * size),
+    "keys": (lambda text: read_json(text.encode()), lambda size: "{" + '"a":1,' * size + '"b":1}'),
+    "escapes": (lambda text: read_json(text.encode()), lambda size: '{"a": "' + "\\u0300" * size + '"}'),
+    "stop": (lambda text: read_parameters({"stop": text}), lambda size: "[" * size),
+    "stop of digits": (lambda text: read_parameters({"stop": text}), lambda size: "[" + "9" * size + "]"),
+    "stops": (lambda text: read_parameters({"stop": text}), lambda size: json.dumps(["a"] * size)),
+    "number": (lambda text: read_parameters({"seed": text}), lambda size: "9" * size),
+    "shown": (shown, lambda size: "\x00" * size),
+    "texts": (lambda text: decode_text([text.encode()], 1), lambda size: "\u0300" * size),
+    "binary": (lambda text: unpack_bytes(text.encode(), len(text) // 4), lambda size: "\0" * 4 * size),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_reading_a_request_is_linear(body: str) -> None:
+    call, make = BODIES[body]
+    assert growth(refused(call), make, 1 << 10, most=1 << 17) < LINEAR
+
+
+# -- the probe beside hard texts ------------------------------------------------------------------------------------
+
+LONGEST = 32 * 256  # characters that the tokenizer is given at most
+HARD = {
+    "marks": "a" + "\u0300" * 4000 + "\u0316" * 4000,
+    "marks that decompose": "\u0344" * 4000 + "\u0f73" * 4000,
+    "notes": "\U0001d160" * LONGEST,
+    "bytes": "\U0010ffff" * LONGEST,
+    "letters": "ж" * LONGEST,
+}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose longest prompt is as long as those of the profiles."""
+    folder = tmp_path_factory.mktemp("wide")
+    with start_server(tiny_bundle(folder / "bundle", max_positions=256), folder / "log") as server:
+        assert server.post("/generate", {"prompt": "a", "target": "en", "max_tokens": 1}).status_code == 200
+        yield server
+
+
+def processor_seconds(server: Server) -> float:
+    """The server's processor time, all threads together."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("text", HARD)
+def test_the_probe_is_answered_beside_hard_texts(wide: Server, text: str) -> None:
+    """Twenty at once: less than 0.2 s of work lies before a probe, where a single text of marks took 0.2 s."""
+    with (
+        ThreadPoolExecutor(20) as pool,
+        httpx.Client(base_url=wide.url, timeout=60, verify=False) as probes,
+    ):
+        start = processor_seconds(wide)
+        posts = [pool.submit(wide.post, "/generate", {"prompt": HARD[text], "target": "en"}) for _ in range(20)]
+        waits = []
+        while not waits or not all(post.done() for post in posts):
+            asked = processor_seconds(wide)
+            assert probes.get("/health/live").status_code == 200
+            waits.append(processor_seconds(wide) - asked)
+        assert {post.result().status_code for post in posts} == {400}
+        assert statistics.median(waits) < 0.2
+        assert processor_seconds(wide) - start < 20 * 0.05
+
+
+def test_a_call_of_many_texts_is_measured_before_it_is_tokenized(wide: Server) -> None:
+    texts = [HARD["notes"]] * 20 + ["a" * (LONGEST + 1)]
+    tensor = {"name": "text_input", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+    start = processor_seconds(wide)
+    answer = wide.post("/v2/models/prometheus-mini/infer", {"inputs": [tensor], "parameters": {"target": "en"}})
+    assert answer.status_code == 400
+    assert f"text_input[20]: has {LONGEST + 1} characters, more than {LONGEST}" in answer.text
+    assert processor_seconds(wide) - start < 0.1
