@@ -14,6 +14,8 @@ from model.evaluation.plots import escape
 
 # Sentence chrF from which a translation is usually usable, and below which it is usually wrong: only colours a badge.
 _GOOD, _BAD = 60.0, 35.0
+# Words of the output times words of the reference, above which they are not compared: it takes the square of them.
+_COMPARED = 1 << 16
 
 
 def samples_section(summary: Mapping[str, Any]) -> str:
@@ -79,6 +81,8 @@ def _line(label: str, html: str, style: str = "", badge: str = "") -> str:
 def _marked(output: str, reference: str) -> str:
     """The output with the words that are not in the reference, at that place, underlined."""
     words, wanted = output.split(), reference.split()
+    if len(words) * len(wanted) > _COMPARED:
+        return escape(" ".join(words))
     out = []
     for kind, start, end, _, _ in difflib.SequenceMatcher(None, words, wanted, autojunk=False).get_opcodes():
         text = escape(" ".join(words[start:end]))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from model.config import CorpusConfig, TokenizerConfig
 from model.corpus.cleaning import PairCleaner, PieceCleaner, TestText, clean_author, clean_line, clean_text, cut_pieces
 from model.evaluation.metrics import corpus_scores
+from model.evaluation.samples import _marked
 from model.languages import language_of
 from model.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from model.tokenizer.vocabulary import normalize
@@ -77,6 +78,7 @@ TEXTS: dict[str, Callable[[int], str]] = {
     "one letter": repeated("a"),
     "one cyrillic letter": repeated("ж"),
     "words without spaces": repeated("кошкаcatсобакаdog"),
+    "one word": repeated("a "),
     "words": repeated("Кошка спит. The cat, "),
     "spaces": repeated(" "),
     "lines": repeated("\r\n"),
@@ -99,6 +101,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "a piece": PIECES,
     "a test set": lambda text: TestText().add([text]),
     "cut_pieces": lambda text: list(cut_pieces([text], 1000)),
+    "marked samples": lambda text: _marked(text, text[::-1]),
     "language_of": lambda text: language_of(text, ["ru", "en"]),
 }
 
