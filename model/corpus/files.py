@@ -135,20 +135,20 @@ def read_blocks(file: SourceFile, *, may_be_empty: bool = False) -> Iterator[byt
 
 def line_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The same bytes in blocks that end at a line's end, but for the last, and for lines beyond MAX_LINE_BYTES."""
-    rest = b""
+    rest = bytearray()  # grows in place, however small the blocks are
     for block in blocks:
         end = block.rfind(b"\n") + 1
         if end:
-            yield rest + block[:end]
-            rest = block[end:]
+            yield bytes(rest) + block[:end]
+            rest = bytearray(block[end:])
         else:
             rest += block
             if len(rest) > MAX_LINE_BYTES:
                 cut = _boundary(rest)
-                yield rest[:cut]
-                rest = rest[cut:]
+                yield bytes(rest[:cut])
+                del rest[:cut]
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
 @contextlib.contextmanager
@@ -200,7 +200,7 @@ def _chunks(stream: IO[bytes], name: str) -> Iterator[bytes]:
         yield chunk
 
 
-def _boundary(data: bytes) -> int:
+def _boundary(data: bytes | bytearray) -> int:
     """Where to cut an endless line: after the last space of the second half, or else between two characters."""
     space = data.rfind(b" ", len(data) // 2) + 1
     if space:

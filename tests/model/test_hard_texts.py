@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from model.config import CorpusConfig, TokenizerConfig
 from model.corpus.cleaning import PairCleaner, PieceCleaner, TestText, clean_author, clean_line, clean_text, cut_pieces
+from model.corpus.files import line_blocks
 from model.evaluation.metrics import corpus_scores
 from model.evaluation.samples import _marked
 from model.languages import language_of
@@ -110,6 +111,11 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_on_a_text_is_linear(function: str, text: str) -> None:
     assert growth(FUNCTIONS[function], TEXTS[text], 1 << 12, most=1 << 16) < LINEAR
+
+
+def test_an_endless_line_in_small_blocks_is_linear() -> None:
+    """As a compressed file of many small members gives it."""
+    assert growth(lambda blocks: list(line_blocks(iter(blocks))), lambda size: [b"a" * 50] * size, 1 << 12) < LINEAR
 
 
 @pytest.fixture(scope="module")
