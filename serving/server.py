@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import time
 from functools import partial
 from types import FrameType
@@ -78,6 +79,8 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
     finally:
         engine.close(drain=True, timeout=config.grace_period)
     log.info("stopped")
+    if not engine.healthy:  # while it drained
+        sys.exit(1)
 
 
 def use_uvloop() -> None:
