@@ -13,8 +13,8 @@ from typing import Any
 _CHAIN = re.compile(r"::[a-z0-9+.-]+://")  # zip://a.tsv::s3://bucket/a.zip, simplecache::https://host/a.tsv
 
 
-def locate(address: str) -> tuple[Any, str]:
-    """The fsspec file system of an address or a local path, and the path that it knows it by."""
+def locate(address: str, **options: Any) -> tuple[Any, str]:
+    """The fsspec file system of an address or a local path, and the path that it knows it by; options are fsspec's."""
     import fsspec
 
     if "://" not in address:
@@ -23,4 +23,4 @@ def locate(address: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(address)
     protocol = address.partition("://")[0]
     kind = fsspec.get_filesystem_class(protocol)
-    return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(address)), kind._strip_protocol(address)
+    return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(address), **options), kind._strip_protocol(address)

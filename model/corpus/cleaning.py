@@ -8,10 +8,11 @@ characters; nothing else about it is changed.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from model.config import CorpusConfig
-from model.languages import SCRIPTS, script
+from model.languages import SCRIPTS, length, scripts
 from model.unicode import nfc
 
 from .files import CorpusError
@@ -27,7 +28,11 @@ _NOT_IN_AUTHOR = re.compile(r"[\s<>]+")
 
 MAX_AUTHORS = 256  # each one becomes a control token
 MAX_AUTHOR_CHARS = 64
-TEST_LINE_CHARS = 30  # a shorter line of running text may well occur twice by chance
+# In letters of an alphabet (model.languages.length). A shorter line may well occur twice by chance, and does not tell
+# how long its translation is: "Да." is "Yes, of course."
+SHORT = 30
+# Where sentences end: with a space after it in most scripts, without one in those that write none between words.
+_ENDS = (". ", "。", "！", "？", "।", "။", "።", "។", "།", "۔")
 
 
 def clean_line(text: str) -> str:
@@ -49,19 +54,22 @@ def clean_author(author: str) -> str:
 
 
 class Script:
-    """Whether enough of a text's letters belong to the scripts of its languages."""
+    """Whether enough of a text's letters belong to the scripts of its languages, as far as those are known."""
 
     def __init__(self, languages: Iterable[str], min_ratio: float) -> None:
-        names = {script(code) for code in languages}
+        written = [scripts(code) for code in languages]
+        names = {name for names in written for name in names} if all(written) else set[str]()
         ranges = "".join(SCRIPTS[name] for name in sorted(names))
-        self._ascii = names == {"Latin"}
+        self._unknown, self._ascii = not names, "Latin" in names
+        if self._unknown:
+            return
         self._own = re.compile(f"[{ranges}]+")
         self._foreign = re.compile(rf"[^\W\d_{ranges}]+")
         self._min_ratio = min_ratio
 
     def accepts(self, text: str) -> bool:
         """True as well for a text without letters: there is nothing to judge."""
-        if self._ascii and text.isascii():
+        if self._unknown or (self._ascii and text.isascii()):
             return True
         foreign = sum(map(len, self._foreign.findall(text)))
         if not foreign:
@@ -98,19 +106,20 @@ class PairCleaner:
     def __call__(self, first: str, second: str) -> tuple[str, str, str]:
         """Both sides cleaned, and the reason of the rejection or ``""``."""
         first, second = clean_line(first), clean_line(second)
-        short, long = sorted((len(first), len(second)))
+        short, long = sorted((length(first), length(second)))
         if not short:
             reason = "empty"
-        elif long > self._max_chars:
+        elif len(first) > self._max_chars or len(second) > self._max_chars:
             reason = "too_long"
-        elif long > self._max_ratio * short:
+        elif long > max(SHORT, self._max_ratio * short):
             reason = "length_ratio"
         elif first == second:
             reason = "identical"
         elif first in self._tests or second in self._tests:
             reason = "test_set"
         elif not (self._scripts[0].accepts(first) and self._scripts[1].accepts(second)):
-            reason = "script"
+            other_way = self._scripts[0].accepts(second) and self._scripts[1].accepts(first)
+            reason = "swapped" if other_way else "script"
         else:
             reason = ""
         return first, second, reason
@@ -135,7 +144,8 @@ class PieceCleaner:
 def cut_pieces(blocks: Iterable[str], max_chars: int) -> Iterable[str]:
     """Running text in pieces of at most ``max_chars``, which together are exactly the text.
 
-    A piece ends where a paragraph, or else a line, a sentence or a word ends, as late as possible.
+    A piece ends where a paragraph, or else a line, a sentence or a word ends, as late as possible, and never within a
+    letter that is several characters.
     """
     rest = ""
     for block in blocks:
@@ -151,13 +161,16 @@ def cut_pieces(blocks: Iterable[str], max_chars: int) -> Iterable[str]:
 
 
 def _cut(text: str, start: int, max_chars: int) -> int:
-    end = start + max_chars
-    for mark in ("\n\n", "\n", ". ", " "):
-        at = text.rfind(mark, start + max_chars // 2, end)
+    end, low = start + max_chars, start + max_chars // 2
+    for marks in (("\n\n",), ("\n",), _ENDS, (" ",)):
+        at = max(found + len(mark) if (found := text.rfind(mark, low, end)) >= 0 else -1 for mark in marks)
         if at >= 0:
-            return at + len(mark)
-    return end
+            return at
+    cut = end
+    while cut > low and unicodedata.category(text[cut])[0] == "M":
+        cut -= 1  # a vowel's or an accent's sign stays with its letter
+    return cut if cut > low else end
 
 
 def _long_lines(text: str) -> Sequence[str]:
-    return [line for line in map(clean_line, text.split("\n")) if len(line) >= TEST_LINE_CHARS]
+    return [line for line in map(clean_line, text.split("\n")) if length(line) >= SHORT]

@@ -1,13 +1,15 @@
-"""Corpus files as byte blocks: local, s3://, http(s):// and hf:// addresses, plain, .gz or .zst.
+"""Corpus files as byte blocks: local, s3://, http(s):// and hf:// addresses, plain, gzip or zstd.
 
 Everything is streamed in blocks of whole lines, so memory does not depend on the size of a file. Decompression is
 done here rather than by the readers of gzip and zstandard because a truncated zstd file reads as a shorter one there;
-here it is an error. Credentials and endpoints come from the environment (AWS_ENDPOINT_URL, HF_ENDPOINT, ...).
+here it is an error. A file is compressed if its bytes say so, whatever its name or a server says. Credentials and
+endpoints come from the environment (AWS_ENDPOINT_URL, HF_ENDPOINT, ...).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import tempfile
 import zlib
@@ -18,12 +20,35 @@ from typing import IO, Any
 
 import zstandard
 
+from model.errors import reason
 from model.places import locate
 
+HEAD_BYTES = 32  # enough to tell what a file is
 BLOCK_BYTES = 1 << 18  # compressed bytes per read; highly compressible input grows about 100-fold
 MAX_LINE_BYTES = 1 << 22  # a longer line is not a sentence, and would have to be held in memory
 EXTENSIONS = {"parallel": (".tsv", ".jsonl", ".parquet"), "text": (".txt", ".jsonl", ".parquet")}
 COMPRESSIONS = (".gz", ".zst")
+WEB = ("http://", "https://")
+SILENCE_SECONDS = 60  # a source that sends nothing for so long is given up; a slow one may take its time
+_COMPRESSED = re.compile(rb"(?P<gz>\x1f\x8b\x08)|(?P<zst>\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)")
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+# First bytes of what is not text and is not read here: what it is, and what to do.
+_OTHER = (
+    (rb"BZh[1-9]1AY&SY", "bzip2 data; decompress it with `bzip2 -d`"),
+    (rb"\xfd7zXZ\0", "xz data; decompress it with `xz -d`"),
+    (rb"\x04\x22\x4d\x18", "lz4 data; decompress it with `lz4 -d`"),
+    (
+        rb"PK\x03\x04",
+        "a ZIP archive, as .xlsx and .docx are, too; unpack it, or save its text as the type it is named",
+    ),
+    (rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07", "an archive; unpack it"),
+    (rb"%PDF-", "a PDF; save its text as plain text in UTF-8"),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an office document; save its text as plain text in UTF-8"),
+    (rb"PAR1[\0-\x1f]", "Parquet; name it .parquet"),
+    (rb"ARROW1\0\0", "Arrow data; save it as Parquet"),
+    (rb"SQLite format 3\0", "an SQLite database; export its rows"),
+    (rb"version https://git-lfs", "a pointer of Git LFS, not the file; fetch it with `git lfs pull`"),
+)
 _SECRET = re.compile(r"(?<=://)[^/@\s'\"]*@|\?[^\s'\"]+")  # credentials and signed query strings inside messages
 
 
@@ -40,6 +65,7 @@ class SourceFile:
     format: str  # ".tsv", ".txt", ".jsonl" or ".parquet"
     compression: str  # "", ".gz" or ".zst"
     size: int | None  # bytes on disk, where the place tells
+    role: str = "train"  # "train" or "test", or why it is left out
 
 
 def display(source: str) -> str:
@@ -68,56 +94,24 @@ def stem(source: str) -> str:
     return PurePosixPath(path).name.removesuffix(compression).removesuffix(kind) or "test"
 
 
-def expand(source: str, kind: str) -> list[SourceFile]:
-    """The files behind one source: itself, or every file of a supported type below a directory or ``hf://`` data set.
+def reach(url: str) -> tuple[Any, str]:
+    """The file system of an address or a path, and the path on it."""
+    if not url.startswith(WEB):
+        return locate(url)
+    import aiohttp
 
-    Raises:
-        CorpusError: when there is nothing there, when it is empty, or when its type does not fit ``kind``.
-    """
-    url = _canonical(source)
-    filesystem, path, info = _stat(source, url)
-    if info["type"] == "directory":
-        with _reported(source):
-            below = dict(sorted(filesystem.find(path, detail=True).items()))
-        files = [
-            SourceFile(
-                filesystem.unstrip_protocol(name),
-                display(filesystem.unstrip_protocol(name)),
-                *extensions(name),
-                item.get("size"),
-            )
-            for name, item in below.items()
-            if extensions(name)[0] in EXTENSIONS[kind]
-        ]
-        if not files:
-            found = ", ".join(sorted({PurePosixPath(name).suffix or "no extension" for name in below})) or "no files"
-            raise CorpusError(
-                f"{display(source)}: no file of a supported type for kind {kind} ({_supported(kind)}); found: {found}"
-            )
-        if "://" not in source:
-            files = [
-                SourceFile(f.url.removeprefix("file://"), f.name.removeprefix("file://"), *extensions(f.url), f.size)
-                for f in files
-            ]
-    else:
-        format_, compression = extensions(display(source))
-        if format_ not in EXTENSIONS[kind]:
-            other = "text" if kind == "parallel" else "parallel"
-            hint = f"; this type is read with corpus.kind {other}" if format_ else ""
-            raise CorpusError(f"{display(source)}: not a type that kind {kind} reads ({_supported(kind)}){hint}")
-        files = [SourceFile(url, display(source), format_, compression, info.get("size"))]
-    for file in files:
-        if file.size == 0:
-            raise CorpusError(f"{file.name}: the file is empty; give a file with text in it")
-    return files
+    # Its own limit is five minutes for a file's whole; with another encoding, sizes and ranges are not the file's.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
+    return locate(url, client_kwargs={"timeout": timeout, "headers": {"Accept-Encoding": "identity"}})
 
 
 @contextlib.contextmanager
 def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
     """The file's bytes as they are stored, from wherever it is."""
-    with _reported(file.name):
-        filesystem, path = locate(file.url)
-        opened = filesystem.open(path, "rb")
+    with reported(file.name):
+        filesystem, path = reach(file.url)
+        # Over HTTP it is one request read to its end: not every server knows ranges.
+        opened = filesystem.open(path, "rb", **({"block_size": 0} if file.url.startswith(WEB) else {}))
     with opened:
         yield opened
 
@@ -126,7 +120,7 @@ def read_blocks(file: SourceFile, *, may_be_empty: bool = False) -> Iterator[byt
     """The decompressed content in blocks of any size."""
     size = 0
     with open_bytes(file) as stream:
-        for block in _decompress(_chunks(stream, file.name), file):
+        for block in _plain(_chunks(stream, file.name), file):
             size += len(block)
             yield block
     if not size and not may_be_empty:
@@ -154,10 +148,13 @@ def line_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
 @contextlib.contextmanager
 def seekable(file: SourceFile) -> Iterator[IO[bytes]]:
     """The decompressed content as a seekable file, on disk: Parquet is read from its end."""
-    if not file.compression and "://" not in file.url:
+    if "://" not in file.url:
         with open_bytes(file) as stream:
-            yield stream
-        return
+            head = stream.read(HEAD_BYTES)
+            if head.startswith(b"PAR1"):
+                stream.seek(0)
+                yield stream
+                return
     with tempfile.TemporaryFile() as copy:
         for block in read_blocks(file):
             copy.write(block)
@@ -165,35 +162,54 @@ def seekable(file: SourceFile) -> Iterator[IO[bytes]]:
         yield copy
 
 
-def _decompress(chunks: Iterator[bytes], file: SourceFile) -> Iterator[bytes]:
-    """Concatenated members are read through; zlib's and zstandard's objects share eof and unused_data."""
-    if not file.compression:
-        yield from chunks
+def _plain(chunks: Iterator[bytes], file: SourceFile, inner: bool = False) -> Iterator[bytes]:
+    """The content of compressed bytes, and of what is compressed within them."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD_BYTES:
+            break
+    chunks = itertools.chain([head] if head else [], chunks)
+    if found := _COMPRESSED.match(head):
+        yield from _plain(_decompress(chunks, file, f".{found.lastgroup}"), file, inner=True)
         return
-    gzip = file.compression == ".gz"
+    for magic, what in _OTHER:
+        if re.match(magic, head) and not (file.format == ".parquet" and head.startswith(b"PAR1")):
+            raise CorpusError(f"{file.name}: {what}")
+    if file.compression and not inner and _BINARY.search(head):
+        raise CorpusError(f"{file.name}: damaged, or not {file.compression} data; copy or download it again")
+    yield from chunks
+
+
+def _decompress(chunks: Iterator[bytes], file: SourceFile, compression: str) -> Iterator[bytes]:
+    """Concatenated members are read through; zlib's and zstandard's objects share eof and unused_data."""
+    gzip = compression == ".gz"
     new: Any = (lambda: zlib.decompressobj(wbits=31)) if gzip else zstandard.ZstdDecompressor().decompressobj
     member, inside = new(), False
     try:
         for chunk in chunks:
             data = chunk
             while data:
+                if gzip and not inside:
+                    data = data.lstrip(b"\0")  # tapes and some tools pad with zeros
+                    if not data:
+                        break
                 if block := member.decompress(data):
                     yield block
                 inside = not member.eof
                 data = b""
                 if member.eof:
                     data = member.unused_data
-                    data = data.lstrip(b"\0") if gzip else data  # tapes and some tools pad with zeros
                     member = new()
     except (zlib.error, zstandard.ZstdError) as error:
-        raise CorpusError(f"{file.name}: damaged, or not {file.compression} data: {error}") from None
+        raise CorpusError(f"{file.name}: damaged {compression} data: {error}; copy or download it again") from None
     if inside:
-        raise CorpusError(f"{file.name}: ends in the middle of its {file.compression} data; copy or download it again")
+        raise CorpusError(f"{file.name}: ends in the middle of its {compression} data; copy or download it again")
 
 
 def _chunks(stream: IO[bytes], name: str) -> Iterator[bytes]:
     while True:
-        with _reported(name):
+        with reported(name):
             chunk = stream.read(BLOCK_BYTES)
         if not chunk:
             return
@@ -211,26 +227,8 @@ def _boundary(data: bytes | bytearray) -> int:
     return cut - 1 if data[cut - 1] & 0x80 else cut
 
 
-def _canonical(source: str) -> str:
-    """``hf://owner/name`` means a data set here, while the Hub's own library takes it for a model."""
-    if not source.startswith("hf://"):
-        return source
-    path = source.removeprefix("hf://").strip("/")
-    return "hf://" + (path if path.split("/")[0] in ("datasets", "buckets") else f"datasets/{path}")
-
-
-def _stat(source: str, url: str) -> tuple[Any, str, dict[str, Any]]:
-    with _reported(display(source)):
-        filesystem, path = locate(url)
-        return filesystem, path, filesystem.info(path)
-
-
-def _supported(kind: str) -> str:
-    return ", ".join(EXTENSIONS[kind]) + ", each also .gz or .zst"
-
-
 @contextlib.contextmanager
-def _reported(name: str) -> Iterator[None]:
+def reported(name: str) -> Iterator[None]:
     """Turns whatever a file system raises into one sentence that names the source."""
     try:
         yield
@@ -238,16 +236,19 @@ def _reported(name: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         cause = error.__cause__
-        if type(cause).__module__.startswith("aiohttp") and getattr(cause, "status", None) != 404:
+        if cause and type(cause).__module__.startswith("aiohttp") and getattr(cause, "status", None) != 404:
             raise CorpusError(_unreadable(name, cause)) from error  # fsspec calls every failure of a first request this
         hint = ", and HF_TOKEN if the data set is private" if name.startswith("hf://") else ""
         raise CorpusError(f"{name}: no such file; check the path or address{hint}") from None
     except PermissionError as error:
-        raise CorpusError(f"{name}: access denied ({error}); check its permissions or the credentials") from None
+        raise CorpusError(
+            f"{name}: access denied ({reason(error)}); check its permissions or the credentials"
+        ) from None
     except Exception as error:  # every store has exceptions of its own, from aiohttp, botocore, huggingface_hub ...
         raise CorpusError(_unreadable(name, error)) from error
 
 
-def _unreadable(name: str, error: BaseException | None) -> str:
-    reason = _SECRET.sub("", " ".join(str(error).split()))[:300]
-    return f"{name}: cannot be read: {type(error).__name__}: {reason}"
+def _unreadable(name: str, error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"{name}: nothing came for {SILENCE_SECONDS} seconds; try again, or download it and give the file"
+    return f"{name}: cannot be read: {_SECRET.sub('', reason(error))[:300]}"

@@ -18,18 +18,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import orjson
 
 from model.bundle.atomic import replace_directory, write_json
 from model.config import CorpusConfig
+from model.languages import scripts
 
+from . import account
 from .cleaning import MAX_AUTHORS, PairCleaner, PieceCleaner, TestText, clean_author, clean_text, cut_pieces
-from .files import CorpusError, SourceFile, display, expand, stem
-from .reading import Tally, read_documents, read_pairs
+from .files import CorpusError, SourceFile, display
+from .reading import Pair, Tally, read_documents, read_pairs
 from .shuffle import Shuffle
+from .sources import TEST, TRAIN, gather
 from .storage import CARD, FORMAT_VERSION, SUFFIX, sha256, write_records
 
 PROGRESS_SECONDS = 2.0
@@ -44,7 +47,8 @@ def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config
     """Prepare the corpus ``out`` (a directory, replaced if it is a corpus) and return its card.
 
     Args:
-        sources: files, directories, addresses or ``hf://`` data sets; none means the embedded phrasebook.
+        sources: files, directories, addresses or ``hf://`` data sets; none means the embedded phrasebook. Of a
+            directory or data set with splits, the test files become test sets, and those to validate on are left out.
         tests: test sets, each named by its file's stem; they are kept as they are, and kept out of the rest.
 
     Raises:
@@ -53,11 +57,14 @@ def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config
     started, out = time.monotonic(), Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / CARD).is_file()):
         raise CorpusError(f"{out}: is there and is not a corpus; name another directory, or remove it")
-    files = [file for source in sources for file in expand(source, config.kind)]
-    test_files = {name: expand(test, config.kind) for name, test in zip(_test_names(tests), tests, strict=True)}
+    files, test_files = gather(sources, tests, config)
+    for line in account.left_out(files):
+        _say(line)
 
     def fill(partial: Path) -> dict[str, Any]:
-        card = _prepare(files, test_files, partial, config)
+        card = _prepare([file for file in files if file.role == TRAIN], test_files, partial, config)
+        left = [file for file in files if file.role not in (TRAIN, TEST)]
+        card["left_out"] = [{"file": file.name, "why": file.role} for file in left[: account.LISTED]]
         card["sources"] = [display(source) for source in sources] or ["phrasebook"]
         card["seconds"] = round(time.monotonic() - started, 1)
         write_json(partial / CARD, card)
@@ -70,10 +77,14 @@ def _prepare(
     files: list[SourceFile], tests: dict[str, list[SourceFile]], out: Path, config: CorpusConfig
 ) -> dict[str, Any]:
     columns = tuple(config.languages) if config.kind == "parallel" else ("text",)
-    tally, rejected, notes = Tally(), Counter[str](), list[str]()
+    tally, rejected, notes = Tally(config.languages), Counter[str](), list[str]()
+    first = dict[str, tuple[str, ...]]()  # the first row that each reason took
     test_text = TestText()
     authors = set[str]()
-    test_counts = {name: _write_test(name, tests[name], out, config, test_text, authors, notes) for name in tests}
+    test_tally = Tally(config.languages)
+    test_counts = {
+        name: _write_test(name, tests[name], out, config, test_text, authors, notes, test_tally) for name in tests
+    }
     rows = _rows(files, config, tally, test_text)
     shuffle, reserved = Shuffle(out / "shuffle", config.seed), Shuffle(out / "reserved", config.seed)
     progress, taken = _Progress(), set[str]()
@@ -83,6 +94,8 @@ def _prepare(
         progress(read)
         if reason:
             rejected[reason] += 1
+            tally.leave_out(reason)
+            first.setdefault(reason, values)
             continue
         survivors += 1
         record = dict(zip(columns, values, strict=True))
@@ -102,12 +115,13 @@ def _prepare(
                 notes.append(f"stopped after max_rows = {config.max_rows:,} rows")
                 break
     tally.judge(config.max_malformed)
-    if tally.malformed:
-        rejected["malformed"] = tally.malformed
+    rejected += Counter(malformed=tally.malformed, header=tally.headers)
+    read += tally.malformed + tally.headers
+    told = account.examples(first, rejected, config.languages)
     if not survivors:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejected.most_common())
         names = ", ".join(file.name for file in files[:3]) or "the phrasebook"
-        raise CorpusError(f"{names}: nothing is left after cleaning {read:,} rows; rejected: {reasons or 'none'}")
+        found = f"{names}: nothing is left after cleaning {read:,} rows; rejected: {account.reasons(rejected)}"
+        raise CorpusError("\n".join([found, *told]))
 
     splits, train = _split(shuffle.distinct(), list(reserved.distinct()), config, rejected, notes)
     progress(read, done=True)
@@ -121,11 +135,25 @@ def _prepare(
         "train": sum(shard["rows"] for shard in shards),
         **{name: len(records) for name, records in splits.items()},
     }
+    kept, duplicates = sum(counts.values()), shuffle.duplicates + reserved.duplicates
     if not counts["train"]:
-        raise CorpusError(
-            f"only {survivors:,} rows are left after cleaning, too few to hold some out and train on the rest; "
-            "give more text"
+        pieces = f"; a row of running text is a piece of up to corpus.max_chars = {config.max_chars:,} characters"
+        found = (
+            f"only {kept:,} of {read:,} rows are left, too few to hold some out and train on the rest: give more text"
+            f"{pieces if config.kind == 'text' else ''}; left out: {account.reasons(rejected, duplicates)}"
         )
+        raise CorpusError("\n".join([found, *told]))
+    if tally.nameless:
+        notes.append(f"{tally.nameless:,} rows have an author that is not text, and are kept without it")
+    if unknown := [code for code in config.languages if not scripts(code)]:
+        notes.append(f"not judged by script: {', '.join(unknown)}, of which model/languages.py knows none")
+    if doubtful := account.doubtful(tally.files):
+        notes += [*doubtful, *told]
+    for line in account.rows_of(tally.files + test_tally.files):
+        _say(line)
+    _say(f"{read:,} rows read, {kept:,} kept; left out: {account.reasons(rejected, duplicates)}")
+    for line in notes:
+        _say(line)
     return {
         "format_version": FORMAT_VERSION,
         "kind": config.kind,
@@ -133,18 +161,19 @@ def _prepare(
         "authors": sorted(authors),
         "sources": [],
         "counts": {
-            "read": read + tally.malformed,
-            "kept": sum(counts.values()),
+            "read": read,
+            "kept": kept,
             **counts,
             "test": test_counts,
             "rejected": dict(sorted(rejected.items())),
-            "duplicates": shuffle.duplicates + reserved.duplicates,
+            "duplicates": duplicates,
         },
         "characters": {name: characters[name] for name in columns},
         "shards": shards,
         "seconds": 0.0,
         "config": dataclasses.asdict(config),
-        "files": tally.files,
+        "files": tally.files + test_tally.files,
+        "left_out": [],
         "malformed": tally.examples,
         "notes": notes,
     }
@@ -157,7 +186,7 @@ def _rows(files: list[SourceFile], config: CorpusConfig, tally: Tally, tests: Te
         pairs = (
             _phrasebook(config)
             if not files
-            else ((*pair, False) for file in files for pair in read_pairs(file, config.languages, tally))
+            else ((*pair, False) for file in files for pair in _pairs(file, files, config, tally))
         )
         for first, second, author, held_out in pairs:
             *sides, reason = clean(first, second)
@@ -165,13 +194,27 @@ def _rows(files: list[SourceFile], config: CorpusConfig, tally: Tally, tests: Te
         return
     judge = PieceCleaner(config, tests)
     if not files:
-        for first, second, author, held_out in _phrasebook(config):
+        for first, second, _, held_out in _phrasebook(config):
             for text in (first, second):
-                yield (text,), author, held_out, judge(text)
+                yield (text,), None, held_out, judge(text)  # a model that continues text takes no author
     for file in files:
-        for blocks, author in read_documents(file, tally):
+        for blocks in read_documents(file, tally):
             for piece in cut_pieces(map(clean_text, blocks), config.max_chars):
-                yield (piece,), author, False, judge(piece)
+                yield (piece,), None, False, judge(piece)
+
+
+def _pairs(file: SourceFile, files: list[SourceFile], config: CorpusConfig, tally: Tally) -> Iterator[Pair]:
+    """The pairs of one of the files; where it does not fit, the others that were to be read with it are named."""
+    try:
+        yield from read_pairs(file, config.languages, tally)
+    except CorpusError as error:
+        folders = sorted({str(PurePosixPath(other.name).parent) for other in files})
+        if len(folders) < 2:
+            raise
+        raise CorpusError(
+            f"{error}\nfiles from {len(folders)} folders were to be read together: {', '.join(folders[:8])}"
+            f"{', ...' if len(folders) > 8 else ''}; give the one, or the files, that hold the pair"
+        ) from None
 
 
 def _phrasebook(config: CorpusConfig) -> Iterator[tuple[str, str, str | None, bool]]:
@@ -194,10 +237,10 @@ def _write_test(
     text: TestText,
     authors: set[str],
     notes: list[str],
+    tally: Tally,
 ) -> int:
     """Store a test set as it is (but for rows with an empty side) and return its number of rows."""
-    tally = Tally()
-    records, empty = [], 0
+    records, empty, headers = [], 0, tally.headers
     for file in files:
         rows: Iterable[tuple[dict[str, str], str | None]]
         if config.kind == "parallel":
@@ -207,8 +250,8 @@ def _write_test(
             )
         else:
             rows = (
-                ({"text": piece}, author)
-                for blocks, author in read_documents(file, tally)
+                ({"text": piece}, None)
+                for blocks in read_documents(file, tally)
                 for piece in cut_pieces(map(clean_text, blocks), config.max_chars)
             )
         for values, author in rows:
@@ -228,6 +271,8 @@ def _write_test(
         )
     if not records:
         raise CorpusError(f"{', '.join(file.name for file in files)}: the test set {name} has no rows")
+    if tally.headers > headers:
+        notes.append(f"test set {name}: {tally.headers - headers:,} rows that name the columns left out")
     if empty:
         notes.append(f"test set {name}: {empty:,} rows with an empty side left out")
     return write_records(out / "test" / f"{name}{SUFFIX}", records)
@@ -287,18 +332,12 @@ def _write_shards(out: Path, records: Iterator[bytes], shard_rows: int) -> list[
         path = out / f"train-{len(shards):05d}{SUFFIX}"
         rows = write_records(path, itertools.chain([first], itertools.islice(records, shard_rows - 1)))
         shards.append({"file": path.name, "rows": rows, "sha256": sha256(path)})
-        print(f"corpus: {path.name} written, {rows:,} rows", file=sys.stderr, flush=True)
+        _say(f"{path.name} written, {rows:,} rows")
     return shards
 
 
-def _test_names(tests: list[str]) -> list[str]:
-    names = [stem(test) for test in tests]
-    for test, name in zip(tests, names, strict=True):
-        if name == "heldout":
-            raise CorpusError(f"{display(test)}: the name heldout is taken by the corpus's own split; rename the file")
-        if names.count(name) > 1:
-            raise CorpusError(f"{display(test)}: two test sets have the name {name}; rename one of the files")
-    return names
+def _say(line: str) -> None:
+    print(f"corpus: {line}", file=sys.stderr, flush=True)
 
 
 class _Progress:
@@ -314,4 +353,4 @@ class _Progress:
         if done or now - self._shown >= PROGRESS_SECONDS:
             self._shown = now
             rate = rows / max(now - self._started, 1e-9)
-            print(f"corpus: {rows:,} rows read and cleaned, {rate:,.0f} rows/s", file=sys.stderr, flush=True)
+            _say(f"{rows:,} rows read and cleaned, {rate:,.0f} rows/s")

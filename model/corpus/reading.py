@@ -2,67 +2,89 @@
 
 A row that cannot be read (no tab, bytes that are not UTF-8, broken JSON, a missing column) is counted in a
 :class:`Tally` with its file and line, and skipped: one bad line in a million must not stop a run. A file in which
-nothing, or hardly anything, can be read does stop it, early.
+nothing, or hardly anything, can be read does stop it, early. What is not asked for cannot spoil a row.
 
 Columns of .jsonl and .parquet: the language codes ("ru", "en"), or {"translation": {"ru", "en"}} as on the Hugging
-Face hub, or "source" and "target"; for running text "text" or "content"; and, if there, "author".
+Face hub, or "source" and "target", with "author" if it is there; for running text "text" or "content".
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from . import encoding
 from .files import MAX_LINE_BYTES, CorpusError, SourceFile, line_blocks, read_blocks, seekable
+from .header import header
 
 EXAMPLES = 5  # malformed rows described in the card
 EARLY_ROWS = 1000  # rows after which a hopeless file is given up
 PARQUET_ROWS = 4096
+SAMPLE_BYTES = 1024  # of lines that are not UTF-8, to tell their encoding by
 BOM = b"\xef\xbb\xbf"
+ARRAY = "'.[]'"
+ONE_A_LINE = "a .jsonl holds one record a line: `jq -c {} OLD > NEW.jsonl`"
 
 Pair = tuple[str, str, str | None]  # the two sides in the order of the languages, and the author
-Document = tuple[Iterable[str], str | None]  # blocks of text that belong together, and the author
 
 
 @dataclass
 class Tally:
     """Rows read so far, and those among them that were malformed, over all files and in the current one."""
 
+    languages: Sequence[str] = ()
     rows: int = 0
     malformed: int = 0
+    headers: int = 0  # first rows that name the columns
+    nameless: int = 0  # rows kept without their author, which was not text
     examples: list[str] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
     first: str = ""  # the first malformed row of the current file
+    undecoded: bytes = b""  # lines of the current file that are not UTF-8
 
     def begin(self, file: SourceFile) -> None:
         """Start counting a file."""
-        self.files.append({"file": file.name, "rows": 0, "malformed": 0})
-        self.first = ""
+        self.files.append({"file": file.name, "role": file.role, "rows": 0, "malformed": 0, "rejected": {}})
+        self.first, self.undecoded = "", b""
 
     def count(self, rows: int = 1) -> None:
         """Count rows, malformed or not."""
         self.rows += rows
         self.files[-1]["rows"] += rows
 
+    def leave_out(self, reason: str) -> None:
+        """Count a row of the current file that cleaning has rejected; there is none where rows are generated."""
+        if self.files:
+            rejected = self.files[-1]["rejected"]
+            rejected[reason] = rejected.get(reason, 0) + 1
+
     def reject(self, row: int, problem: str) -> None:
         """Count a malformed row; its place is kept for the first few, and for the first of each file."""
-        example = f"{self.files[-1]['file']}:{row}: {problem}"
+        example = _whole(f"{self.files[-1]['file']}:{row}: {problem}")
         self.malformed += 1
         self.files[-1]["malformed"] += 1
         self.first = self.first or example
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
 
+    def reject_bytes(self, row: int, error: UnicodeDecodeError) -> None:
+        """Count a line that is not UTF-8."""
+        if len(self.undecoded) < SAMPLE_BYTES:
+            self.undecoded += bytes(error.object)[:SAMPLE_BYTES] + b"\n"
+        self.reject(row, f"bytes that are not UTF-8 ({error.reason} at byte {error.start + 1} of the line)")
+
     def judge_file(self, *, end: bool) -> None:
         """Stop at a file that is not what its name says: half of its first rows, or all of its rows, are malformed."""
         rows, malformed = self.files[-1]["rows"], self.files[-1]["malformed"]
         if malformed and (malformed == rows if end else rows >= EARLY_ROWS and 2 * malformed > rows):
+            name, text = encoding.guess(self.undecoded, self.languages)
+            cure = f"; in {name} it reads {text[:40]!r}: {encoding.cure(name)}" if name else "; is it the right one?"
             raise CorpusError(
-                f"{self.first}\n{malformed:,} of the first {rows:,} rows of this file are malformed; "
-                "is it the right one?"
+                f"{self.first}\n{malformed:,} of the first {rows:,} rows of this file are malformed{cure}"
             )
 
     def judge(self, limit: float) -> None:
@@ -85,22 +107,24 @@ def read_pairs(file: SourceFile, languages: Sequence[str], tally: Tally) -> Iter
         yield from _tsv(file, tally)
     else:
         for (first, second), author in _records(file, [tuple(languages), ("source", "target")], tally):
-            yield first, second, author
+            named = isinstance(author, str | None)
+            tally.nameless += not named
+            yield first, second, author if named else None
     tally.judge_file(end=True)
 
 
-def read_documents(file: SourceFile, tally: Tally) -> Iterator[Document]:
-    """The running text of one file: a .txt is one document, the other types hold one in each row.
+def read_documents(file: SourceFile, tally: Tally) -> Iterator[Iterable[str]]:
+    """The running text of one file, in blocks: a .txt is one document, the other types hold one in each row.
 
     Raises:
         CorpusError: when the file cannot be read, or hardly any of its rows can.
     """
     tally.begin(file)
     if file.format == ".txt":
-        yield _txt(file, tally), None
+        yield _txt(file, tally)
     else:
-        for (text,), author in _records(file, [("text",), ("content",)], tally):
-            yield [text], author
+        for (text,), _ in _records(file, [("text",), ("content",)], tally):
+            yield [text]
     tally.judge_file(end=True)
 
 
@@ -108,7 +132,17 @@ def _tsv(file: SourceFile, tally: Tally) -> Iterator[Pair]:
     for number, line in _lines(file, tally):
         sides = line.split("\t")
         if len(sides) == 2:
-            yield sides[0], sides[1], None
+            names = header(sides, tally.languages) if number == 1 else ""
+            if names == "swapped":
+                first, second = tally.languages
+                raise CorpusError(
+                    f"{file.name}:1: the columns are {line.strip()!r}, corpus.languages says [{first}, {second}]: "
+                    f"swap the columns, or set corpus.languages=[{second}, {first}]"
+                )
+            if names:
+                tally.headers += 1
+            else:
+                yield sides[0], sides[1], None
         elif line.strip():
             tabs = "no tab" if len(sides) == 1 else f"{len(sides) - 1} tabs"
             tally.reject(number, f"{tabs} in the line; a .tsv holds source<TAB>target: {line[:60]!r}")
@@ -120,7 +154,7 @@ def _txt(file: SourceFile, tally: Tally) -> Iterator[str]:
     number = 0
     for block in _blocks(file):
         try:
-            text = block.decode()
+            text = _decode(block)
             tally.count(text.count("\n") or 1)
         except UnicodeDecodeError:
             good = list(_decode_lines(block.splitlines(keepends=True), number, tally))
@@ -131,11 +165,11 @@ def _txt(file: SourceFile, tally: Tally) -> Iterator[str]:
         yield text
 
 
-def _records(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> Iterator[tuple[list[str], str | None]]:
-    """The wanted values of each record, from whichever of ``columns`` it has, and its author."""
+def _records(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> Iterator[tuple[list[str], Any]]:
+    """The wanted values of each record, from whichever of ``columns`` it has, and its author, whatever that is."""
     for number, record in (_parquet if file.format == ".parquet" else _jsonl)(file, columns, tally):
         if not isinstance(record, dict):
-            tally.reject(number, f"a JSON {type(record).__name__}, not an object")
+            tally.reject(number, f"a JSON {type(record).__name__}, not an object; {ONE_A_LINE.format(ARRAY)}")
             continue
         place, nested = record, record.get("translation")
         if isinstance(nested, dict) and not _find(record, columns):
@@ -144,14 +178,27 @@ def _records(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
         if names is None:
             tally.reject(number, _missing(columns, list(place)))
             continue
-        values = [*(place[name] for name in names), record.get("author")]
-        wrong = [
-            name for name, value in zip((*names, "author"), values, strict=True) if not isinstance(value, str | None)
-        ]
-        if wrong:
+        try:
+            values = [_text(place[name]) for name in names]
+        except UnicodeDecodeError as error:
+            tally.reject(number, f"bytes that are not UTF-8 ({error.reason})")
+            continue
+        if wrong := [name for name, value in zip(names, values, strict=True) if value is None]:
             tally.reject(number, f"not text: {', '.join(wrong)}")
             continue
-        yield [value or "" for value in values[:-1]], values[-1]
+        author = record.get("author")
+        if isinstance(author, bytes):
+            author = author.decode("utf-8", "replace")
+        yield [value or "" for value in values], author
+
+
+def _text(value: Any) -> str | None:
+    """A value as text, which bytes that are UTF-8 are whatever a file calls them; None if it is something else."""
+    if isinstance(value, UnicodeDecodeError):
+        raise value
+    if isinstance(value, bytes):
+        return _decode(value)
+    return "" if value is None else value if isinstance(value, str) else None
 
 
 def _jsonl(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> Iterator[tuple[int, Any]]:
@@ -161,9 +208,14 @@ def _jsonl(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> It
             continue
         try:
             record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            tally.reject(number, f"not JSON ({error})")
-            continue
+        except orjson.JSONDecodeError:
+            try:
+                record = _JSON.decode(line)
+            except (ValueError, RecursionError) as error:
+                start = line.strip()[:1] if number == 1 else ""
+                hint = {"[": ONE_A_LINE.format(ARRAY), "{": ONE_A_LINE.format(".")}.get(start, "")
+                tally.reject(number, f"not JSON ({error}){hint and '; '}{hint}")
+                continue
         yield number, record
 
 
@@ -175,19 +227,14 @@ def _parquet(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
         try:
             table = parquet.ParquetFile(stream)
             names = table.schema_arrow.names
-            wanted = [
-                name for name in names if name in {"translation", "author", *(c for group in columns for c in group)}
-            ]
-            if "translation" not in wanted and not _find(wanted, columns):
+            wanted = _find(names, columns) or (("translation",) if "translation" in names else ())
+            if not wanted:
                 raise CorpusError(f"{file.name}: {_missing(columns, names)}")
+            wanted += ("author",) if "author" in names and len(columns[0]) > 1 else ()
             number = 0
-            for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
+            for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=list(wanted)):
                 tally.count(batch.num_rows)
-                for index, record in enumerate(_rows(batch), number + 1):
-                    if isinstance(record, UnicodeDecodeError):
-                        tally.reject(index, f"bytes that are not UTF-8 ({record.reason})")
-                    else:
-                        yield index, record
+                yield from enumerate(_rows(batch), number + 1)
                 number += batch.num_rows
                 tally.judge_file(end=False)
         except (pyarrow.ArrowException, OSError) as error:
@@ -196,16 +243,20 @@ def _parquet(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
         raise CorpusError(f"{file.name}: the file is empty; give a file with rows in it")
 
 
-def _rows(batch: Any) -> Iterator[Any]:
-    """The batch's rows as dicts; where a row cannot be decoded, the error in its place."""
+def _rows(batch: Any) -> Iterator[dict[str, Any]]:
+    """The batch's rows; where a value cannot be decoded, the error in its place."""
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:
         for index in range(batch.num_rows):
-            try:
-                yield batch.slice(index, 1).to_pylist()[0]
-            except UnicodeDecodeError as error:
-                yield error
+            yield {name: _value(batch.column(name)[index]) for name in batch.schema.names}
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return error
 
 
 def _find(names: Iterable[str], columns: list[tuple[str, ...]]) -> tuple[str, ...] | None:
@@ -220,6 +271,8 @@ def _missing(columns: list[tuple[str, ...]], found: list[str]) -> str:
 def _blocks(file: SourceFile) -> Iterator[bytes]:
     start = True
     for block in line_blocks(read_blocks(file)):
+        if start and (name := encoding.wide(block[:4096])):
+            raise CorpusError(f"{file.name}: the text is in {name}, not UTF-8; {encoding.cure(name)}")
         yield block.removeprefix(BOM) if start else block
         start = False
 
@@ -233,7 +286,9 @@ def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, str]]:
             if not inside:
                 number += 1
                 tally.count()
-                tally.reject(number, f"the line is longer than {MAX_LINE_BYTES >> 21} MiB")
+                array = file.format == ".jsonl" and block.lstrip().startswith(b"[")
+                hint = f"; {ONE_A_LINE.format(ARRAY)}" if array else ""
+                tally.reject(number, f"the line is longer than {MAX_LINE_BYTES >> 21} MiB{hint}")
             end = block.find(b"\n") + 1
             inside = not end
             block = block[end:] if end else b""
@@ -252,7 +307,30 @@ def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, str]]:
 def _decode_lines(lines: list[bytes], number: int, tally: Tally) -> Iterator[tuple[int, str]]:
     for at, line in enumerate(lines, number + 1):
         try:
-            yield at, line.decode()
+            yield at, _decode(line)
         except UnicodeDecodeError as error:
             tally.count()
-            tally.reject(at, f"bytes that are not UTF-8 ({error.reason} at byte {error.start + 1} of the line)")
+            tally.reject_bytes(at, error)
+
+
+def _decode(data: bytes) -> str:
+    """UTF-8, and what some programs write for it: characters beyond U+FFFF as two surrogates of three bytes each."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _whole(data.decode("utf-8", "surrogatepass"))
+
+
+def _whole(text: str) -> str:
+    """The text with its surrogates joined in pairs, and the lone ones, which no encoding can write, left out."""
+    return text if text.isprintable() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+
+
+# Reads what Python, JavaScript and Java write beside the standard: NaN, endless numbers, lone surrogates, raw tabs.
+_JSON = json.JSONDecoder(
+    object_hook=lambda record: {
+        _whole(name): _whole(value) if isinstance(value, str) else value for name, value in record.items()
+    },
+    parse_int=float,
+    strict=False,
+)

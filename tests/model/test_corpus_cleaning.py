@@ -94,7 +94,12 @@ def test_golden_lines(text: str, expected: str) -> None:
         ("", "Hello", "empty"),
         ("Привет", " \t\u200b", "empty"),
         ("ы" * 1001, "y" * 900, "too_long"),
-        ("Да", "Yes, of course", "length_ratio"),
+        ("Да", "Yes, of course", ""),
+        ("Хорошо", "OK", ""),
+        ("Да", "Yes, of course I will come", ""),
+        ("Да", "Yes, of course I will come to see you", "length_ratio"),
+        ("Да, я приду", "Yes, of course I will come to see you", "length_ratio"),
+        ("Hello, world!", "Привет, мир!", "swapped"),
         ("OpenOffice", "OpenOffice ", "identical"),
         ("Hello there", "Hello, world!", "script"),
         ("Привет там", "Тоже русский", "script"),
@@ -114,11 +119,15 @@ def test_reasons(first: str, second: str, reason: str) -> None:
     ("language", "own", "other"),
     [
         ("uk", "Їжак", "Hedgehog"),
-        ("sr", "Ђорђе", "Đorđe"),
+        ("sr", "Ђорђе Đorđe", "Γιώργος"),
+        ("sr-Latn", "Đorđe", "Ђорђе"),
+        ("rus_Cyrl", "Привет", "Hi"),
+        ("kk", "Қазақ Qazaq", "你好"),
+        ("ja", "東京は良い所ですー〆", "도쿄"),
+        ("ko", "서울(首爾)", "Seoul is"),
         ("en", "naïve café", "наивный"),
         ("el", "καλημέρα", "good"),
         ("zh", "你好", "ni hao"),
-        ("xx", "Latin it is", "да"),
         ("ru-RU", "Привет", "Hi"),
     ],
 )
@@ -126,6 +135,12 @@ def test_scripts_follow_the_language(language: str, own: str, other: str) -> Non
     script = Script([language], 0.5)
     assert script.accepts(own)
     assert not script.accepts(other)
+
+
+@pytest.mark.parametrize("text", ["Latin it is", "да", "你好", "ⵣ", "1"])
+def test_a_language_that_is_not_known_is_not_judged_by_its_script(text: str) -> None:
+    assert Script(["xx"], 1.0).accepts(text)
+    assert Script(["en", "xx"], 1.0).accepts(text)
 
 
 def test_running_text_may_be_in_any_of_its_languages() -> None:

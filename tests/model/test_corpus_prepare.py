@@ -41,7 +41,7 @@ def content(directory: Path) -> dict[str, str]:
 
 
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
-    extra = [ROWS[0], ROWS[1], ("", "Empty"), ("Да", "Of course I do"), ("Вот и всё.", "И тут тоже.")]
+    extra = [ROWS[0], ROWS[1], ("", "Empty"), ("Да", "Of course I do, and I will do it again"), ("Вот и всё.", "И тут тоже.")]
     (tmp_path / "more.tsv").write_bytes("".join(f"{ru}\t{en}\n" for ru, en in extra).encode() + b"no tab\n")
     out = tmp_path / "out"
     card = prepare_corpus([tsv(tmp_path / "a.tsv", ROWS), str(tmp_path / "more.tsv")], [], out, CONFIG)
@@ -50,7 +50,13 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     assert (counts["read"], counts["kept"], counts["duplicates"]) == (2006, 2000, 2)
     assert (counts["train"], counts["valid"], counts["heldout"], counts["test"]) == (1930, 30, 40, {})
     assert card["malformed"] == [f"{tmp_path}/more.tsv:6: no tab in the line; a .tsv holds source<TAB>target: 'no tab'"]
-    assert card["files"][1] == {"file": f"{tmp_path}/more.tsv", "rows": 6, "malformed": 1}
+    rejected = {"empty": 1, "length_ratio": 1, "script": 1}
+    more = {"file": f"{tmp_path}/more.tsv", "role": "train", "rows": 6, "malformed": 1, "rejected": rejected}
+    assert card["files"][1] == more and card["left_out"] == []
+    assert card["notes"][0] == (
+        f"{tmp_path}/more.tsv: 4 of its 6 rows are left out: empty 1, length_ratio 1 (corpus.max_length_ratio), "
+        "script 1 (corpus.min_script_ratio), malformed 1 (corpus.max_malformed)"
+    )
     assert card["kind"] == "parallel" and card["languages"] == ["ru", "en"] and card["authors"] == []
     assert card["config"] == dataclasses.asdict(CONFIG)
     assert read_card(out) == card
@@ -163,7 +169,7 @@ def test_the_embedded_phrasebook(tmp_path: Path, kind: str) -> None:
     config = change(kind=kind, phrasebook_pairs=1200, valid_rows=20, heldout_rows=20)
     card = prepare_corpus([], [], tmp_path / "out", config)
     assert card["sources"] == ["phrasebook"]
-    assert len(card["authors"]) > 1
+    assert (len(card["authors"]) > 1) == (kind == "parallel"), "a model that continues text takes no author"
     reserved = [row for row in phrasebook.generate(1200, 0) if row["heldout"]]
     trained = list(read_split(tmp_path / "out", "train"))
     held = list(read_split(tmp_path / "out", "heldout"))
@@ -187,9 +193,9 @@ def test_the_embedded_phrasebook(tmp_path: Path, kind: str) -> None:
             {},
             r"a.tsv:1: no tab.*\n1 of 51 rows are malformed, more than the 1.00%",
         ),
-        (b"Hello\tHello\n" * 3, {}, r"a.tsv: nothing is left after cleaning 3 rows; rejected: identical 3$"),
+        (b"Hello\tHello\n" * 3, {}, r"a.tsv: nothing is left after cleaning 3 rows; rejected: identical 3\nthe first by identical: 'Hello' ⇥ 'Hello'$"),
         (b"\n\n", {}, "nothing is left after cleaning 2 rows; rejected: empty 2"),
-        ("Да\tYes\n".encode(), {}, "only 1 rows are left after cleaning, too few to hold some out"),
+        ("Да\tYes\n".encode(), {}, "only 1 of 1 rows are left, too few to hold some out"),
         ("Да\tYes\n".encode(), {"languages": ["ru"]}, "must name two different languages"),
     ],
 )

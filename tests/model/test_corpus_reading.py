@@ -13,8 +13,9 @@ import zstandard
 from pyarrow import parquet
 
 from model.corpus import CorpusError
-from model.corpus.files import MAX_LINE_BYTES, display, expand, extensions, stem
+from model.corpus.files import MAX_LINE_BYTES, display, extensions, stem
 from model.corpus.reading import Tally, read_documents, read_pairs
+from model.corpus.sources import expand
 
 PAIRS = [("Привет, мир!", "Hello, world!"), ("Кошка спит.", "The cat sleeps."), ("Ещё 🙂", "More 🙂")]
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
@@ -55,10 +56,9 @@ def pairs(source: str, tally: Tally | None = None) -> list[tuple[str, str, str |
     return [row for file in expand(source, "parallel") for row in read_pairs(file, ["ru", "en"], tally)]
 
 
-def documents(source: str, tally: Tally | None = None) -> list[tuple[str, str | None]]:
+def documents(source: str, tally: Tally | None = None) -> list[str]:
     tally = tally or Tally()
-    files = expand(source, "text")
-    return [("".join(blocks), author) for file in files for blocks, author in read_documents(file, tally)]
+    return ["".join(blocks) for file in expand(source, "text") for blocks in read_documents(file, tally)]
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
@@ -76,9 +76,7 @@ def test_running_text_in_every_format(tmp_path: Path, kind: str, compression: st
     text = "Глава 1\n\n  Жил-был кот.\nИ пёс.\n\nEnd"
     column, _, format_ = kind.partition(".")
     data = {"": text.encode(), "jsonl": jsonl([{column: text}]), "parquet": parquet_bytes({column: [text]})}[format_]
-    assert documents(write(tmp_path, f"a.{format_ or 'txt'}{compression}", COMPRESS[compression](data))) == [
-        (text, None)
-    ]
+    assert documents(write(tmp_path, f"a.{format_ or 'txt'}{compression}", COMPRESS[compression](data))) == [text]
 
 
 def test_authors_and_nulls(tmp_path: Path) -> None:
@@ -102,9 +100,11 @@ def test_a_directory_is_all_its_files_of_the_right_types(tmp_path: Path) -> None
     write(tmp_path, "b.tsv", CONTENT["pairs.tsv"])
     write(tmp_path, "deep/a.jsonl.gz", gzip.compress(CONTENT["codes.jsonl"]))
     write(tmp_path, "notes.txt", b"text\n")
-    assert [Path(file.url).name for file in expand(str(tmp_path), "parallel")] == ["b.tsv", "a.jsonl.gz"]
-    assert len(pairs(str(tmp_path))) == 6
-    assert [Path(file.url).name for file in expand(str(tmp_path), "text")] == ["a.jsonl.gz", "notes.txt"]
+    def names(kind: str) -> list[str]:
+        return [Path(file.url).name for file in expand(str(tmp_path), kind) if file.role == "train"]
+
+    assert names("parallel") == ["b.tsv", "a.jsonl.gz"]
+    assert names("text") == ["a.jsonl.gz", "notes.txt"]
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
@@ -150,7 +150,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, name: str, data: bytes, message: 
         ("a.tsv.bz2", "parallel", "not a type that kind parallel reads"),
         ("a.tsv", "text", "this type is read with corpus.kind parallel"),
         ("empty", "text", "no file of a supported type for kind text .*found: no files"),
-        (".", "text", "no file of a supported type for kind text .*found: .bz2, .csv, .tsv$"),
+        (".", "text", "no file of a supported type for kind text .*found: .bz2, .csv, .tsv; save its text"),
     ],
 )
 def test_sources_that_cannot_be_used(tmp_path: Path, name: str, kind: str, message: str) -> None:
@@ -168,8 +168,10 @@ def test_damaged_compression_is_an_error(tmp_path: Path, compression: str) -> No
     data = COMPRESS[compression](CONTENT["pairs.tsv"] * 1000)
     with pytest.raises(CorpusError, match=f"ends in the middle of its {compression} data"):
         pairs(write(tmp_path, "short.tsv" + compression, data[:-9]))
+    with pytest.raises(CorpusError, match=f"(damaged|ends in the middle of its) {compression} data"):
+        pairs(write(tmp_path, "cut.tsv" + compression, data[:20] + data[30:]))
     with pytest.raises(CorpusError, match=f"damaged, or not {compression} data"):
-        pairs(write(tmp_path, "plain.tsv" + compression, CONTENT["pairs.tsv"]))
+        pairs(write(tmp_path, "noise.tsv" + compression, bytes(range(200, 255)) + data[1:]))
 
 
 def test_bad_rows_among_good_ones_are_counted_and_named(tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_bad_rows_among_good_ones_are_counted_and_named(tmp_path: Path) -> None:
 def test_bad_bytes_in_running_text_cost_their_line(tmp_path: Path) -> None:
     tally = Tally()
     source = write(tmp_path, "a.txt", b"one\ntwo \xff\nthree")
-    assert documents(source, tally) == [("one\nthree", None)]
+    assert documents(source, tally) == ["one\nthree"]
     assert (tally.rows, tally.examples) == (
         3,
         [f"{source}:2: bytes that are not UTF-8 (invalid start byte at byte 5 of the line)"],
@@ -224,7 +226,7 @@ def test_a_line_without_end_is_rejected_and_the_next_is_read(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["слово " * 1_000_000, "ы" * 4_000_000])
 def test_running_text_without_a_line_end_is_read_whole(tmp_path: Path, text: str) -> None:
-    assert documents(write(tmp_path, "a.txt", text.encode())) == [(text, None)]
+    assert documents(write(tmp_path, "a.txt", text.encode())) == [text]
 
 
 def test_names() -> None:

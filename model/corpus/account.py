@@ -1,0 +1,73 @@
+"""What became of the rows, in words: what was read, what was left out and why, and what changes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from model.languages import script_of
+
+from .files import SourceFile
+from .sources import TEST, TRAIN
+
+SHOWN = 10  # lines of a list on the terminal
+LISTED = 100  # entries of what was left out in the card
+# What to change where a reason takes too many rows.
+_SETTINGS = {
+    "too_long": "corpus.max_chars",
+    "length_ratio": "corpus.max_length_ratio",
+    "script": "corpus.min_script_ratio",
+    "swapped": "corpus.languages",
+    "malformed": "corpus.max_malformed",
+    "heldout_side": "corpus.heldout_rows",
+}
+
+
+def reasons(rejected: Counter[str], duplicates: int = 0) -> str:
+    """``script 200 (corpus.min_script_ratio), duplicates 3``: each reason with its rows and the setting behind it."""
+    counts = Counter(rejected) + Counter(duplicates=duplicates)
+    told = (
+        f"{reason} {count:,}" + (f" ({_SETTINGS[reason]})" if reason in _SETTINGS else "")
+        for reason, count in counts.most_common()
+    )
+    return ", ".join(told) or "none"
+
+
+def examples(first: dict[str, tuple[str, ...]], rejected: Counter[str], languages: Sequence[str]) -> list[str]:
+    """The first row that each of the commonest reasons took, and the cure where it is known."""
+    lines = []
+    for reason, _ in rejected.most_common(3):
+        if values := first.get(reason):
+            lines.append(f"the first by {reason}: {' ⇥ '.join(repr(value[:60]) for value in values)}")
+            if reason == "swapped":
+                one, two = languages
+                lines.append(
+                    f"column 1 is written in {script_of(values[0])}, column 2 in {script_of(values[1])}, "
+                    f"corpus.languages says [{one}, {two}]: swap the columns, or set corpus.languages=[{two}, {one}]"
+                )
+    return lines
+
+
+def doubtful(files: Iterable[dict[str, Any]]) -> list[str]:
+    """A note for each file of which most rows were left out."""
+    return [
+        f"{file['file']}: {left:,} of its {file['rows']:,} rows are left out: {reasons(counts)}"
+        for file in files
+        if (left := (counts := Counter(file["rejected"]) + Counter(malformed=file["malformed"])).total())
+        and 2 * left > file["rows"]
+    ]
+
+
+def left_out(files: Sequence[SourceFile]) -> list[str]:
+    """What a folder holds beside the files that are read."""
+    left = [file for file in files if file.role not in (TRAIN, TEST)]
+    lines = [f"left out: {file.name} ({file.role})" for file in left[:SHOWN]]
+    return lines + ([f"left out: {len(left) - SHOWN:,} more"] if len(left) > SHOWN else [])
+
+
+def rows_of(files: Sequence[dict[str, Any]]) -> list[str]:
+    """Each file with its role and its rows."""
+    lines = [f"{file['role']}: {file['file']}, {file['rows']:,} rows" for file in files[:SHOWN]]
+    rest = files[SHOWN:]
+    return lines + ([f"and {len(rest):,} more files, {sum(f['rows'] for f in rest):,} rows"] if rest else [])

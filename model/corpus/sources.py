@@ -1,0 +1,301 @@
+"""Which files a source stands for: one file, or those of a folder, each in its role.
+
+A folder, an ``s3://`` prefix or an ``hf://`` data set is read by its splits: a file whose name, or the nearest folder
+that tells, has the word "test" is a test set, one of "validation" is left out (the corpus holds out rows of its own),
+all others are trained on. Hidden files and what systems and tools leave behind are left out. Everything is told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from model.config import CorpusConfig
+from model.languages import scripts
+
+from .files import COMPRESSIONS, EXTENSIONS, CorpusError, SourceFile, display, extensions, reach, reported, stem
+
+TRAIN, TEST = "train", "test"
+VALID = "validation set; the corpus holds out its own"
+UNCLEAR = "its name says more than one split"
+# The words by which the Hub and the usual test sets name their splits.
+_ROLES = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "newsdev"), VALID),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "devtest", "newstest", "heldout", "holdout"), TEST),
+}
+_WORD = re.compile(r"held[-_ ]?out|[^\W\d_]+")
+_PART = re.compile(r"[-_.]?\d+([-_.]of[-_.]\d+)?$")  # the number of one file of several
+_JUNK = {"lost+found", "system volume information", "$recycle.bin"}
+_PAPERS = {"readme", "license", "licence", "copying", "changelog"}  # what comes with a data set and is not part of it
+_PAIR = re.compile(r"(?<![^\W_])(?=([a-z]{2,3})[-_]([a-z]{2,3})(?![^\W_]))")
+
+# How a type that is not read here becomes one that is.
+_TABLE = "save it as tab-separated text in UTF-8, one source<TAB>target a line, and name it .tsv"
+_PROSE = "save its text as plain text in UTF-8 and name it .txt"
+_SUBTITLES = "it holds one language: align two of them into a .tsv, or save the lines of one as .txt for kind text"
+_CATALOGUE = "turn it into a .tsv of one source<TAB>target a line, for example with translate-toolkit's {}"
+_UNPACK = "unpack it and give the folder"
+_CURES = {
+    **dict.fromkeys((".csv", ".xlsx", ".xls", ".ods", ".tab"), _TABLE),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf", ".epub", ".fb2", ".html", ".htm", ".md", ".tex"), _PROSE),
+    **dict.fromkeys((".srt", ".vtt", ".ass", ".sub"), _SUBTITLES),
+    **dict.fromkeys((".po", ".pot", ".mo", ".xliff", ".xlf"), _CATALOGUE.format("po2csv or xliff2csv")),
+    ".tmx": _CATALOGUE.format("tmx2csv"),
+    ".json": "save it with one record a line: `jq -c '.[]' OLD.json > NEW.jsonl`",
+    **dict.fromkeys((".ndjson", ".jl", ".jsonlines"), "name it .jsonl"),
+    **dict.fromkeys((".arrow", ".feather", ".orc", ".avro"), "save it as .parquet"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
+    ".bz2": "decompress it with `bzip2 -d`",
+    ".xz": "decompress it with `xz -d`",
+    ".lz4": "decompress it with `lz4 -d`",
+}
+
+
+def expand(source: str, kind: str, languages: Sequence[str] = ()) -> list[SourceFile]:
+    """The files behind one source, each with its role: itself, or everything below a folder or ``hf://`` data set.
+
+    Raises:
+        CorpusError: when there is nothing there to read, when it is empty, when its type does not fit ``kind``, or when
+            it is several data sets of which one must be chosen.
+    """
+    url = _canonical(source)
+    with reported(display(source)):
+        filesystem, path = reach(url)
+        info = filesystem.info(path)
+    if info["type"] == "directory":
+        files = _folder(source, url, filesystem, path, kind, languages)
+    else:
+        name = display(source)
+        format_, compression = extensions(name)
+        if format_ not in EXTENSIONS[kind]:
+            raise CorpusError(f"{name}: not a type that kind {kind} reads ({_supported(kind)}){_cure(name, kind)}")
+        files = [SourceFile(url, name, format_, compression, info.get("size"))]
+    for file in files:
+        if file.role in (TRAIN, TEST) and file.size == 0:
+            raise CorpusError(f"{file.name}: the file is empty; give a file with text in it")
+    return files
+
+
+def gather(
+    sources: list[str], tests: list[str], config: CorpusConfig
+) -> tuple[list[SourceFile], dict[str, list[SourceFile]]]:
+    """The files of all sources, and the test sets by name: those given, and those in the sources' folders.
+
+    Raises:
+        CorpusError: as :func:`expand`, where a source has no file to train on, and where two test sets have one name.
+    """
+    sets = {name: _testing(test, config) for name, test in zip(_test_names(tests), tests, strict=True)}
+    given = {_place(file) for files in sets.values() for file in files}
+    files = []
+    for source in sources:
+        found: dict[str, list[SourceFile]] = {}
+        for file in _training(source, config):
+            if _place(file) not in given:
+                files.append(file)
+                if file.role == TEST:
+                    found.setdefault(_test_name(file, source), []).append(file)
+        for name, test in found.items():
+            free = name if name not in sets and name != "heldout" else f"{stem(source)}-{name}"
+            if free in sets:
+                raise CorpusError(f"{test[0].name}: two test sets have the name {free}; rename the file")
+            sets[free] = test
+    return files, sets
+
+
+def _training(source: str, config: CorpusConfig) -> list[SourceFile]:
+    files = expand(source, config.kind, config.languages)
+    if not any(file.role == TRAIN for file in files):
+        names = [f"{file.name} ({file.role})" for file in files if file.role in (TEST, VALID, UNCLEAR)]
+        raise CorpusError(
+            f"{display(source)}: no file to train on, by their names: {', '.join(names[:5])}; name the files themselves"
+        )
+    return files
+
+
+def _testing(source: str, config: CorpusConfig) -> list[SourceFile]:
+    """Of a folder with splits the test files, or else those to validate on."""
+    files = expand(source, config.kind, config.languages)
+    chosen = next(found for role in (TEST, VALID, TRAIN, UNCLEAR) if (found := [f for f in files if f.role == role]))
+    return [dataclasses.replace(file, role=TEST) for file in chosen]
+
+
+def _test_name(file: SourceFile, source: str) -> str:
+    """The name of the test set that a folder's file belongs to: its parts are one set."""
+    *folders, name = _relative(file.name, display(source)).split("/")
+    words = [_PART.sub("", stem(name)), *reversed(folders)]
+    return next((word for word in words if _role(word) == TEST), words[0])
+
+
+def _test_names(tests: list[str]) -> list[str]:
+    names = [stem(test) for test in tests]
+    for test, name in zip(tests, names, strict=True):
+        if name == "heldout":
+            raise CorpusError(f"{display(test)}: the name heldout is taken by the corpus's own split; rename the file")
+        if names.count(name) > 1:
+            raise CorpusError(f"{display(test)}: two test sets have the name {name}; rename one of the files")
+    return names
+
+
+def _place(file: SourceFile) -> str:
+    return file.url if "://" in file.url else os.path.realpath(file.url)
+
+
+def _folder(source: str, url: str, filesystem: Any, path: str, kind: str, languages: Sequence[str]) -> list[SourceFile]:
+    root = display(source).rstrip("/")
+    files = []
+    with reported(root):
+        below = sorted(_below_local(path) if "://" not in url else _below(filesystem, path))
+    for relative, size, problem in below:
+        format_, compression = extensions(relative)
+        place = f"{path.rstrip('/')}/{relative}"
+        if "://" in url:
+            place = filesystem.unstrip_protocol(place)
+        role = problem or ("not a type that is read" if format_ not in EXTENSIONS[kind] else _path_role(relative))
+        files.append(SourceFile(place, f"{root}/{relative}", format_, compression, size, role))
+    _one_data_set(root, [f for f in files if f.role in (TRAIN, TEST, VALID)], kind, languages)
+    if not any(file.role in (TRAIN, TEST, VALID, UNCLEAR) for file in files):
+        names = [_relative(file.name, root) for file in files]
+        found = ", ".join(sorted({_suffix(name) or "no extension" for name in names})) or "no files"
+        cure = next((cure for name in names if (cure := _cure(name, kind))), "")
+        raise CorpusError(
+            f"{root}: no file of a supported type for kind {kind} ({_supported(kind)}); found: {found}{cure}"
+        )
+    return files
+
+
+def _below_local(root: str) -> Iterator[tuple[str, int | None, str]]:
+    """Every file below a folder by its path from there, its size, and why it must not be read, or ""."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(root, onerror=fail):
+        at = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
+        at = at.removeprefix("./")
+        for name in list(folders):
+            problem = _junk(name) or ("a link to a folder" if os.path.islink(os.path.join(folder, name)) else "")
+            if problem:
+                folders.remove(name)
+                yield f"{at}{name}/", None, problem
+        for name in names:
+            path = os.path.join(folder, name)
+            if problem := _junk(name):
+                yield at + name, None, problem
+            elif os.path.isfile(path):
+                yield at + name, os.path.getsize(path), ""
+            else:
+                yield at + name, None, "a dead link" if os.path.islink(path) else "not a file"
+
+
+def _below(filesystem: Any, root: str) -> Iterator[tuple[str, int | None, str]]:
+    """The same for any other place; what is in a folder to be left out is told by the folder."""
+    told = set()
+    for name, item in filesystem.find(root, detail=True).items():
+        *folders, last = _relative(name, root).split("/")
+        for i, word in enumerate([*folders, last]):
+            if problem := _junk(word):
+                relative = "/".join([*folders[: i + 1], ""] if i < len(folders) else [*folders, last])
+                if relative not in told:
+                    told.add(relative)
+                    yield relative, None, problem
+                break
+        else:
+            if last:  # a store's marker of a folder has none
+                yield _relative(name, root), item.get("size"), ""
+
+
+def _junk(name: str) -> str:
+    if name.startswith((".", "_")):
+        return "hidden"
+    if name.lower() in _JUNK or name.endswith("~"):
+        return "left behind by a system or an editor"
+    return "about the data, not part of it" if name.partition(".")[0].lower() in _PAPERS else ""
+
+
+def _path_role(relative: str) -> str:
+    """What the file's name says of its split, or else the nearest folder's that says anything."""
+    *folders, name = relative.split("/")
+    return next((role for word in (stem(name), *reversed(folders)) if (role := _role(word))), TRAIN)
+
+
+def _role(name: str) -> str:
+    found = {_ROLES.get(_plain(word), "") for word in _WORD.findall(name.lower())} - {""}
+    return UNCLEAR if len(found) > 1 else next(iter(found), "")
+
+
+def _plain(word: str) -> str:
+    return re.sub("[-_ ]", "", word).removesuffix("set")
+
+
+def _one_data_set(root: str, files: list[SourceFile], kind: str, languages: Sequence[str]) -> None:
+    """Refuse a folder that holds several data sets, as far as the names of languages tell, unless all are wanted."""
+    found: dict[frozenset[str], str] = {}
+    for file in files:
+        place = ""
+        for word in _relative(file.name, root).lower().split("/"):
+            place = f"{place}/{word}".lstrip("/")
+            if label := (_pair(word) if kind == "parallel" else _language(word)):
+                found.setdefault(label, place)
+                break
+    own = {re.split("[-_]", code.lower())[0] for code in languages}
+    if len(found) < 2 or all(label <= own for label in found):
+        return
+    names = ", ".join(list(found.values())[:8]) + (", ..." if len(found) > 8 else "")
+    wanted = next((place for label, place in found.items() if label == own), "")
+    cure = f"give {root}/{wanted}" if wanted else "give one, and set corpus.languages to what it is in"
+    raise CorpusError(
+        f"{root}: several data sets in one: {names}; corpus.languages is [{', '.join(languages)}]: {cure}"
+    )
+
+
+def _pair(name: str) -> frozenset[str] | None:
+    """The two languages in a name such as ``de-en`` or ``news.de-en.tsv``."""
+    pairs = [{*pair} for pair in _PAIR.findall(name) if all(map(scripts, pair)) and min(map(len, pair)) == 2]
+    return next((frozenset(pair) for pair in pairs if len(pair) == 2), None)
+
+
+def _language(name: str) -> frozenset[str] | None:
+    """The language in a name that says nothing else, such as ``20231101.ru`` or ``en.txt``."""
+    words = [word for word in _WORD.findall(stem(name)) if _plain(word) not in _ROLES]
+    return frozenset(words) if len(words) == 1 and len(words[0]) == 2 and scripts(words[0]) else None
+
+
+def _cure(name: str, kind: str) -> str:
+    format_, _ = extensions(name)
+    if format_:
+        other = "text" if kind == "parallel" else "parallel"
+        also = "; if its lines are source<TAB>target, name it .tsv" if format_ == ".txt" else ""
+        return f"; this type is read with corpus.kind {other}{also}"
+    suffix = _suffix(name)
+    if suffix in _CURES:
+        return f"; {_PROSE if kind == 'text' and _CURES[suffix] == _TABLE else _CURES[suffix]}"
+    if kind == "parallel" and scripts(suffix[1:]):
+        base = stem(name).removesuffix(suffix)
+        return f"; of one file for each language make one: `paste {base}.SOURCE {base}.TARGET > {base}.tsv`"
+    return ""
+
+
+def _suffix(name: str) -> str:
+    path = PurePosixPath(name.lower().rstrip("/"))
+    return PurePosixPath(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+
+
+def _supported(kind: str) -> str:
+    return ", ".join(EXTENSIONS[kind]) + ", each also .gz or .zst"
+
+
+def _relative(name: str, root: str) -> str:
+    return name.removeprefix(root.rstrip("/")).lstrip("/")
+
+
+def _canonical(source: str) -> str:
+    """``hf://owner/name`` means a data set here, while the Hub's own library takes it for a model."""
+    if not source.startswith("hf://"):
+        return source
+    path = source.removeprefix("hf://").strip("/")
+    return "hf://" + (path if path.split("/")[0] in ("datasets", "buckets") else f"datasets/{path}")

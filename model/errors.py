@@ -1,0 +1,11 @@
+"""What an error says for itself."""
+
+from __future__ import annotations
+
+
+def reason(error: BaseException) -> str:
+    """The error's type and words on one line; some errors have no words of their own, as a time-out has not."""
+    words = " ".join(str(error).split())
+    if not words and error.__cause__ is not None:
+        words = " ".join(str(error.__cause__).split())
+    return f"{type(error).__name__}: {words}" if words else f"{type(error).__name__}, which gives no reason"
