@@ -68,7 +68,7 @@ def describe(error: BaseException) -> str:
     """The line to show for an error: bare for our own exceptions, with the type's name for any other."""
     text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip()).replace(":; ", ": ")
     ours = type(error).__module__.split(".")[0] in _OUR_PACKAGES
-    return text if ours and text else f"{type(error).__name__}: {text}"
+    return text if ours and text else f"{type(error).__name__}{f': {text}' if text else ', which gives no reason'}"
 
 
 def scalars(values: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -91,12 +91,11 @@ for _name, _, _, _codes in _TABLE:
 # A letter of an alphabet is 1, a syllable's sign 2, a Chinese character 3: in the translations of Django, Sphinx and
 # WTForms Chinese has 0.35 characters for one of English, Korean 0.55, Japanese 0.57, every one of 70 alphabetic
 # languages 0.76 to 1.32.
-_SYLLABLES = re.compile(
-    "[ぁ-ヿㇰ-ㇿｦ-ﾟ"
-    + "".join(SCRIPTS[name] for name in ("Hangul", "Ethiopic", "Yi", "Cherokee", "Canadian_Aboriginal"))
-    + "]+"
+_SYLLABLES = "ぁ-ヿㇰ-ㇿｦ-ﾟ" + "".join(
+    SCRIPTS[name] for name in ("Hangul", "Ethiopic", "Yi", "Cherokee", "Canadian_Aboriginal")
 )
-_CHINESE = re.compile(f"[{SCRIPTS['Han']}]+")
+_DENSE = re.compile(f"([{_SYLLABLES}]+)|([{SCRIPTS['Han']}]+)")
+_PERHAPS_DENSE = re.compile("[\u1100-\U0010ffff]")  # quick to tell that most texts have nothing to weigh
 
 
 def scripts(code: str) -> tuple[str, ...]:
@@ -108,9 +107,9 @@ def scripts(code: str) -> tuple[str, ...]:
 
 def length(text: str) -> int:
     """The text's length in letters of an alphabet, whatever script it is in: signs that say more count for more."""
-    if text.isascii():
+    if not _PERHAPS_DENSE.search(text):
         return len(text)
-    return len(text) + sum(map(len, _SYLLABLES.findall(text))) + 2 * sum(map(len, _CHINESE.findall(text)))
+    return len(text) + sum(len(syllables) + 2 * len(chinese) for syllables, chinese in _DENSE.findall(text))
 
 
 def language_of(text: str, languages: Sequence[str]) -> str | None:

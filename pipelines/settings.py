@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 from model.config import ConfigError, Profile, from_dict
+from model.corpus import CorpusError
+from model.corpus.sources import gather
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
 RUNNERS = ("local", "docker", "cluster")
@@ -58,10 +60,11 @@ def load_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
 
 
 def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str]) -> None:
-    """Look at what can be looked at now: local files, and the names of test sets.
+    """Look at what can be looked at now: local files and folders, and the names of test sets.
 
     Raises:
-        UsageError: naming every missing or empty file, and test files whose names clash.
+        UsageError: naming every source that is missing, empty or not of a type that is read, and test files whose names
+            clash.
     """
     corpus, tests = list(corpus), list(tests)
     problems = []
@@ -71,10 +74,15 @@ def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str])
         for source in sources:
             if "://" in source:
                 continue
-            if not os.path.isfile(source):
-                problems.append(f"{variable}: no file {source!r}" + (" (a folder)" if os.path.isdir(source) else ""))
-            elif os.path.getsize(source) == 0:
+            if not os.path.exists(source):
+                problems.append(f"{variable}: no file {source!r}")
+            elif os.path.isfile(source) and os.path.getsize(source) == 0:
                 problems.append(f"{variable}: the file {source!r} is empty")
+            else:
+                try:
+                    gather(*(([source], []) if variable == "CORPUS" else ([], [source])), profile.corpus)
+                except CorpusError as error:
+                    problems.append(f"{variable}: {error}")
     stems = Counter(source.rsplit("/", 1)[-1].split(".")[0] for source in tests)
     twice = [stem for stem, count in stems.items() if count > 1]
     problems += [f"TEST: more than one file is named {stem!r}; test sets need names of their own" for stem in twice]

@@ -103,7 +103,22 @@ def test_missing_and_empty_files_are_told_together(tmp_path):
     assert len(lines) == 3
     assert "CORPUS: no file" in lines[0] and "absent.tsv" in lines[0]
     assert lines[1].startswith("TEST: the file") and lines[1].endswith("is empty")
-    assert lines[2].endswith("(a folder)")
+    assert lines[2].startswith("TEST: ") and "empty.tsv: the file is empty" in lines[2]
+
+
+def test_folders_and_types_are_looked_at_before_anything_starts(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("train.tsv", "test.tsv"):
+        (tmp_path / "data" / name).write_text("да\tyes\n")
+    check_sources(Profile(), [str(tmp_path / "data")], [str(tmp_path / "data")])
+    (tmp_path / "book.docx").write_bytes(b"PK")
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "test.tsv").write_text("да\tyes\n")
+    with pytest.raises(UsageError) as caught:
+        check_sources(Profile(), [str(tmp_path / "book.docx"), str(tmp_path / "only")], [])
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("CORPUS: ") and first.endswith("save its text as plain text in UTF-8 and name it .txt")
+    assert "no file to train on, by their names" in second
 
 
 def test_test_sets_need_names_of_their_own(tmp_path):

@@ -67,6 +67,7 @@ def test_without_a_runner_nothing_is_recorded(monkeypatch, tmp_path):
 
 def test_foreign_errors_keep_their_type():
     assert describe(KeyError("x")) == "KeyError: 'x'"
+    assert describe(TimeoutError()) == "TimeoutError, which gives no reason"
     assert describe(StepError("no bread:\n  no flour")) == "no bread: no flour"
 
 

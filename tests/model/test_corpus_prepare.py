@@ -41,7 +41,13 @@ def content(directory: Path) -> dict[str, str]:
 
 
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
-    extra = [ROWS[0], ROWS[1], ("", "Empty"), ("Да", "Of course I do, and I will do it again"), ("Вот и всё.", "И тут тоже.")]
+    extra = [
+        ROWS[0],
+        ROWS[1],
+        ("", "Empty"),
+        ("Да", "Of course I do, and I will do it again"),
+        ("Вот и всё.", "И тут тоже."),
+    ]
     (tmp_path / "more.tsv").write_bytes("".join(f"{ru}\t{en}\n" for ru, en in extra).encode() + b"no tab\n")
     out = tmp_path / "out"
     card = prepare_corpus([tsv(tmp_path / "a.tsv", ROWS), str(tmp_path / "more.tsv")], [], out, CONFIG)
@@ -193,7 +199,11 @@ def test_the_embedded_phrasebook(tmp_path: Path, kind: str) -> None:
             {},
             r"a.tsv:1: no tab.*\n1 of 51 rows are malformed, more than the 1.00%",
         ),
-        (b"Hello\tHello\n" * 3, {}, r"a.tsv: nothing is left after cleaning 3 rows; rejected: identical 3\nthe first by identical: 'Hello' ⇥ 'Hello'$"),
+        (
+            b"Hello\tHello\n" * 3,
+            {},
+            r"a.tsv: nothing is left after cleaning 3 rows; rejected: identical 3\nthe first by identical: 'Hello' ⇥ 'Hello'$",
+        ),
         (b"\n\n", {}, "nothing is left after cleaning 2 rows; rejected: empty 2"),
         ("Да\tYes\n".encode(), {}, "only 1 of 1 rows are left, too few to hold some out"),
         ("Да\tYes\n".encode(), {"languages": ["ru"]}, "must name two different languages"),

@@ -100,6 +100,7 @@ def test_a_directory_is_all_its_files_of_the_right_types(tmp_path: Path) -> None
     write(tmp_path, "b.tsv", CONTENT["pairs.tsv"])
     write(tmp_path, "deep/a.jsonl.gz", gzip.compress(CONTENT["codes.jsonl"]))
     write(tmp_path, "notes.txt", b"text\n")
+
     def names(kind: str) -> list[str]:
         return [Path(file.url).name for file in expand(str(tmp_path), kind) if file.role == "train"]
 
