@@ -6,13 +6,17 @@ the environment, which the libraries read when they are imported.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import re
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +30,9 @@ import zstandard
 from moto.server import ThreadedMotoServer
 from pyarrow import parquet
 
-from model.corpus import read_card, read_split
+from model.config import CorpusConfig
+from model.corpus import CorpusError, prepare_corpus, read_card, read_split
+from model.errors import reason
 
 ROOT = Path(__file__).parents[2]
 LINES = [f"Предложение номер {n}.\tSentence number {n}.\n" for n in range(60)]
@@ -43,6 +49,7 @@ def parquet_part(number: int) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 FILES = {
     "data/a.tsv.zst": zstandard.ZstdCompressor().compress(part(0)),
     "data/b.tsv.gz": gzip.compress(part(1)),
@@ -84,9 +91,8 @@ def s3() -> Iterator[dict[str, str]]:
     client = boto3.client(
         "s3",
         endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
         region_name="us-east-1",
+        **KEYS,
     )
     client.create_bucket(Bucket="texts")
     for name, data in FILES.items():
@@ -221,3 +227,102 @@ def test_hub_data_sets(tmp_path: Path, serve: Callable[[dict[str, Any]], str]) -
     assert result.stderr == (
         "error: hf://acme/none: no such file; check the path or address, and HF_TOKEN if the data set is private\n"
     )
+
+
+def test_splits_of_a_prefix(tmp_path: Path, s3: dict[str, str]) -> None:
+    client = boto3.client("s3", endpoint_url=s3["AWS_ENDPOINT_URL"], region_name="us-east-1", **KEYS)
+    for name, number in (("train-0.tsv", 0), ("dev-0.tsv", 1), ("test-0.tsv", 2), (".cache/a.tsv", 1), ("_SUCCESS", 1)):
+        client.put_object(Bucket="texts", Key=f"splits/{name}", Body=part(number))
+    result = prepare(tmp_path / "out", "s3://texts/splits", **s3)
+    assert result.returncode == 0, result.stderr
+    assert sentences(tmp_path / "out") == sorted(LINES[:20])
+    assert [f"{row['ru']}\t{row['en']}\n" for row in read_split(tmp_path / "out", "test/test")] == LINES[40:]
+    card = read_card(tmp_path / "out")
+    assert {entry["file"] for entry in card["left_out"]} == {
+        f"s3://texts/splits/{name}" for name in (".cache/", "_SUCCESS", "dev-0.tsv")
+    }
+
+
+@contextlib.contextmanager
+def raw_server(answer: Callable[[socket.socket, str], None]) -> Iterator[str]:
+    """Answers every request by hand, one connection each, until it is left."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            method = self.rfile.readline().split()[0].decode()
+            while self.rfile.readline().strip():
+                pass
+            with contextlib.suppress(OSError):
+                answer(self.connection, method)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+CONFIG = CorpusConfig(valid_rows=2, heldout_rows=3)
+
+
+def test_a_slow_source_may_take_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.corpus.files.SILENCE_SECONDS", 2)
+
+    def slowly(connection: socket.socket, method: str) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        for line in LINES[:30] if method == "GET" else ():
+            connection.sendall(line.encode())
+            time.sleep(0.1)  # in all more than the limit
+
+    with raw_server(slowly) as address:
+        card = prepare_corpus([f"{address}/a.tsv"], [], tmp_path / "out", CONFIG)
+    assert card["counts"]["read"] == 30
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + LINES[0].encode()])
+def test_a_silent_source_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    monkeypatch.setattr("model.corpus.files.SILENCE_SECONDS", 1)
+    done = threading.Event()
+
+    def silent(connection: socket.socket, method: str) -> None:
+        connection.sendall(head)
+        done.wait(60)
+
+    with raw_server(silent) as address:
+        try:
+            with pytest.raises(CorpusError, match=r"a.tsv: nothing came for 1 seconds; try again, or download it"):
+                prepare_corpus([f"{address}/a.tsv"], [], tmp_path / "out", CONFIG)
+        finally:
+            done.set()
+
+
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("encoded", [True, False])
+def test_a_server_without_ranges(tmp_path: Path, sized: bool, encoded: bool) -> None:
+    count = 1000 if encoded else 100_000  # beyond one block of fsspec
+    rows = "".join(f"Предложение номер {n}.\tSentence number {n}.\n" for n in range(count)).encode()
+    body = gzip.compress(rows) if encoded else rows
+    name = "a.tsv.gz" if encoded else "a.tsv"
+
+    def whole(connection: socket.socket, method: str) -> None:
+        lines = ["HTTP/1.1 200 OK", "Connection: close", *(["Content-Encoding: gzip"] if encoded else [])]
+        lines += [f"Content-Length: {len(body)}"] if sized else []
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + (body if method == "GET" else b""))
+
+    with raw_server(whole) as address:
+        card = prepare_corpus([f"{address}/{name}"], [], tmp_path / "out", CONFIG)
+    assert card["counts"]["read"] == count
+
+
+def test_an_address_of_ipv6(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"http://\[::1\]:9/a.tsv: cannot be read: ClientConnectorError"):
+        prepare_corpus(["http://[::1]:9/a.tsv"], [], tmp_path / "out", CONFIG)
+
+
+def test_no_message_ends_after_a_colon() -> None:
+    assert reason(TimeoutError()) == "TimeoutError, which gives no reason"
+    assert reason(ValueError("two\n lines")) == "ValueError: two lines"
+    try:
+        raise OSError from ValueError("the cause")
+    except OSError as error:
+        assert reason(error) == "OSError: the cause"

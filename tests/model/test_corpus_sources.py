@@ -1,4 +1,4 @@
-"""Folders as people and the Hub lay them out: what is trained on, what is a test set, what is left out, and what is said."""
+"""Folders as people and the Hub lay them out: what is trained on, what is a test set, what is left out and told."""
 
 from __future__ import annotations
 
@@ -99,10 +99,18 @@ def test_a_file_given_as_a_test_set_is_that_alone(tmp_path: Path) -> None:
 def test_what_systems_and_tools_leave_behind_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "data"
     write(folder / "pairs.tsv", rows(0, 30))
-    junk = (
-        "._pairs.tsv .cache/x.tsv .git/objects/a.tsv __MACOSX/pairs.tsv .ipynb_checkpoints/pairs-checkpoint.tsv "
-        "lost+found/a.tsv deep/.hidden.tsv _temporary/part.tsv pairs.tsv~ README.tsv"
-    ).split()
+    junk = [
+        "._pairs.tsv",
+        ".cache/x.tsv",
+        ".git/objects/a.tsv",
+        "__MACOSX/pairs.tsv",
+        ".ipynb_checkpoints/pairs-checkpoint.tsv",
+        "lost+found/a.tsv",
+        "deep/.hidden.tsv",
+        "_temporary/part.tsv",
+        "pairs.tsv~",
+        "README.tsv",
+    ]
     for name in junk:
         write(folder / name, rows(500, 3))
     for name in ("Thumbs.db", "LICENSE", "README.md", "notes.csv"):
