@@ -62,7 +62,7 @@ def _is_utf8(head: bytes) -> bool:
 def guess(line: bytes, languages: Sequence[str]) -> tuple[str, str]:
     """The most likely encoding of a line that is not UTF-8, and the line's text in it; two empty strings if none is."""
     runs = [len(run) for run in _HIGH.findall(line)]
-    alone = 2 * len(runs) > sum(runs) + len(runs) // 2  # accented letters stand alone among plain ones
+    alone = sum(runs) < 2 * len(runs)  # accented letters stand alone among plain ones
     names = {name for code in languages for name in scripts(code)} or set(_PAGES)
     names = names & {"Latin"} if alone else names - {"Latin"}
     best = ("", "", 0.0)

@@ -267,7 +267,7 @@ def _write_test(
     if tally.malformed:
         raise CorpusError(
             f"{tally.examples[0]}\ntest sets are taken as they are, so every row of {name} must be whole; "
-            "mend or remove the row"
+            f"mend or remove the row{tally.cure}"
         )
     if not records:
         raise CorpusError(f"{', '.join(file.name for file in files)}: the test set {name} has no rows")

@@ -44,12 +44,12 @@ class Tally:
     examples: list[str] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
     first: str = ""  # the first malformed row of the current file
-    undecoded: bytes = b""  # lines of the current file that are not UTF-8
+    undecoded: bytes = b""  # the first lines that are not UTF-8, of the last file that has any
 
     def begin(self, file: SourceFile) -> None:
         """Start counting a file."""
         self.files.append({"file": file.name, "role": file.role, "rows": 0, "malformed": 0, "rejected": {}})
-        self.first, self.undecoded = "", b""
+        self.first = ""
 
     def count(self, rows: int = 1) -> None:
         """Count rows, malformed or not."""
@@ -73,6 +73,8 @@ class Tally:
 
     def reject_bytes(self, row: int, error: UnicodeDecodeError) -> None:
         """Count a line that is not UTF-8."""
+        if not self.first:
+            self.undecoded = b""
         if len(self.undecoded) < SAMPLE_BYTES:
             self.undecoded += bytes(error.object)[:SAMPLE_BYTES] + b"\n"
         self.reject(row, f"bytes that are not UTF-8 ({error.reason} at byte {error.start + 1} of the line)")
@@ -81,10 +83,9 @@ class Tally:
         """Stop at a file that is not what its name says: half of its first rows, or all of its rows, are malformed."""
         rows, malformed = self.files[-1]["rows"], self.files[-1]["malformed"]
         if malformed and (malformed == rows if end else rows >= EARLY_ROWS and 2 * malformed > rows):
-            name, text = encoding.guess(self.undecoded, self.languages)
-            cure = f"; in {name} it reads {text[:40]!r}: {encoding.cure(name)}" if name else "; is it the right one?"
             raise CorpusError(
-                f"{self.first}\n{malformed:,} of the first {rows:,} rows of this file are malformed{cure}"
+                f"{self.first}\n{malformed:,} of the first {rows:,} rows of this file are malformed"
+                f"{self.cure or '; is it the right one?'}"
             )
 
     def judge(self, limit: float) -> None:
@@ -92,8 +93,14 @@ class Tally:
         if self.malformed > limit * self.rows:
             raise CorpusError(
                 f"{self.examples[0]}\n{self.malformed:,} of {self.rows:,} rows are malformed, more than the "
-                f"{limit:.2%} that corpus.max_malformed allows; mend or remove them, or raise the limit"
+                f"{limit:.2%} that corpus.max_malformed allows; mend or remove them, or raise the limit{self.cure}"
             )
+
+    @property
+    def cure(self) -> str:
+        """What to do about the lines that are not UTF-8, if there are any and their encoding is certain enough."""
+        name, text = encoding.guess(self.undecoded, self.languages)
+        return f"; in {name} it reads {text[:40]!r}: {encoding.cure(name)}" if name else ""
 
 
 def read_pairs(file: SourceFile, languages: Sequence[str], tally: Tally) -> Iterator[Pair]:

@@ -29,7 +29,7 @@ _ROLES = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation", "devtest", "newstest", "heldout", "holdout"), TEST),
 }
 _WORD = re.compile(r"held[-_ ]?out|[^\W\d_]+")
-_PART = re.compile(r"[-_.]?\d+([-_.]of[-_.]\d+)?$")  # the number of one file of several
+_PART = re.compile(r"[-_.](?!(19|20)\d\d$)\d+([-_.]of[-_.]\d+)?$")  # the number of one file of several, not a year
 _JUNK = {"lost+found", "system volume information", "$recycle.bin"}
 _PAPERS = {"readme", "license", "licence", "copying", "changelog"}  # what comes with a data set and is not part of it
 _PAIR = re.compile(r"(?<![^\W_])(?=([a-z]{2,3})[-_]([a-z]{2,3})(?![^\W_]))")
@@ -125,10 +125,12 @@ def _testing(source: str, config: CorpusConfig) -> list[SourceFile]:
 
 
 def _test_name(file: SourceFile, source: str) -> str:
-    """The name of the test set that a folder's file belongs to: its parts are one set."""
+    """The name of the test set that a folder's file belongs to; files that are numbers or parts are one set."""
     *folders, name = _relative(file.name, display(source)).split("/")
-    words = [_PART.sub("", stem(name)), *reversed(folders)]
-    return next((word for word in words if _role(word) == TEST), words[0])
+    own = _PART.sub("", stem(name))
+    if _role(own) == TEST or not (own.isdigit() or _plain(own.lower()) in ("part", "data", "shard", "chunk")):
+        return own
+    return next(word for word in reversed(folders) if _role(word) == TEST)
 
 
 def _test_names(tests: list[str]) -> list[str]:

@@ -90,6 +90,19 @@ def test_other_encodings_are_named_with_their_cure(
         assert f"`iconv -f {encoding.upper()} -t UTF-8 OLD > NEW`" in said
 
 
+def test_a_page_of_which_most_lines_are_ascii_is_named_too(tmp_path: Path) -> None:
+    text = "Das ist ein Satz.\tThis is a sentence.\n" * 20 + "Das Café ist größer.\tThe cafe is bigger.\n"
+    said = refusal(tmp_path, "a.tsv", text.encode("cp1252"), languages=["de", "en"])
+    assert "1 of 21 rows are malformed, more than the 1.00%" in said
+    assert said.endswith(
+        "; in CP1252 it reads 'Das Café ist größer.\\tThe cafe is bigger': convert it with "
+        "`iconv -f CP1252 -t UTF-8 OLD > NEW`"
+    )
+    (tmp_path / "good.tsv").write_text(TSV, "utf-8")
+    with pytest.raises(CorpusError, match=r"must be whole; mend or remove the row; in CP1252 it reads"):
+        prepare_corpus([str(tmp_path / "good.tsv")], [str(tmp_path / "a.tsv")], tmp_path / "out", CONFIG)
+
+
 @given(st.text(), st.sampled_from(["utf-8", "utf-8-sig"]))
 def test_no_text_in_utf8_is_taken_for_another(text: str, encoding: str) -> None:
     if "\0" not in text or not text.isascii():

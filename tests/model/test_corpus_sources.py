@@ -85,6 +85,23 @@ def test_parts_are_one_test_set_and_names_do_not_clash(tmp_path: Path) -> None:
     assert card["counts"]["test"] == {"a-heldout": 5, "test": 20, "b-test": 20}
 
 
+@pytest.mark.parametrize(
+    ("names", "sets"),
+    [
+        (["test-00000-of-00002.tsv", "test-00001-of-00002.tsv"], ["test"]),
+        (["default/test/0000.tsv", "default/test/0001.tsv"], ["test"]),
+        (["test/part-0.tsv", "test/part-1.tsv"], ["test"]),
+        (["test/news.tsv", "test/wiki.tsv"], ["news", "wiki"]),
+        (["newstest2014.tsv", "newstest2015.tsv", "test-2015.tsv"], ["newstest2014", "newstest2015", "test-2015"]),
+        (["wmt14.test.tsv", "heldout.tsv"], ["data-heldout", "wmt14.test"]),
+    ],
+)
+def test_names_of_test_sets(tmp_path: Path, names: list[str], sets: list[str]) -> None:
+    for name in ("train.tsv", *names):
+        write(tmp_path / "data" / name, rows(0, 3))
+    assert sorted(gather([str(tmp_path / "data")], [], CONFIG)[1]) == sets
+
+
 def test_a_file_given_as_a_test_set_is_that_alone(tmp_path: Path) -> None:
     write(tmp_path / "data/train.tsv", rows(0, 30))
     write(tmp_path / "data/test.tsv", rows(100, 10))
