@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from model.config import CorpusConfig
 from model.languages import script_of
 
 from .files import SourceFile
@@ -34,6 +35,15 @@ def reasons(rejected: Counter[str], duplicates: int = 0) -> str:
     return ", ".join(told) or "none"
 
 
+def too_few(kept: int, read: int, left_out: str, config: CorpusConfig) -> str:
+    """What to say of a corpus that has too few rows to be split."""
+    pieces = f"; a row of running text is a piece of up to corpus.max_chars = {config.max_chars:,} characters"
+    return (
+        f"only {kept:,} of {read:,} rows are left, too few to hold some out and train on the rest: give more text"
+        f"{pieces if config.kind == 'text' else ''}; left out: {left_out}"
+    )
+
+
 def examples(first: dict[str, tuple[str, ...]], rejected: Counter[str], languages: Sequence[str]) -> list[str]:
     """The first row that each of the commonest reasons took, and the cure where it is known."""
     lines = []
@@ -50,7 +60,7 @@ def examples(first: dict[str, tuple[str, ...]], rejected: Counter[str], language
 
 
 def doubtful(files: Iterable[dict[str, Any]]) -> list[str]:
-    """A note for each file of which most rows were left out."""
+    """A note for each file of sentence pairs of which most were left out."""
     return [
         f"{file['file']}: {left:,} of its {file['rows']:,} rows are left out: {reasons(counts)}"
         for file in files

@@ -137,17 +137,13 @@ def _prepare(
     }
     kept, duplicates = sum(counts.values()), shuffle.duplicates + reserved.duplicates
     if not counts["train"]:
-        pieces = f"; a row of running text is a piece of up to corpus.max_chars = {config.max_chars:,} characters"
-        found = (
-            f"only {kept:,} of {read:,} rows are left, too few to hold some out and train on the rest: give more text"
-            f"{pieces if config.kind == 'text' else ''}; left out: {account.reasons(rejected, duplicates)}"
-        )
+        found = account.too_few(kept, read, account.reasons(rejected, duplicates), config)
         raise CorpusError("\n".join([found, *told]))
     if tally.nameless:
         notes.append(f"{tally.nameless:,} rows have an author that is not text, and are kept without it")
     if unknown := [code for code in config.languages if not scripts(code)]:
         notes.append(f"not judged by script: {', '.join(unknown)}, of which model/languages.py knows none")
-    if doubtful := account.doubtful(tally.files):
+    if doubtful := account.doubtful(tally.files) if config.kind == "parallel" else []:
         notes += [*doubtful, *told]
     for line in account.rows_of(tally.files + test_tally.files):
         _say(line)

@@ -95,7 +95,7 @@ def test_a_page_of_which_most_lines_are_ascii_is_named_too(tmp_path: Path) -> No
     said = refusal(tmp_path, "a.tsv", text.encode("cp1252"), languages=["de", "en"])
     assert "1 of 21 rows are malformed, more than the 1.00%" in said
     assert said.endswith(
-        "; in CP1252 it reads 'Das Café ist größer.\\tThe cafe is bigger': convert it with "
+        "; in CP1252 it reads 'Das Café ist größer.\\tThe cafe is bigger.': convert it with "
         "`iconv -f CP1252 -t UTF-8 OLD > NEW`"
     )
     (tmp_path / "good.tsv").write_text(TSV, "utf-8")
