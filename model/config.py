@@ -43,9 +43,12 @@ class CorpusConfig:
     heldout_rows: int = option(1000, "Rows held out for evaluation and never seen in training.")
     max_chars: int = option(1000, "Rows with a longer side are rejected; running text is cut into pieces of this size.")
     max_length_ratio: float = option(
-        3.0, "Pairs whose sides differ in characters by more than this factor are rejected."
+        3.0,
+        "Pairs whose sides differ in length, weighed by script, by more than this are rejected, but for short ones.",
     )
-    min_script_ratio: float = option(0.5, "Share of letters that must be in the language's own script.")
+    min_script_ratio: float = option(
+        0.5, "Share of letters that must be in the language's own scripts, where they are known."
+    )
     max_malformed: float = option(0.01, "The run stops when a larger share of the rows is malformed.")
     shard_rows: int = option(200000, "Rows per shard on disk.")
     seed: int = option(0, "Seed of the split and of the phrasebook.")

@@ -138,7 +138,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         action="extend",
         default=[],
         metavar="SOURCE",
-        help=".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a path, s3://, https:// or hf:// address. "
+        help=".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a file, a folder, s3://, https:// or hf:// address. "
         "Several in one value stand apart by blanks; the name of a file that exists is never taken apart. "
         "Without it: the embedded phrasebook",
     )
