@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     for group in ("rejected", "test"):
         for name, count in counts[group].items():
             print(f"{group + ' ' + name:<20}{count:>12,}")
-    for line in [*card["malformed"], *card["notes"]]:
+    for line in card["malformed"]:
         print(line)
     return 0
 

@@ -1,4 +1,4 @@
-"""Bytes that are not UTF-8: which encoding they are in, as far as it is certain, so that the cure can be named."""
+"""Bytes as text; and where they are not UTF-8, which encoding they are in, as far as it is certain, to name the cure."""
 
 from __future__ import annotations
 
@@ -84,3 +84,16 @@ def guess(line: bytes, languages: Sequence[str]) -> tuple[str, str]:
 def cure(encoding: str) -> str:
     """The command that makes a file one that can be read."""
     return f"convert it with `iconv -f {encoding} -t UTF-8 OLD > NEW`"
+
+
+def decode(data: bytes) -> str:
+    """UTF-8, and what some programs write for it: characters beyond U+FFFF as two surrogates of three bytes each."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return whole(data.decode("utf-8", "surrogatepass"))
+
+
+def whole(text: str) -> str:
+    """The text with its surrogates joined in pairs, and the lone ones, which no encoding can write, left out."""
+    return text if text.isprintable() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")

@@ -148,7 +148,7 @@ def _prepare(
     for line in account.rows_of(tally.files + test_tally.files):
         _say(line)
     _say(f"{read:,} rows read, {kept:,} kept; left out: {account.reasons(rejected, duplicates)}")
-    for line in notes:
+    for line in [*tally.examples[:1], *notes]:
         _say(line)
     return {
         "format_version": FORMAT_VERSION,

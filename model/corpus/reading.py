@@ -10,8 +10,9 @@ Face hub, or "source" and "target", with "author" if it is there; for running te
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +65,7 @@ class Tally:
 
     def reject(self, row: int, problem: str) -> None:
         """Count a malformed row; its place is kept for the first few, and for the first of each file."""
-        example = _whole(f"{self.files[-1]['file']}:{row}: {problem}")
+        example = encoding.whole(f"{self.files[-1]['file']}:{row}: {problem}")
         self.malformed += 1
         self.files[-1]["malformed"] += 1
         self.first = self.first or example
@@ -72,7 +73,7 @@ class Tally:
             self.examples.append(example)
 
     def reject_bytes(self, row: int, error: UnicodeDecodeError) -> None:
-        """Count a line that is not UTF-8."""
+        """Count a line, or a record's value, that is not UTF-8."""
         if not self.first:
             self.undecoded = b""
         if len(self.undecoded) < SAMPLE_BYTES:
@@ -152,7 +153,8 @@ def _tsv(file: SourceFile, tally: Tally) -> Iterator[Pair]:
                 yield sides[0], sides[1], None
         elif line.strip():
             tabs = "no tab" if len(sides) == 1 else f"{len(sides) - 1} tabs"
-            tally.reject(number, f"{tabs} in the line; a .tsv holds source<TAB>target: {line[:60]!r}")
+            cure = " (`cut -f1,2 OLD > NEW` keeps the first two columns)" if len(sides) > 2 else ""
+            tally.reject(number, f"{tabs} in the line; a .tsv holds source<TAB>target{cure}: {line[:60]!r}")
         else:
             yield "", "", None
 
@@ -161,7 +163,7 @@ def _txt(file: SourceFile, tally: Tally) -> Iterator[str]:
     number = 0
     for block in _blocks(file):
         try:
-            text = _decode(block)
+            text = encoding.decode(block)
             tally.count(text.count("\n") or 1)
         except UnicodeDecodeError:
             good = list(_decode_lines(block.splitlines(keepends=True), number, tally))
@@ -188,14 +190,14 @@ def _records(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
         try:
             values = [_text(place[name]) for name in names]
         except UnicodeDecodeError as error:
-            tally.reject(number, f"bytes that are not UTF-8 ({error.reason})")
+            tally.reject_bytes(number, error)
             continue
         if wrong := [name for name, value in zip(names, values, strict=True) if value is None]:
             tally.reject(number, f"not text: {', '.join(wrong)}")
             continue
         author = record.get("author")
-        if isinstance(author, bytes):
-            author = author.decode("utf-8", "replace")
+        with contextlib.suppress(UnicodeDecodeError):
+            author = encoding.decode(author) if isinstance(author, bytes) else author
         yield [value or "" for value in values], author
 
 
@@ -204,7 +206,7 @@ def _text(value: Any) -> str | None:
     if isinstance(value, UnicodeDecodeError):
         raise value
     if isinstance(value, bytes):
-        return _decode(value)
+        return encoding.decode(value)
     return "" if value is None else value if isinstance(value, str) else None
 
 
@@ -217,7 +219,8 @@ def _jsonl(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> It
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
             try:
-                record = _JSON.decode(line)
+                escaped = isinstance(line, bytes)
+                record = _ESCAPED.decode(line.decode("utf-8", "surrogateescape")) if escaped else _JSON.decode(line)
             except (ValueError, RecursionError) as error:
                 start = line.strip()[:1] if number == 1 else ""
                 hint = {"[": ONE_A_LINE.format(ARRAY), "{": ONE_A_LINE.format(".")}.get(start, "")
@@ -253,7 +256,7 @@ def _parquet(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
 def _rows(batch: Any) -> Iterator[dict[str, Any]]:
     """The batch's rows; where a value cannot be decoded, the error in its place."""
     try:
-        yield from batch.to_pylist()
+        yield from batch.to_pylist(maps_as_pydicts="lossy")
     except UnicodeDecodeError:
         for index in range(batch.num_rows):
             yield {name: _value(batch.column(name)[index]) for name in batch.schema.names}
@@ -261,7 +264,7 @@ def _rows(batch: Any) -> Iterator[dict[str, Any]]:
 
 def _value(scalar: Any) -> Any:
     try:
-        return scalar.as_py()
+        return scalar.as_py(maps_as_pydicts="lossy")
     except UnicodeDecodeError as error:
         return error
 
@@ -284,8 +287,11 @@ def _blocks(file: SourceFile) -> Iterator[bytes]:
         start = False
 
 
-def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, str]]:
-    """Numbered lines without their ends, each counted; undecodable and endless ones are rejected here."""
+def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, Any]]:
+    """Numbered lines without their ends, each counted; undecodable and endless ones are rejected here.
+
+    But for those of a .jsonl that are not UTF-8: they come as bytes, for it may be in what nobody reads.
+    """
     number, inside = 0, False  # inside: within a line too long to hold
     for full in _blocks(file):
         block = full
@@ -301,9 +307,10 @@ def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, str]]:
             block = block[end:] if end else b""
         lines = block.removesuffix(b"\n").split(b"\n") if block else []
         try:
-            numbered: Iterator[tuple[int, str]] = enumerate([line.decode() for line in lines], number + 1)
+            numbered: Iterator[tuple[int, Any]] = enumerate([line.decode() for line in lines], number + 1)
         except UnicodeDecodeError:
-            numbered = _decode_lines(lines, number, tally)
+            jsonl = file.format == ".jsonl"
+            numbered = enumerate(lines, number + 1) if jsonl else _decode_lines(lines, number, tally)
         for at, line in numbered:
             tally.count()
             yield at, line
@@ -314,30 +321,28 @@ def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, str]]:
 def _decode_lines(lines: list[bytes], number: int, tally: Tally) -> Iterator[tuple[int, str]]:
     for at, line in enumerate(lines, number + 1):
         try:
-            yield at, _decode(line)
+            yield at, encoding.decode(line)
         except UnicodeDecodeError as error:
             tally.count()
             tally.reject_bytes(at, error)
 
 
-def _decode(data: bytes) -> str:
-    """UTF-8, and what some programs write for it: characters beyond U+FFFF as two surrogates of three bytes each."""
+def _value_of(text: Any) -> Any:
+    """A string of a line that is not UTF-8: bytes, if that is because of this one."""
     try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return _whole(data.decode("utf-8", "surrogatepass"))
+        return text.encode("utf-8", "surrogateescape") if isinstance(text, str) and not text.isascii() else text
+    except UnicodeEncodeError:
+        return encoding.whole(text)
 
 
-def _whole(text: str) -> str:
-    """The text with its surrogates joined in pairs, and the lone ones, which no encoding can write, left out."""
-    return text if text.isprintable() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+def _lenient(value_of: Callable[[Any], Any]) -> json.JSONDecoder:
+    """Reads what Python, JavaScript and Java write beside the standard: NaN, endless numbers, surrogates, raw tabs."""
+    return json.JSONDecoder(
+        object_hook=lambda record: {encoding.whole(name): value_of(value) for name, value in record.items()},
+        parse_int=float,
+        strict=False,
+    )
 
 
-# Reads what Python, JavaScript and Java write beside the standard: NaN, endless numbers, lone surrogates, raw tabs.
-_JSON = json.JSONDecoder(
-    object_hook=lambda record: {
-        _whole(name): _whole(value) if isinstance(value, str) else value for name, value in record.items()
-    },
-    parse_int=float,
-    strict=False,
-)
+_JSON = _lenient(lambda value: encoding.whole(value) if isinstance(value, str) else value)
+_ESCAPED = _lenient(_value_of)

@@ -71,6 +71,8 @@ def expand(source: str, kind: str, languages: Sequence[str] = ()) -> list[Source
         files = _folder(source, url, filesystem, path, kind, languages)
     else:
         name = display(source)
+        if info["type"] == "other":
+            raise CorpusError(f"{name}: a pipe or a socket; save what comes through it and give the file")
         format_, compression = extensions(name)
         if format_ not in EXTENSIONS[kind]:
             raise CorpusError(f"{name}: not a type that kind {kind} reads ({_supported(kind)}){_cure(name, kind)}")

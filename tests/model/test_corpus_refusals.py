@@ -23,10 +23,9 @@ from pyarrow import parquet
 
 from model.config import CorpusConfig
 from model.corpus import CorpusError, prepare_corpus, read_split
-from model.corpus.encoding import guess, wide
+from model.corpus.encoding import decode, guess, whole, wide
 from model.corpus.files import BLOCK_BYTES
 from model.corpus.header import header
-from model.corpus.reading import _decode, _whole
 
 CONFIG = CorpusConfig(valid_rows=2, heldout_rows=2)
 PAIRS = [(f"Предложение номер {n}.", f"Sentence number {n}.") for n in range(40)]
@@ -124,8 +123,8 @@ def test_any_bytes_can_be_guessed_at(line: bytes, languages: list[str]) -> None:
 def test_surrogates_are_joined_or_left_out(text: str) -> None:
     units = [unit for c in text for unit in c.encode("utf-16-le")]
     surrogates = "".join(chr(units[i] + 256 * units[i + 1]) for i in range(0, len(units), 2))
-    assert _whole(surrogates) == text == _decode(surrogates.encode("utf-8", "surrogatepass"))
-    assert _whole("\ud83d" + text + "\ud83d") == text == _whole(text)
+    assert whole(surrogates) == text == decode(surrogates.encode("utf-8", "surrogatepass"))
+    assert whole("\ud83d" + text + "\ud83d") == text == whole(text)
 
 
 def test_lone_surrogates_are_cleaned_in_every_reader(tmp_path: Path) -> None:
@@ -178,6 +177,27 @@ def test_a_field_that_nobody_reads_spoils_no_row(tmp_path: Path, extra: str) -> 
     assert card["authors"] == [] and card["counts"]["rejected"] == {}
     told = "40 rows have an author that is not text, and are kept without it"
     assert (told in card["notes"]) == ("author" in extra)
+
+
+@pytest.mark.parametrize("field", ["note", "author"])
+def test_bytes_of_a_field_that_nobody_reads_spoil_no_row(tmp_path: Path, field: str) -> None:
+    lines = [f'{{"{field}": "XX", "ru": "{ru}", "en": "{en}"}}'.encode().replace(b"XX", b"caf\xe9") for ru, en in PAIRS]
+    prepare(tmp_path, "a.jsonl", b"\n".join(lines))
+    assert kept(tmp_path) == set(PAIRS)
+    bad = '{"ru": "Привет, мир", "en": "Hello"}\n'.encode("cp1251") * 40
+    assert "`iconv -f CP1251 -t UTF-8 OLD > NEW`" in refusal(tmp_path, "a.jsonl", bad)
+
+
+def test_a_map_of_languages_is_read(tmp_path: Path) -> None:
+    kind = pyarrow.map_(pyarrow.string(), pyarrow.string())
+    column = pyarrow.array([[("ru", ru), ("en", en)] for ru, en in PAIRS], kind)
+    parquet.write_table(pyarrow.table({"translation": column}), tmp_path / "a.parquet")
+    prepare_corpus([str(tmp_path / "a.parquet")], [], tmp_path / "out", CONFIG)
+    assert kept(tmp_path) == set(PAIRS)
+
+
+def test_a_third_column_is_told_the_cure(tmp_path: Path) -> None:
+    assert "`cut -f1,2 OLD > NEW` keeps the first two" in refusal(tmp_path, "a.tsv", b"a\tb\t0.5\n")
 
 
 def test_a_thousand_authors_of_running_text_are_nobodys_business(tmp_path: Path) -> None:

@@ -153,6 +153,12 @@ def test_what_systems_and_tools_leave_behind_is_left_out(tmp_path: Path, capsys:
     assert "corpus: 40 rows read, 40 kept; left out: none\n" in said
 
 
+def test_a_pipe_is_no_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tsv")
+    with pytest.raises(CorpusError, match="a pipe or a socket; save what comes"):
+        expand(str(tmp_path / "a.tsv"), "parallel")
+
+
 def test_readme_and_licence_are_not_running_text(tmp_path: Path) -> None:
     for name in ("novel.txt", "README.txt", "LICENSE.txt", "contest.txt", "test.txt"):
         (tmp_path / name).write_text("Some text.\n", "utf-8")
