@@ -1,4 +1,4 @@
-"""Bytes as text; and where they are not UTF-8, which encoding they are in, as far as it is certain, to name the cure."""
+"""Bytes as text; and where they are not UTF-8, the encoding that they are in, as far as it is certain, and the cure."""
 
 from __future__ import annotations
 

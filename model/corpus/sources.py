@@ -75,7 +75,9 @@ def expand(source: str, kind: str, languages: Sequence[str] = ()) -> list[Source
             raise CorpusError(f"{name}: a pipe or a socket; save what comes through it and give the file")
         format_, compression = extensions(name)
         if format_ not in EXTENSIONS[kind]:
-            raise CorpusError(f"{name}: not a type that kind {kind} reads ({_supported(kind)}){_cure(name, kind)}")
+            raise CorpusError(
+                f"{name}: not a type that kind {kind} reads ({_supported(kind)}){_cure(name, kind, languages)}"
+            )
         files = [SourceFile(url, name, format_, compression, info.get("size"))]
     for file in files:
         if file.role in (TRAIN, TEST) and file.size == 0:
@@ -165,7 +167,7 @@ def _folder(source: str, url: str, filesystem: Any, path: str, kind: str, langua
     if not any(file.role in (TRAIN, TEST, VALID, UNCLEAR) for file in files):
         names = [_relative(file.name, root) for file in files]
         found = ", ".join(sorted({_suffix(name) or "no extension" for name in names})) or "no files"
-        cure = next((cure for name in names if (cure := _cure(name, kind))), "")
+        cure = next((cure for name in names if (cure := _cure(name, kind, languages))), "")
         raise CorpusError(
             f"{root}: no file of a supported type for kind {kind} ({_supported(kind)}); found: {found}{cure}"
         )
@@ -269,18 +271,19 @@ def _language(name: str) -> frozenset[str] | None:
     return frozenset(words) if len(words) == 1 and len(words[0]) == 2 and scripts(words[0]) else None
 
 
-def _cure(name: str, kind: str) -> str:
+def _cure(name: str, kind: str, languages: Sequence[str]) -> str:
     format_, _ = extensions(name)
     if format_:
         other = "text" if kind == "parallel" else "parallel"
-        also = "; if its lines are source<TAB>target, name it .tsv" if format_ == ".txt" else ""
-        return f"; this type is read with corpus.kind {other}{also}"
+        also = "; if its lines are source<TAB>target, name it .tsv; if it is one of two, `paste ONE TWO > BOTH.tsv`"
+        return f"; this type is read with corpus.kind {other}{also if format_ == '.txt' else ''}"
     suffix = _suffix(name)
     if suffix in _CURES:
         return f"; {_PROSE if kind == 'text' and _CURES[suffix] == _TABLE else _CURES[suffix]}"
     if kind == "parallel" and scripts(suffix[1:]):
-        base = stem(name).removesuffix(suffix)
-        return f"; of one file for each language make one: `paste {base}.SOURCE {base}.TARGET > {base}.tsv`"
+        base = PurePosixPath(name).name.removesuffix(suffix)
+        one, two = languages if len(languages) == 2 else ("SOURCE", "TARGET")
+        return f"; make one file of one for each language: `paste {base}.{one} {base}.{two} > {base}.tsv`"
     return ""
 
 

@@ -236,7 +236,7 @@ def test_configurations_with_other_columns_are_named(tmp_path: Path) -> None:
         ("a.tar.gz", "parallel", "unpack it"),
         ("a.tsv.bz2", "parallel", "decompress it with `bzip2 -d`"),
         ("a.tsv.xz", "parallel", "decompress it with `xz -d`"),
-        ("train.ru", "parallel", r"`paste \S*train.SOURCE \S*train.TARGET > \S*train.tsv`"),
+        ("train.ru", "parallel", r"`paste train.ru train.en > train.tsv`"),
         ("a.txt", "parallel", "read with corpus.kind text; if its lines are source<TAB>target, name it .tsv"),
         ("a.ndjson", "parallel", "name it .jsonl"),
     ],
@@ -245,7 +245,7 @@ def test_every_other_type_is_refused_with_its_cure(tmp_path: Path, name: str, ki
     (tmp_path / name).write_bytes(b"a\n")
     for source in (tmp_path / name, tmp_path):
         with pytest.raises(CorpusError, match=cure):
-            expand(str(source), kind)
+            expand(str(source), kind, ["ru", "en"])
 
 
 def test_names_with_marks_of_addresses_are_local_files(tmp_path: Path) -> None:
