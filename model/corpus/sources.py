@@ -184,7 +184,9 @@ def _below_local(root: str) -> Iterator[tuple[str, int | None, str]]:
         at = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
         at = at.removeprefix("./")
         for name in list(folders):
-            problem = _junk(name) or ("a link to a folder" if os.path.islink(os.path.join(folder, name)) else "")
+            problem = _junk(name, folder=True) or (
+                "a link to a folder" if os.path.islink(os.path.join(folder, name)) else ""
+            )
             if problem:
                 folders.remove(name)
                 yield f"{at}{name}/", None, problem
@@ -204,7 +206,7 @@ def _below(filesystem: Any, root: str) -> Iterator[tuple[str, int | None, str]]:
     for name, item in filesystem.find(root, detail=True).items():
         *folders, last = _relative(name, root).split("/")
         for i, word in enumerate([*folders, last]):
-            if problem := _junk(word):
+            if problem := _junk(word, folder=i < len(folders)):
                 relative = "/".join([*folders[: i + 1], ""] if i < len(folders) else [*folders, last])
                 if relative not in told:
                     told.add(relative)
@@ -215,8 +217,9 @@ def _below(filesystem: Any, root: str) -> Iterator[tuple[str, int | None, str]]:
                 yield _relative(name, root), item.get("size"), ""
 
 
-def _junk(name: str) -> str:
-    if name.startswith((".", "_")):
+def _junk(name: str, folder: bool = False) -> str:
+    # With an underscore: __MACOSX, and the folders that Spark and Delta keep beside their data.
+    if name.startswith((".", "_") if folder else "."):
         return "hidden"
     if name.lower() in _JUNK or name.endswith("~"):
         return "left behind by a system or an editor"

@@ -231,7 +231,13 @@ def test_hub_data_sets(tmp_path: Path, serve: Callable[[dict[str, Any]], str]) -
 
 def test_splits_of_a_prefix(tmp_path: Path, s3: dict[str, str]) -> None:
     client = boto3.client("s3", endpoint_url=s3["AWS_ENDPOINT_URL"], region_name="us-east-1", **KEYS)
-    for name, number in (("train-0.tsv", 0), ("dev-0.tsv", 1), ("test-0.tsv", 2), (".cache/a.tsv", 1), ("_SUCCESS", 1)):
+    for name, number in (
+        ("train-0.tsv", 0),
+        ("dev-0.tsv", 1),
+        ("test-0.tsv", 2),
+        (".cache/a.tsv", 1),
+        ("_temporary/a.tsv", 1),
+    ):
         client.put_object(Bucket="texts", Key=f"splits/{name}", Body=part(number))
     result = prepare(tmp_path / "out", "s3://texts/splits", **s3)
     assert result.returncode == 0, result.stderr
@@ -239,7 +245,7 @@ def test_splits_of_a_prefix(tmp_path: Path, s3: dict[str, str]) -> None:
     assert [f"{row['ru']}\t{row['en']}\n" for row in read_split(tmp_path / "out", "test/test")] == LINES[40:]
     card = read_card(tmp_path / "out")
     assert {entry["file"] for entry in card["left_out"]} == {
-        f"s3://texts/splits/{name}" for name in (".cache/", "_SUCCESS", "dev-0.tsv")
+        f"s3://texts/splits/{name}" for name in (".cache/", "_temporary/", "dev-0.tsv")
     }
 
 

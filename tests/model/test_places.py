@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from model.bundle import Bundle
 from model.bundle.publish import publish
-from model.corpus.files import expand, read_blocks
+from model.corpus.files import read_blocks
+from model.corpus.sources import expand
 from model.places import locate
 from tests.helpers.bundles import tiny_bundle
 
