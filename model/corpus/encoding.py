@@ -10,17 +10,17 @@ from model.languages import SCRIPTS, scripts
 
 # The encodings in which text is met beside UTF-8, by its script; of several that fit as well the first is named.
 _PAGES = {
-    "Latin": ("cp1252", "cp1250", "cp1254", "cp1257"),
+    "Latin": ("cp1252", "cp1250", "iso8859-2", "cp1254", "cp1257"),
     "Cyrillic": ("cp1251", "koi8-r", "cp866", "iso8859-5"),
     "Greek": ("cp1253",),
     "Hebrew": ("cp1255",),
     "Arabic": ("cp1256",),
     "Thai": ("cp874",),
-    "Han": ("gb18030", "big5"),
+    "Han": ("gb2312", "big5", "gb18030"),
     "Japanese": ("cp932", "euc-jp"),
     "Hangul": ("cp949",),
 }
-_HIGH = re.compile(rb"[\x80-\xff]+")
+_WORD = re.compile(r"[^\W\d_]+")
 _UNITS = (("UTF-32LE", 4), ("UTF-32BE", 4), ("UTF-16LE", 2), ("UTF-16BE", 2))
 _BOMS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -59,26 +59,33 @@ def _is_utf8(head: bytes) -> bool:
     return True
 
 
-def guess(line: bytes, languages: Sequence[str]) -> tuple[str, str]:
-    """The most likely encoding of a line that is not UTF-8, and the line's text in it; two empty strings if none is."""
-    runs = [len(run) for run in _HIGH.findall(line)]
-    alone = sum(runs) < 2 * len(runs)  # accented letters stand alone among plain ones
+def guess(sample: bytes, languages: Sequence[str]) -> tuple[str, str]:
+    """The encoding of lines that are not UTF-8, and the first of them in it; two empty strings where nothing fits."""
+    best, found = 0.0, ("", "")
     names = {name for code in languages for name in scripts(code)} or set(_PAGES)
-    names = names & {"Latin"} if alone else names - {"Latin"}
-    best = ("", "", 0.0)
-    for name in sorted(names & set(_PAGES)):
-        letters = re.compile(f"[{SCRIPTS[name]}]")
+    for name in sorted((names | {"Latin"}) & set(_PAGES)):
         for page in _PAGES[name]:
-            try:
-                text = line.decode(page)
-            except UnicodeDecodeError:
-                continue
-            own = letters.findall(text)
-            # In a page of the same script with its letters elsewhere, capitals stand where small letters should.
-            score = len(own) + sum(map(str.islower, own))
-            if score > best[2]:
-                best = (page, text, score)
-    return best[0].upper(), best[1]
+            text = sample.decode(page, "replace")
+            if (fit := _fit(text, name)) > best:
+                best, found = fit, (page.upper().replace("GB2312", "GB18030"), text.split("\n")[0])
+    return found
+
+
+def _fit(text: str, script: str) -> float:
+    """From 0 to 2, how well a text looks that was decoded as one in a script."""
+    strange = [c for c in text if c > "\x7f"]
+    if not strange or 20 * text.count("\ufffd") > len(strange):
+        return 0
+    # Accented letters stand among plain ones; letters of other scripts stand together.
+    words = "".join(word for word in _WORD.findall(text) if not word.isascii())
+    plain = sum(map(str.isascii, words))
+    if 4 * plain < len(words) if script == "Latin" else 2 * plain > len(words):
+        return 0
+    own = [c for c in strange if re.match(f"[{SCRIPTS[script]}]", c)]
+    if 5 * len(own) < 3 * len(strange) or len(own) < (1 if script == "Latin" else 4):
+        return 0
+    # In another page of the same script capitals stand where small letters should, or signs.
+    return (len(own) + sum(c == c.lower() for c in own)) / len(strange)
 
 
 def cure(encoding: str) -> str:
