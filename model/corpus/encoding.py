@@ -44,7 +44,8 @@ def wide(head: bytes) -> str:
         text = head[: units * size].decode(name, "replace")
         ascii_letters = sum(map(len, re.findall(r"[\t\n\r -~]+", text)))
         plausible = "\0" not in text and "\ufffd" not in text[:-1] and re.search(r"[\t\n ]", text)
-        if head.isascii() and max(head[size - 1 :: size] if name.endswith("LE") else head[::size]) >= 0x20:
+        high = head[size - 1 : units * size : size] if name.endswith("LE") else head[: units * size : size]
+        if head.isascii() and 2 * sum(byte >= 0x20 for byte in high) > units:
             continue  # letters where the high bytes of letters should be: plain text with zeros in it
         if plausible and 50 * ascii_letters >= units and zeros >= ascii_letters * (size - 1):
             return name

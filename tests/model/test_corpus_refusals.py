@@ -108,6 +108,11 @@ def test_a_page_of_which_most_lines_are_ascii_is_named_too(tmp_path: Path) -> No
         prepare_corpus([str(tmp_path / "good.tsv")], [str(tmp_path / "a.tsv")], tmp_path / "out", CONFIG)
 
 
+def test_dashes_and_zeros_are_no_letters() -> None:
+    assert wide("Кот — это… кот.\n".encode("utf-16-le")) == "UTF-16LE"
+    assert wide(b"a\0b\tc\n\0plain text\n" * 9) == wide("Кот\0\tCat\0\nпёс\0\tdog\n".encode() * 9) == ""
+
+
 @given(st.text(), st.sampled_from(["utf-8", "utf-8-sig"]))
 def test_no_text_in_utf8_is_taken_for_another(text: str, encoding: str) -> None:
     if "\0" not in text or not text.isascii():
