@@ -24,7 +24,7 @@ from typing import Any
 from model.bundle.atomic import write_json, write_text
 from model.config import Profile, describe, to_dict
 from pipelines.given import not_text, settings, sources
-from pipelines.settings import UsageError, check_runner, check_sources, load_profile, profile_names
+from pipelines.settings import UsageError, check_floors, check_runner, check_sources, load_profile, profile_names
 from pipelines.summary import gather, point_latest, read_steps
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -176,6 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems += str(error).splitlines()
     try:
         check_sources(profile or Profile(), options.corpus, options.test)
+    except UsageError as error:
+        problems += str(error).splitlines()
+    try:
+        check_floors(options.overrides, options.corpus, options.test)
     except UsageError as error:
         problems += str(error).splitlines()
     if problems or profile is None:

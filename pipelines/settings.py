@@ -13,6 +13,7 @@ import yaml
 from model.config import ConfigError, Profile, from_dict
 from model.corpus import CorpusError
 from model.corpus.sources import gather
+from model.evaluation.gate import impossible, unknown_test_sets
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
 RUNNERS = ("local", "docker", "cluster")
@@ -56,7 +57,33 @@ def load_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
         raise UsageError("\n".join(problems))
     if profile.network.family == "seq2seq" and profile.corpus.kind == "text":
         raise UsageError(f"{path.stem}: a seq2seq network needs corpus.kind parallel; for text take family decoder")
+    if problems := impossible(profile):
+        raise UsageError("\n".join(f"{path.stem}: {problem}" for problem in problems))
     return profile
+
+
+def check_floors(overrides: Sequence[str], corpus: Iterable[str], tests: Iterable[str]) -> None:
+    """Refuse a chrF floor that was asked of this run for a test set that it is not given.
+
+    A profile serves many runs, so its own floors are skipped (and said to be) where their test set is not given.
+
+    Raises:
+        UsageError: naming the floors.
+    """
+    asked: dict[str, Any] = {}
+    if any(_apply(asked, override) for override in overrides):
+        return  # told by load_profile
+    section = asked.get("gate")
+    floors = section.get("min_chrf") if isinstance(section, dict) else None
+    # A folder or a data set may bring a test set of its own.
+    if not isinstance(floors, dict) or any("://" in source or Path(source).is_dir() for source in corpus):
+        return
+    given = [_stem(source) for source in tests]
+    if unknown := unknown_test_sets(floors, given):
+        raise UsageError(
+            f"gate.min_chrf: {', '.join(unknown)} cannot be measured, for the test sets of this run are "
+            f"{', '.join(['heldout', *given])}; give the file, TEST=..., or leave the floor out"
+        )
 
 
 def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str]) -> None:
@@ -70,6 +97,9 @@ def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str])
     problems = []
     if profile.corpus.kind == "text" and not corpus:
         problems.append(f"profile {profile.name} needs text: give CORPUS=file.txt (the phrasebook is sentence pairs)")
+    elif not corpus and sorted(profile.corpus.languages) != ["en", "ru"]:
+        languages = ", ".join(profile.corpus.languages)
+        problems.append(f"the phrasebook is Russian and English, not [{languages}]: give CORPUS=pairs.tsv")
     for variable, sources in (("CORPUS", corpus), ("TEST", tests)):
         for source in sources:
             if "://" in source:
@@ -83,7 +113,7 @@ def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str])
                     gather(*(([source], []) if variable == "CORPUS" else ([], [source])), profile.corpus)
                 except CorpusError as error:
                     problems.append(f"{variable}: {error}")
-    stems = Counter(source.rsplit("/", 1)[-1].split(".")[0] for source in tests)
+    stems = Counter(map(_stem, tests))
     twice = [stem for stem, count in stems.items() if count > 1]
     problems += [f"TEST: more than one file is named {stem!r}; test sets need names of their own" for stem in twice]
     if problems:
@@ -98,6 +128,10 @@ def check_runner(runner: str) -> None:
         raise UsageError(
             f"RUNNER={runner} is later work: run with RUNNER=local, or `make pipeline-compile` and upload the result"
         )
+
+
+def _stem(source: str) -> str:
+    return source.rsplit("/", 1)[-1].split(".", maxsplit=1)[0]
 
 
 def _apply(data: dict[str, Any], override: str) -> str:

@@ -22,7 +22,7 @@ from model.bundle.atomic import write_text
 from model.config import EvaluationConfig
 from model.corpus import read_card, read_split, test_sets
 from model.evaluation.loss import measure_loss, pair_examples, text_examples
-from model.evaluation.metrics import corpus_scores, sentence_chrf, spread
+from model.evaluation.metrics import copying_chrf, corpus_scores, sentence_chrf, spread
 from model.evaluation.progress import Progress
 from model.evaluation.speed import measure_speed, peak_memory_mb
 from serving.engine import Engine, EngineConfig, GenerationRequest
@@ -144,7 +144,7 @@ def _translate_all(
             direction = f"{source}-{target}"
             began = time.perf_counter()
             outputs, truncated = _translate(engine, rows, source, target, progress, f"{name} {direction}")
-            references = [row[target] for row in rows]
+            sources, references = [row[source] for row in rows], [row[target] for row in rows]
             write_text(out / "hypotheses" / f"{name}.{direction}.txt", "".join(f"{line}\n" for line in outputs))
             scores.append(
                 {
@@ -152,11 +152,12 @@ def _translate_all(
                     "direction": direction,
                     "rows": len(rows),
                     **corpus_scores(outputs, references),
+                    "copying_chrf": copying_chrf(sources, references),
                     "truncated": truncated,
                     "seconds": time.perf_counter() - began,
                 }
             )
-            samples += _samples(name, direction, [row[source] for row in rows], references, outputs, config.samples)
+            samples += _samples(name, direction, sources, references, outputs, config.samples)
     return scores, samples
 
 

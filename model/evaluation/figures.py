@@ -20,6 +20,8 @@ _GATES = {
     "max_bytes_ratio": ("bytes against fp32", "%", "≤"),
     "min_chrf": ("chrF floor", "", "≥"),
     "max_loss": ("held-out loss, nats/token", "nats", "≤"),
+    "copying": ("chrF against copying the source,", "", ">"),
+    "unigram": ("loss against unigram entropy,", "nats", "<"),
 }
 
 

@@ -1,7 +1,14 @@
 """The gates: what a variant must reach to be published, each with its threshold, its value and a verdict.
 
+Two floors need no number and always hold, whatever the config says, because garbage must never be published: on the
+held-out split a translation must score more than its untranslated source does, and the loss must be below the unigram
+entropy, which is the best that a model could reach without looking at the context. Both are taken in each direction.
+Test sets are left out of them: what a person brings may be all placeholders, where a copy cannot be beaten, or of a
+kind of text that nobody trained on; whoever wants a floor there sets min_chrf.
+
 A gate that cannot be measured fails: a NaN, a missing row or a missing variant must never publish a model. The one
 exception is a floor for a test set that this run was not given (no TEST=...): it is reported as skipped, passed=None.
+What can be seen beforehand to be impossible is told by :func:`impossible`, before anything runs.
 
     python -m model.evaluation.gate fp32/evaluation.json int8/evaluation.json --floor heldout/ru-en=50
 """
@@ -12,15 +19,17 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from model.config import GateConfig
+from model.config import GateConfig, Profile
 
 # Published for the machine at hand: int8 is the fastest on a CPU; a GPU computes fp16 natively and int8 poorly.
 PREFERENCE = {"cpu": ("int8", "fp32", "fp16"), "gpu": ("fp16", "fp32")}
 BASELINE = "fp32"
+COMPARED = ("fp16", "int8")
 # Thresholds are met when reached: 57.0 -> 56.43 is a loss of 1 % whatever the last binary digit says.
 _EPSILON = 1e-9
 
@@ -32,8 +41,9 @@ def gate(evaluations: Evaluations, config: GateConfig) -> list[dict[str, Any]]:
 
     Returns:
         Rows ``{"name", "variant", "threshold", "value", "passed", "detail"}`` named as in the config (and
-        "min_chrf test_docs/ru-en"). ``passed`` is True, False, or None where the gate was skipped;
-        ``value`` is None where nothing could be measured.
+        "min_chrf test_docs/ru-en"), and "copying heldout/ru-en" and "unigram ru-en" for the two floors that always
+        hold. ``passed`` is True, False, or None where the gate was skipped; ``value`` is None where nothing could be
+        measured.
 
     Raises:
         ValueError: where there is no evaluation at all.
@@ -51,7 +61,7 @@ def gate(evaluations: Evaluations, config: GateConfig) -> list[dict[str, Any]]:
             )
             for variant, evaluation in evaluations.items()
         ]
-    return rows
+    return [*rows, *_garbage_floors(evaluations)]
 
 
 def failed(gates: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -80,7 +90,102 @@ def mean_chrf(evaluation: Mapping[str, Any]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(scores) else None
 
 
-def _row(name: str, variant: str, threshold: float, detail: str, **verdict: Any) -> dict:
+def impossible(profile: Profile) -> list[str]:
+    """Why no run of this profile could publish anything, or could judge it as asked: one sentence a problem."""
+    config, corpus, evaluation = profile.gate, profile.corpus, profile.evaluation
+    problems = [
+        f"{name}: must be at least 1, not {value}: {why}"
+        for name, value, why in (
+            ("corpus.heldout_rows", corpus.heldout_rows, "without held-out rows nothing can be judged, nor published"),
+            ("corpus.valid_rows", corpus.valid_rows, "they choose the best weights and calibrate int8"),
+            ("evaluation.loss_rows", evaluation.loss_rows, "without a held-out loss nothing is published"),
+        )
+        if value < 1
+    ]
+    if evaluation.max_rows < 0:
+        problems.append(f"evaluation.max_rows: must be 0 (all) or more, not {evaluation.max_rows}")
+    for name, limits in (("max_chrf_loss", config.max_chrf_loss), ("max_bytes_ratio", config.max_bytes_ratio)):
+        for variant, limit in limits.items():
+            if variant not in COMPARED:
+                problems.append(f"gate.{name}: {variant!r} is not a variant that is compared with {BASELINE}; "
+                                f"known: {', '.join(COMPARED)}")  # fmt: skip
+            elif not math.isfinite(limit):
+                problems.append(f"gate.{name} of {variant}: must be a number, not {limit}")
+    if not config.max_loss >= 0 or math.isinf(config.max_loss):
+        problems.append(f"gate.max_loss: must be 0 (no ceiling) or a number above it, not {config.max_loss}")
+    return [*problems, *_impossible_floors(profile)]
+
+
+def _impossible_floors(profile: Profile) -> Iterator[str]:
+    floors, languages = profile.gate.min_chrf, profile.corpus.languages
+    if floors and profile.corpus.kind == "text":
+        yield (
+            f"gate.min_chrf: running text has no translation to score, so {', '.join(floors)} cannot be measured; "
+            "set SET='gate.min_chrf={}' and bound the loss instead, SET=gate.max_loss=2.2"
+        )
+        return
+    known = [f"{source}-{target}" for source, target in permutations(languages, 2)]
+    absent = []
+    for place, floor in floors.items():
+        test_set, _, direction = place.rpartition("/")
+        if not test_set or not direction:
+            yield f"gate.min_chrf: {place!r} is not 'test set/direction', as in 'heldout/{(known or ['ru-en'])[0]}'"
+        elif direction not in known:
+            absent.append(place)
+        if not 0 <= floor <= 100:
+            yield f"gate.min_chrf {place}: chrF goes from 0 to 100, so {floor} is no floor"
+    if absent:
+        yield (
+            f"gate.min_chrf: {', '.join(absent)} cannot be measured, for corpus.languages is [{', '.join(languages)}]; "
+            f"add SET='gate.min_chrf={{}}' to do without (a copy of the source and a loss without context are refused "
+            f"all the same), or floors of your own for {' and '.join(known)}, such as "
+            f"SET='gate.min_chrf={{heldout/{(known or ['?'])[0]}: 40}}'"
+        )
+
+
+def unknown_test_sets(places: Iterable[str], given: Iterable[str]) -> list[str]:
+    """Those of the floors ("test set/direction") whose test set is neither held out nor given."""
+    known = {"heldout", *given}
+    return [place for place in places if place.rpartition("/")[0] not in known]
+
+
+def _garbage_floors(evaluations: Evaluations) -> Iterator[dict]:
+    """The floors that need no number, for every variant and direction that any variant was measured in."""
+    places = sorted({d for e in evaluations.values() for d in [*(e.get("losses") or {}), *_heldout(e)]})
+    for variant, evaluation in evaluations.items():
+        for direction in [] if _is_text(evaluation) else places or ["?"]:
+            row = _heldout(evaluation).get(direction) or {}
+            yield _beyond(
+                f"copying heldout/{direction}", variant, _number(row.get("copying_chrf")), _number(row.get("chrf")),
+                "no more than handing back the source untranslated", 1,
+            )  # fmt: skip
+        for direction in places or ["?"]:
+            entropy, loss = ((evaluation.get(key) or {}).get(direction) for key in ("unigram_entropies", "losses"))
+            yield _beyond(
+                f"unigram {direction}", variant, _number(entropy), _number(loss),
+                "no better than knowing how often each token occurs", -1,
+            )  # fmt: skip
+
+
+def _beyond(name: str, variant: str, threshold: float | None, value: float | None, shame: str, sign: int) -> dict:
+    """A row that passes strictly above (sign 1) or below (-1) its threshold, which was measured on the same rows."""
+    if threshold is None or value is None:
+        missing = "no held-out row fits the network (network.max_positions), or the figure is not a number"
+        return _row(name, variant, threshold, missing, value=value)
+    passed = sign * (value - threshold) > 0
+    cure = f"{shame}: train longer (training.steps) and look at the loss curve in the report"
+    return _row(name, variant, threshold, "" if passed else cure, value=value, passed=passed)
+
+
+def _heldout(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {row["direction"]: row for row in evaluation.get("rows") or [] if row["test_set"] == "heldout"}
+
+
+def _is_text(evaluation: Mapping[str, Any]) -> bool:
+    return evaluation.get("task") == "text" or (not evaluation.get("rows") and "task" not in evaluation)
+
+
+def _row(name: str, variant: str, threshold: float | None, detail: str, **verdict: Any) -> dict:
     """A row of the result; without a verdict it is one that could not be measured, and fails."""
     judged = {"value": None, "passed": False, **verdict}
     return {"name": name, "variant": variant, "threshold": threshold, **judged, "detail": detail}
@@ -108,7 +213,7 @@ def _relative_loss(evaluations: Evaluations, variant: str, limit: float) -> dict
     if absent := _absent(evaluations, variant):
         return _row(name, variant, limit, absent)
     base, mine = evaluations[BASELINE], evaluations[variant]
-    if base.get("task") == "text" or (not base.get("rows") and "task" not in base):
+    if _is_text(base):
         return _loss_increase(name, variant, limit, base, mine)
     base_rows = {(r["test_set"], r["direction"]): _number(r.get("chrf")) for r in base.get("rows") or []}
     my_rows = {(r["test_set"], r["direction"]): _number(r.get("chrf")) for r in mine.get("rows") or []}

@@ -3,13 +3,17 @@
 It is taken as in training (same prompt, the end token counted, over-long pairs left out, running text in consecutive
 windows), so it can be laid beside the validation curve: what is left between the two is precision alone.
 
+Beside it stands the unigram entropy of the very tokens that it was measured on: no model that ignores the context,
+however well it knows how frequent each token is, can have a lower loss on them. Few tokens only make it stricter.
+
 Legend: nats = summed -log p of the target tokens.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +68,7 @@ def measure_loss(engine: Engine, groups: dict[str, list[Example]], label: str) -
 
     Returns:
         ``{"loss": nats per token, "perplexity", "bits_per_character", "loss_rows", "loss_tokens",
-        "losses": {group: loss}}``;
+        "losses": {group: loss}, "unigram_entropies": {group: nats per token}}``;
         NaN where there was nothing to measure, which no gate passes.
     """
     progress = Progress(label, sum(len(target) for rows in groups.values() for _, target, _ in rows))
@@ -88,7 +92,18 @@ def measure_loss(engine: Engine, groups: dict[str, list[Example]], label: str) -
         "loss_rows": total.rows,
         "loss_tokens": total.tokens,
         "losses": losses,
+        "unigram_entropies": {
+            name: unigram_entropy(token for _, target, _ in examples for token in target)
+            for name, examples in groups.items()
+        },
     }
+
+
+def unigram_entropy(tokens: Iterable[int]) -> float:
+    """Entropy in nats per token of how often each token occurs; NaN where there is none."""
+    counts = Counter(tokens)
+    total = counts.total()
+    return -sum(n / total * math.log(n / total) for n in counts.values()) if total else math.nan
 
 
 def fits(engine: Engine, prompt_tokens: int, target_tokens: int) -> bool:

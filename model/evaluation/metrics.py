@@ -34,6 +34,15 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[
     }
 
 
+def copying_chrf(sources: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus chrF, 0 to 100, of the sources themselves: what a model reaches that hands back the text it was given.
+
+    chrF and not BLEU: by BLEU a copy scores 0 in most pairs of languages, and so does a weak but honest model; chrF
+    has a figure for names, numbers and words in common, in any script, without a tokenizer.
+    """
+    return float(CHRF().corpus_score(list(sources), [list(references)]).score)
+
+
 def sentence_chrf(hypothesis: str, reference: str) -> float:
     """chrF of one sentence, 0 to 100. BLEU of one sentence is mostly zeros, so samples are ranked by this."""
     return float(_SENTENCE_CHRF.sentence_score(hypothesis, [reference]).score)

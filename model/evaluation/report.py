@@ -226,7 +226,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         name = escape(label).replace("/", "/<wbr>")
         body.append(
             f'<tr class="{noted}"><th>{name}</th><td class="left">{escape(row.get("variant"))}</td>'
-            f'<td class="left"><span class="badge {style}">{word}</span></td><td>{value}</td><td>{bound}</td>'
+            f'<td class="left"><span class="badge {style}">{word}</span></td><td>{value}</td><td>{escape(bound)}</td>'
             f'<td class="wrap wide">{detail}</td></tr>'
         )
         if detail:

@@ -50,11 +50,13 @@ class Page(HTMLParser):
 def variant(name: str, share: float, size: int) -> dict:
     rows = [
         {"test_set": s, "direction": d, "rows": 1883, "bleu": 31.3 * share, "chrf": chrf * share, "truncated": 2,
+         "copying_chrf": 1.5,
          "bleu_signature": "tok:13a|version:2.6.0", "chrf_signature": "nc:6|version:2.6.0"}
         for s, d, chrf in (("heldout", "ru-en", 55.1), ("test_docs", "ru-en", 57.9), ("test_docs", "en-ru", 52.7))
     ]  # fmt: skip
     speeds = {"1": 412.0, "32": 2210.0}
     return {"variant": name, "task": "translation", "bytes": size, "rows": rows, "loss": 2.071 / share,
+            "losses": {"ru-en": 2.071 / share}, "unigram_entropies": {"ru-en": 5.4},
             "perplexity": 7.9, "bits_per_character": 0.93,
             "tokens_per_second": speeds, "peak_memory_mb": 411.0}  # fmt: skip
 
@@ -95,8 +97,8 @@ def test_every_figure_is_on_the_page(summary):
     page = Page(render_report(summary))
     for figure in ("31.3", "57.9", "57.2", "35.7 MB", "9.3 MB", "26%", "2,210", "411", "2.071", "45 min 12 s", "8.87 M",
                    "1,077,100", "1,290", "12,437", "8,000", "1.98", "1.44", "2.067", "30 min 02 s", "Xeon", "4f1c2ab",
-                   "tok:13a|version:2.6.0", "nc:6|version:2.6.0", "≥ 57", "26.05 %", "skipped", "Привет, мир",
-                   "(2 cut)",
+                   "tok:13a|version:2.6.0", "nc:6|version:2.6.0", "≥ 57", "> 1.5", "< 5.4", "26.05 %", "skipped",
+                   "Привет, мир", "(2 cut)",
                    "runs/20251120-small/bundle", "Published: int8", "2.13.0", "256"):  # fmt: skip
         assert figure in page.text, figure
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == 3
