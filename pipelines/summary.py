@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.gate.verdict import load_evaluation, load_verdict, summarize
+from model.row_counts import RowCount, row_count
 
 Json = dict[str, Any]
 
@@ -49,7 +50,10 @@ def read_steps(records: Path, now: float, interrupted: bool = False) -> list[Jso
 
 
 def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
-    """The parts of the summary that artifacts hold: corpus, tokenizer, training, curves, variants, samples, gates."""
+    """The parts of the summary that artifacts hold: corpus, tokenizer, training, curves, variants, samples, gates.
+
+    ``row_counts`` is what became of every row, from the first step to the last, as each step counted it.
+    """
     outputs = {step["name"]: step["outputs"] for step in steps}
 
     def manifest(step: str, output: str, file: str) -> Json:
@@ -60,14 +64,30 @@ def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
     measured = {name.removeprefix("evaluate-"): load_evaluation(outputs[name]["evaluation"]) for name in names}
     verdict = load_verdict(outputs["gate"]["verdict"]) if outputs.get("gate") else {"gates": [], "variant": None}
     order = sorted(measured, key=["fp32", "fp16", "int8"].index)
+    corpus = manifest("prepare-data", "corpus", "corpus.json")
+    tokenizer = manifest("train-tokenizer", "tokenizer", "tokenizer_report.json")
+    training = manifest("train-model", "checkpoint", "training.json")
+    int8 = manifest("quantize-int8", "quantized", "bundle.json").get("provenance", {}).get("quantization", {})
+    counted = [_prepared(corpus)] if corpus else []
+    for part in (tokenizer, training, int8, *(measured[variant] for variant in order)):
+        # The variants are measured on the same rows: what is told again is not told twice.
+        counted += [entry for entry in part.get("row_counts", []) if entry not in counted]
     return {
-        "corpus": manifest("prepare-data", "corpus", "corpus.json"),
-        "tokenizer": manifest("train-tokenizer", "tokenizer", "tokenizer_report.json"),
-        "training": manifest("train-model", "checkpoint", "training.json"),
+        "corpus": corpus,
+        "tokenizer": tokenizer,
+        "training": training,
+        "row_counts": counted,
         "curves": _lines(Path(checkpoint) / "curves.jsonl") if checkpoint else [],
         **summarize({variant: measured[variant] for variant in order}, verdict["gates"]),
         "chosen": verdict["variant"],
     }
+
+
+def _prepared(card: Json) -> RowCount:
+    """The rows that prepare-data read, kept and left out, in the form of the steps after it."""
+    counts = card["counts"]
+    left_out = {**counts.get("rejected", {}), "duplicates": counts.get("duplicates", 0)}
+    return row_count("prepare-data", "what was read", counts["read"], counts["kept"], left_out)
 
 
 def point_latest(run_dir: Path) -> None:

@@ -25,11 +25,13 @@ from model.evaluation.loss import measure_loss, pair_examples, text_examples
 from model.evaluation.metrics import copying_chrf, corpus_scores, sentence_chrf, spread
 from model.evaluation.progress import Progress
 from model.evaluation.speed import measure_speed, peak_memory_mb
+from model.row_counts import RowCount, row_count, sentence, too_long
 from serving.engine import Engine, EngineConfig, GenerationRequest
 from serving.engine.providers import hardware
 
 FORMAT_VERSION = 1
 _CHUNK = 256  # rows handed to the engine at once: enough to keep its slots full, few enough for progress lines
+_SPEED_ROWS = 64  # whose prompts are timed, in turn
 _SAMPLE_WORDS = 4  # shorter sources teach a reader little, so they are shown only where there is nothing longer
 
 
@@ -57,7 +59,9 @@ def evaluate_bundle(
     engine.start()
     try:
         author_of = _author_of(bundle)
-        loss_rows = heldout[: config.loss_rows]
+        counts, total = card["counts"], len(heldout)
+        loss_rows, timed = heldout[: config.loss_rows], heldout[:_SPEED_ROWS]
+        beyond = {"beyond evaluation.loss_rows": total - len(loss_rows)}
         if bundle.task == "translation":
             first, second = bundle.languages
             directions = [(first, second), (second, first)]
@@ -65,12 +69,21 @@ def evaluate_bundle(
             for name in test_sets(corpus_dir):
                 sets[name] = list(islice(read_split(corpus_dir, f"test/{name}"), config.max_rows or None))
             rows, samples = _translate_all(engine, sets, directions, variant, out, config)
+            sizes = {"heldout": total, **counts["test"]}
+            row_counts = [_scored(row, sizes[row["test_set"]]) for row in rows]
             groups = {f"{s}-{t}": pair_examples(engine, loss_rows, s, t, author_of) for s, t in directions}
-            prompts = [_prompt(engine, row[first], second, author_of(row))[0] for row in heldout[:64]]
+            for direction, examples in groups.items():
+                long = {too_long(bundle.config.max_positions): len(loss_rows) - len(examples)}
+                row_counts.append(row_count("loss", "heldout", total, len(examples), {**long, **beyond}, direction))
+            prompts = [_prompt(engine, row[first], second, author_of(row)) for row in timed]
         else:
-            rows, samples = [], _continue(engine, heldout, config)
+            rows, (samples, row_counts) = [], _continue(engine, heldout, config)
             groups = {"text": text_examples(engine, loss_rows)}
-            prompts = [_prompt(engine, row["text"][:40], None, None)[0] for row in heldout[:64]]
+            row_counts.append(row_count("loss", "heldout", total, len(loss_rows), beyond))
+            prompts = [_prompt(engine, row["text"][:40], None, None) for row in timed]
+        untimed = {f"beyond the {_SPEED_ROWS} that are timed": total - len(timed)}
+        cut = sum(cut for _, cut in prompts)
+        row_counts.append(row_count("speed", "heldout", total, len(timed), untimed, cut=cut))
         evaluation = {
             "format_version": FORMAT_VERSION,
             "variant": variant,
@@ -78,16 +91,19 @@ def evaluate_bundle(
             "bytes": _bytes(Path(bundle_dir)),
             "rows": rows,
             **measure_loss(engine, groups, f"evaluate {variant}"),
-            **measure_speed(engine, prompts, config.speed_tokens),
+            "loss_rows": sum(entry["used"] for entry in row_counts if entry["step"] == "loss"),
+            **measure_speed(engine, [ids for ids, _ in prompts], config.speed_tokens),
             "peak_memory_mb": peak_memory_mb(),
             "decoding": "greedy, through the serving engine",
             "threads": engine.stats()["threads"],
             "provider": engine.provider,
             "hardware": hardware(),
+            "row_counts": row_counts,
             "samples": samples,
         }
     finally:
         engine.close()
+    print(sentence(row_counts), flush=True)
     evaluation["seconds"] = time.perf_counter() - started
     evaluation = _finite(evaluation)
     write_text(out / "evaluation.json", json.dumps(evaluation, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
@@ -122,6 +138,12 @@ def _prompt(engine: Engine, text: str, target: str | None, author: str | None) -
     if len(ids) <= limit:
         return ids, False
     return [*ids[: limit - 1], ids[-1]], True
+
+
+def _scored(row: dict[str, Any], size: int) -> RowCount:
+    """The rows behind a row of scores, of a test set that holds ``size``."""
+    left_out = {"beyond evaluation.max_rows": size - row["rows"]}
+    return row_count("scores", row["test_set"], size, row["rows"], left_out, row["direction"], row["truncated"])
 
 
 def _room(engine: Engine, prompt: list[int]) -> int:
@@ -203,15 +225,16 @@ def _samples(
     ]
 
 
-def _continue(engine: Engine, heldout: Sequence[dict], config: EvaluationConfig) -> list[dict]:
+def _continue(engine: Engine, heldout: Sequence[dict], config: EvaluationConfig) -> tuple[list[dict], list[RowCount]]:
     """Continuations of held-out openings, sampled with a fixed seed; ``chrf`` is None, for none would be right."""
     step = max(len(heldout) // max(config.samples, 1), 1)
     chosen = heldout[::step][: config.samples]
-    samples, requests = [], []
+    samples, requests, cuts = [], [], 0
     for seed, row in enumerate(chosen):
         cut = row["text"].find(" ", min(40, len(row["text"]) // 2))
         opening = row["text"][: cut if cut > 0 else 40]
-        ids, _ = _prompt(engine, opening, None, None)
+        ids, cut = _prompt(engine, opening, None, None)
+        cuts += cut
         requests.append(
             GenerationRequest(
                 prompt_ids=ids, max_tokens=min(_room(engine, ids), 160), temperature=0.8, top_p=0.95, seed=seed
@@ -220,7 +243,10 @@ def _continue(engine: Engine, heldout: Sequence[dict], config: EvaluationConfig)
         samples.append({"test_set": "heldout", "direction": "text", "source": opening})
         samples[-1]["reference"] = row["text"][len(opening) : len(opening) + 400]
     results = engine.generate(requests) if requests else []
-    return [{**sample, "output": result.text, "chrf": None} for sample, result in zip(samples, results, strict=True)]
+    left_out = {"beyond evaluation.samples": len(heldout) - len(chosen)}
+    counts = [row_count("samples", "heldout", len(heldout), len(chosen), left_out, cut=cuts)]
+    told = [{**sample, "output": result.text, "chrf": None} for sample, result in zip(samples, results, strict=True)]
+    return told, counts
 
 
 def _bytes(bundle_dir: Path) -> int:

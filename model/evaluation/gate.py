@@ -61,7 +61,14 @@ def gate(evaluations: Evaluations, config: GateConfig) -> list[dict[str, Any]]:
             )
             for variant, evaluation in evaluations.items()
         ]
-    return [*rows, *_garbage_floors(evaluations)]
+    advised = set[str]()
+    for row in _garbage_floors(evaluations):
+        if row["passed"] is False and row["name"] in advised:
+            row["detail"] = ""  # a variant of garbage is garbage: its figures are told, the advice is given once
+        elif row["passed"] is False:
+            advised.add(row["name"])
+        rows.append(row)
+    return rows
 
 
 def failed(gates: list[dict[str, Any]]) -> list[dict[str, Any]]:

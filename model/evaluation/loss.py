@@ -28,11 +28,10 @@ class _Tally:
     nats: float = 0.0
     tokens: int = 0
     characters: int = 0
-    rows: int = 0
 
     def add(self, nats: float, tokens: int, characters: int) -> None:
         self.nats, self.tokens = self.nats + nats, self.tokens + tokens
-        self.characters, self.rows = self.characters + characters, self.rows + 1
+        self.characters += characters
 
     def per_token(self) -> float:
         return self.nats / self.tokens if self.tokens else math.nan
@@ -67,7 +66,7 @@ def measure_loss(engine: Engine, groups: dict[str, list[Example]], label: str) -
     """Loss of each group ("ru-en", "en-ru" or "text") and of all of them together.
 
     Returns:
-        ``{"loss": nats per token, "perplexity", "bits_per_character", "loss_rows", "loss_tokens",
+        ``{"loss": nats per token, "perplexity", "bits_per_character", "loss_tokens",
         "losses": {group: loss}, "unigram_entropies": {group: nats per token}}``;
         NaN where there was nothing to measure, which no gate passes.
     """
@@ -89,7 +88,6 @@ def measure_loss(engine: Engine, groups: dict[str, list[Example]], label: str) -
         "loss": loss,
         "perplexity": math.exp(min(loss, 700.0)) if math.isfinite(loss) else math.nan,
         "bits_per_character": total.nats / math.log(2) / total.characters if total.characters else math.nan,
-        "loss_rows": total.rows,
         "loss_tokens": total.tokens,
         "losses": losses,
         "unigram_entropies": {

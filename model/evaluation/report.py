@@ -22,6 +22,7 @@ from model.evaluation.samples import samples_section
 from model.evaluation.sections import (
     corpus_section,
     provenance_section,
+    rows_section,
     steps_section,
     tokenizer_section,
     training_section,
@@ -44,6 +45,7 @@ def render_report(summary: Mapping[str, Any]) -> str:
         samples_section(summary),
         training_section(summary),
         corpus_section(summary.get("corpus") or {}),
+        rows_section(summary.get("row_counts") or []),
         tokenizer_section(summary.get("tokenizer") or {}),
         steps_section(summary),
         provenance_section(summary),

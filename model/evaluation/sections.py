@@ -13,9 +13,10 @@ from typing import Any
 from model.evaluation import plots
 from model.evaluation.figures import count, duration, last_line
 from model.evaluation.plots import escape
+from model.row_counts import warnings
 
 # Keys whose value is a section of its own, or says nothing to a reader of the report.
-_ELSEWHERE = {"format_version", "network", "versions", "shards", "config", "counts", "seconds", "sha256"}
+_ELSEWHERE = {"format_version", "network", "versions", "shards", "config", "counts", "row_counts", "seconds", "sha256"}
 
 
 def training_section(summary: Mapping[str, Any]) -> str:
@@ -86,6 +87,31 @@ def corpus_section(card: Mapping[str, Any]) -> str:
     return (
         f'<section><h2>Corpus</h2><div class="pair">{"".join(cards)}</div>'
         f"{f'<div class=card>{facts}</div>' if facts else ''}</section>"
+    )
+
+
+def rows_section(counts: Sequence[Mapping[str, Any]]) -> str:
+    """What became of every row, step by step: used, cut to fit, and left out by reason."""
+    if not counts:
+        return ""
+    body = []
+    for entry in counts:
+        where = escape(" ".join(filter(None, (entry.get("split"), entry.get("direction")))))
+        left_out = "; ".join(f"{count(n)} {reason}" for reason, n in (entry.get("left_out") or {}).items())
+        cut = count(entry["cut"]) if entry.get("cut") else ""
+        body.append(
+            f'<tr><th>{escape(entry.get("step"))}</th><td class="left">{where}</td><td>{count(entry.get("rows"))}</td>'
+            f'<td>{count(entry.get("used"))}</td><td>{cut}</td><td class="left wrap">{escape(left_out)}</td></tr>'
+        )
+    head = (
+        '<th>Step</th><th class="left">Of</th><th>Rows</th><th>Used</th><th>Cut to fit</th>'
+        '<th class="left">Left out, by reason and the setting that changes it</th>'
+    )
+    loud = "".join(f'<div class="verdict bad">{escape(line)}</div>' for line in warnings(counts))
+    return (
+        f'<section><h2>Rows</h2><p class="lead">What became of every row, from step to step.</p>{loud}'
+        f'<div class="card scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        "</section>"
     )
 
 

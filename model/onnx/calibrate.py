@@ -8,7 +8,9 @@ does not cost every other token its resolution.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from model.onnx.encoder import build_encoder
 from model.onnx.graph import Calibration, Graph
 from model.onnx.runner import open_session
 from model.onnx.weights import Weights
+from model.row_counts import RowCount, row_count, too_long
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.tokenizer.prompt import encode_prompt
 
@@ -35,11 +38,16 @@ class CalibrationError(ValueError):
 
 
 def corpus_examples(
-    bundle: Bundle, tokenizer: Tokenizer, corpus_dir: str | Path, split: str = "valid"
+    bundle: Bundle,
+    tokenizer: Tokenizer,
+    corpus_dir: str | Path,
+    split: str = "valid",
+    tally: Counter[str] | None = None,
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Prompt and target ids of the rows of a split that fit the network, directions and author tokens alternating.
 
-    For running text the target is empty and the prompt is the text, cut to what fits.
+    For running text the target is empty and the prompt is the text, cut to what fits. Rows that are "too_long" (left
+    out) or "cut" are counted in ``tally``.
 
     Raises:
         CalibrationError: when the corpus is of another kind than the bundle's task.
@@ -52,9 +60,12 @@ def corpus_examples(
             f"the corpus it was trained on"
         )
     size, family = bundle.config.max_positions, bundle.family
+    tally = Counter() if tally is None else tally
     for i, record in enumerate(read_split(corpus_dir, split)):
         if bundle.task == "text":
-            yield encode_prompt(tokenizer, family=family, task="text", text=record["text"])[:size], []
+            ids = encode_prompt(tokenizer, family=family, task="text", text=record["text"])
+            tally["cut"] += len(ids) > size
+            yield ids[:size], []
             continue
         source, target = bundle.languages if i % 2 == 0 else bundle.languages[::-1]
         author = record.get("author") if i % 4 < 2 else None
@@ -65,6 +76,8 @@ def corpus_examples(
         longest = max(len(prompt), len(answer) + 1) if family == "seq2seq" else len(prompt) + len(answer)
         if longest <= size:
             yield prompt, answer
+        else:
+            tally["too_long"] += 1
 
 
 def calibrate(
@@ -117,13 +130,20 @@ def calibrate(
     )
 
 
-def calibrate_bundle(bundle: Bundle, weights: Weights, corpus_dir: str | Path, rows: int) -> Calibration:
-    """Calibrate on at most ``rows`` rows of a corpus's valid split."""
+def calibrate_bundle(
+    bundle: Bundle, weights: Weights, corpus_dir: str | Path, rows: int
+) -> tuple[Calibration, RowCount]:
+    """Calibrate on at most ``rows`` rows of a corpus's valid split; the bounds, and what became of the split's rows."""
     tokenizer = load_tokenizer(bundle.path)
-    examples = corpus_examples(bundle, tokenizer, corpus_dir)
-    return calibrate(
-        weights, bundle.config, (row for row, _ in zip(examples, range(rows), strict=False)), tokenizer.bos_id
-    )
+    tally = Counter[str]()
+    examples = list(islice(corpus_examples(bundle, tokenizer, corpus_dir, tally=tally), rows))
+    found = calibrate(weights, bundle.config, examples, tokenizer.bos_id)
+    total, used, long = read_card(corpus_dir)["counts"]["valid"], len(examples), tally["too_long"]
+    left_out = {
+        too_long(bundle.config.max_positions): long,
+        "beyond quantization.calibration_rows": total - used - long,
+    }
+    return found, row_count("calibration", "valid", total, used, left_out, cut=tally["cut"])
 
 
 class _Probe:

@@ -20,6 +20,7 @@ from model.onnx.calibrate import CalibrationError, calibrate_bundle
 from model.onnx.export import build_graphs, graph_files, tokenizer_files
 from model.onnx.graph import Calibration, Precision
 from model.onnx.weights import Weights, WeightsError, read_packed
+from model.row_counts import sentence
 
 
 class QuantizationError(ValueError):
@@ -52,7 +53,9 @@ def quantize_bundle(
     if precision == "fp16":
         _check_fp16_range(weights)
     else:
-        calibration = calibrate_bundle(bundle, weights, corpus_dir, config.calibration_rows)
+        calibration, rows = calibrate_bundle(bundle, weights, corpus_dir, config.calibration_rows)
+        print(sentence([rows]), flush=True)
+        settings["row_counts"] = [rows]
         settings["activation_scale"] = config.activation_scale
         settings["cache_bounds"] = {"keys": calibration.keys, "values": calibration.values}
         if config.activation_scale == "static":

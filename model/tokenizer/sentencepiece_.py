@@ -156,5 +156,9 @@ def _sentences(lines: Iterable[str]) -> Iterator[str]:
     reserved = str.maketrans(dict.fromkeys(("\0", "\t", "\r", SPACE, "\u2585", "\u2047"), " "))
     for text in lines:
         for line in normalize(text).translate(reserved).split("\n"):
-            if line.strip():
-                yield " " + line
+            # A longer line the trainer would drop without a word; four bytes is the most that a character takes.
+            whole = len(line.encode()) < LONGEST_LINE_BYTES
+            size = len(line) + 1 if whole else LONGEST_LINE_BYTES // 4 - 1
+            for start in range(0, len(line), size):
+                if (part := line[start : start + size]).strip():
+                    yield " " + part

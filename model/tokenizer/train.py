@@ -20,6 +20,7 @@ import sentencepiece
 from model.bundle.atomic import replace_directory, write_json
 from model.config import TokenizerConfig
 from model.corpus import read_card, read_split
+from model.row_counts import row_count, sentence
 
 from . import load_tokenizer
 from .character import collect_characters
@@ -63,6 +64,15 @@ def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerCo
         trained_seconds = time.perf_counter() - started
         tokenizer = load_tokenizer(directory)
         split, languages = measure(tokenizer, corpus_dir, card)
+        counts = card["counts"]
+        sampled, measured = lines.count // len(text_fields(card)), next(iter(languages.values()))["rows"]
+        beyond = f"beyond the {REPORT_ROWS:,} that are measured"
+        row_counts = [
+            row_count("tokenizer", "train", counts["train"], sampled,
+                      {"beyond tokenizer.sample_lines": counts["train"] - sampled}),
+            row_count("tokenizer report", split, counts[split], measured, {beyond: counts[split] - measured}),
+        ]  # fmt: skip
+        print(sentence(row_counts), flush=True)
         report = {
             "kind": config.kind,
             "vocab_size": tokenizer.vocab_size,
@@ -71,6 +81,7 @@ def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerCo
             "normalization": NORMALIZATION,
             "sampled_lines": lines.count,
             "measured_on": split,
+            "row_counts": row_counts,
             "languages": languages,
             "sha256": tokenizer.content_hash(),
             "sentencepiece": sentencepiece.__version__,

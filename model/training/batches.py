@@ -1,8 +1,9 @@
 """Batches with a token budget, bucketed by length, streamed from the corpus shards.
 
 A pool of rows is read, encoded, sorted by length, cut into batches and the batches are shuffled: little padding,
-and memory that does not grow with the corpus. The stream is a pure function of the seed, so a resumed run skips
-the batches it has already seen and continues exactly where it was.
+and memory that does not grow with the corpus, but for one byte a row that says whether it was trained on. The stream
+is a pure function of the seed, so a resumed run skips the batches it has already seen and continues exactly where it
+was.
 
 Legend: B rows, S source tokens, T target tokens.
 """
@@ -19,10 +20,12 @@ from torch import Tensor
 
 from model.config import NetworkConfig, TrainingConfig
 from model.corpus import read_card, read_split
+from model.row_counts import RowCount, row_count, too_long, warnings
 from model.tokenizer import Tokenizer
 
 PAD = 0
 POOL_ROWS = 20_000
+_LEFT_OUT, _TRAINED = 1, 2  # what became of a row of the train split; 0 is that its turn never came
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Example:
     source: list[int]
     inputs: list[int]
     labels: list[int]  # PAD where no loss is taken
+    row: int = 0  # the row's place among those that were given
 
     @property
     def width(self) -> int:
@@ -40,11 +44,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """i64 tensors: source [B, S] or None, inputs [B, T], labels [B, T]."""
+    """i64 tensors: source [B, S] or None, inputs [B, T], labels [B, T]; the place of each example's row."""
 
     source: Tensor | None
     inputs: Tensor
     labels: Tensor
+    rows: tuple[int, ...] = ()
 
     @property
     def target_tokens(self) -> int:
@@ -57,7 +62,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         source = self.source.to(device) if self.source is not None else None
-        return Batch(source, self.inputs.to(device), self.labels.to(device))
+        return Batch(source, self.inputs.to(device), self.labels.to(device), self.rows)
 
 
 class Examples:
@@ -77,6 +82,7 @@ class Examples:
             )
         if self.task == "translation" and len(self.languages) != 2:
             raise ValueError(f"a parallel corpus has two languages, not {self.languages}")
+        self._fate = np.zeros(card["counts"]["train"], np.uint8)
 
     def from_rows(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:
         """Encode a pool of rows; those longer than the network's positions are left out (translation) or cut (text)."""
@@ -95,28 +101,28 @@ class Examples:
             prefix = [controls[target_code]]
             if row.get("author") and not hide[i]:
                 prefix.append(self.tokenizer.control_id(f"<author:{row['author']}>"))
-            example = self._pair(prefix + encoded[source_code][i], encoded[target_code][i])
+            example = self._pair(prefix + encoded[source_code][i], encoded[target_code][i], i)
             if example.width <= limit:
                 examples.append(example)
         return examples
 
-    def _pair(self, prompt: list[int], target: list[int]) -> Example:
+    def _pair(self, prompt: list[int], target: list[int], row: int) -> Example:
         bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
         if self.network.family == "seq2seq":
-            return Example([*prompt, eos], [bos, *target], [*target, eos])
+            return Example([*prompt, eos], [bos, *target], [*target, eos], row)
         inputs = [bos, *prompt, bos, *target]
-        return Example([], inputs, [PAD] * (len(prompt) + 1) + [*target, eos])
+        return Example([], inputs, [PAD] * (len(prompt) + 1) + [*target, eos], row)
 
     def _text(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:
         bos, eos, size = self.tokenizer.bos_id, self.tokenizer.eos_id, self.network.max_positions
         examples = []
-        for piece in self.tokenizer.encode_batch([row["text"] for row in rows]):
+        for row, piece in enumerate(self.tokenizer.encode_batch([row["text"] for row in rows])):
             ids = [bos, *piece, eos]
             # A first window of random length moves the cuts from pass to pass.
             start = 0
             end = int(rng.integers(size // 2, size + 1)) if training and len(ids) > size + 1 else size
             while start < len(ids) - 1:
-                examples.append(Example([], ids[start : min(end, len(ids) - 1)], ids[start + 1 : end + 1]))
+                examples.append(Example([], ids[start : min(end, len(ids) - 1)], ids[start + 1 : end + 1], row))
                 start, end = end, end + size
         return examples
 
@@ -125,11 +131,22 @@ class Examples:
         epoch = 0
         while True:
             rng = np.random.default_rng([self.config.seed, epoch])
-            produced = False
+            produced, first = False, 0
             for rows in _pools(read_split(self.corpus, "train")):
-                for batch in self._bucketed(self.from_rows(rows, rng, training=True), rng):
+                examples = self.from_rows(rows, rng, training=True)
+                fate = self._fate[first : first + len(rows)]
+                absent = np.ones(len(rows), bool)
+                absent[[example.row for example in examples]] = False
+                fate[absent & (fate != _TRAINED)] = _LEFT_OUT
+                if epoch == first == 0:  # rows are in random order: the first pool tells of all, before the long wait
+                    lost = {too_long(self.network.max_positions): int(absent.sum())}
+                    for line in warnings([row_count("training", "train", len(rows), len(examples), lost)]):
+                        print(line, flush=True)
+                for batch in self._bucketed(examples, rng):
                     produced = True
+                    fate[list(batch.rows)] = _TRAINED
                     yield batch
+                first += len(rows)
             if not produced:
                 raise ValueError(
                     f"no training row fits in max_positions={self.network.max_positions} tokens: "
@@ -138,10 +155,32 @@ class Examples:
             epoch += 1
 
     def valid_batches(self) -> list[Batch]:
-        """The validation split as batches, the same ones at every validation."""
+        """The validation split as batches, the same ones at every validation.
+
+        Raises:
+            ValueError: where no row fits, for then no weights would be the best.
+        """
         rng = np.random.default_rng(0)
         rows = list(read_split(self.corpus, "valid"))
-        return list(self._bucketed(self.from_rows(rows, rng, training=False), rng))
+        examples = self.from_rows(rows, rng, training=False)
+        if not examples:
+            raise ValueError(
+                f"none of the {len(rows):,} validation rows fits in max_positions={self.network.max_positions} tokens: "
+                "raise corpus.valid_rows, network.max_positions or the tokenizer's vocab_size"
+            )
+        return list(self._bucketed(examples, rng))
+
+    def row_counts(self, valid: list[Batch]) -> list[RowCount]:
+        """What became of the rows of the train split up to the batch handed out last, and of the validation split."""
+        total, trained = len(self._fate), int((self._fate == _TRAINED).sum())
+        long, reason = int((self._fate == _LEFT_OUT).sum()), too_long(self.network.max_positions)
+        left_out = {reason: long, "not reached (training.steps)": total - trained - long}
+        scored = len({row for batch in valid for row in batch.rows})
+        rows = read_card(self.corpus)["counts"]["valid"]
+        return [
+            row_count("training", "train", total, trained, left_out),
+            row_count("validation", "valid", rows, scored, {reason: rows - scored}),
+        ]
 
     def _bucketed(self, examples: list[Example], rng: np.random.Generator) -> Iterator[Batch]:
         # The shuffle before the stable sort keeps equal lengths in random order.
@@ -163,7 +202,8 @@ class Examples:
 def collate(examples: list[Example]) -> Batch:
     """Pad examples to the longest of each side."""
     source = _pad([e.source for e in examples]) if examples[0].source else None
-    return Batch(source, _pad([e.inputs for e in examples]), _pad([e.labels for e in examples]))
+    rows = tuple(e.row for e in examples)
+    return Batch(source, _pad([e.inputs for e in examples]), _pad([e.labels for e in examples]), rows)
 
 
 def _pad(rows: list[list[int]]) -> Tensor:

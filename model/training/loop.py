@@ -28,6 +28,7 @@ from model.config import NetworkConfig, TrainingConfig, to_dict
 from model.corpus import read_card
 from model.network.families import CausalDecoder, Seq2Seq, build_network, count_parameters
 from model.processors import available_cpus
+from model.row_counts import RowCount, sentence
 from model.tokenizer import load_tokenizer
 from model.training.batches import PAD, Batch, Examples
 from model.training.checkpoint import INFO, forget_last, load_last, save_last, save_weights
@@ -84,6 +85,7 @@ def train(
         flush=True,
     )
     run.fit(identity)
+    print(sentence(run.row_counts), flush=True)
     card = read_card(corpus)
     info = {
         "network": to_dict(network),
@@ -94,6 +96,7 @@ def train(
         "authors": card.get("authors", []),
         "parameters": count_parameters(module),
         **run.summary(),
+        "row_counts": run.row_counts,
         "device": str(device),
         "precision": run.precision,
         "threads": torch.get_num_threads(),
@@ -125,6 +128,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
         self.state = Progress()
         self.curve: list[dict[str, float]] = []
+        self.row_counts: list[RowCount] = []
 
     def fit(self, identity: dict[str, Any]) -> None:
         """Train to the end of the schedule, resuming first where there is something to resume."""
@@ -133,14 +137,15 @@ class _Run:
             self.state, self.curve = Progress(**saved["state"]), saved["curve"]
             print(f"resuming after step {self.state.step}, {_clock(self.state.seconds)} into the run", flush=True)
         tracker = Tracker(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out)
+        valid = self.examples.valid_batches()
         try:
-            self._loop(tracker, identity)
+            self._loop(tracker, identity, valid)
         finally:
             tracker.close()
+        self.row_counts = self.examples.row_counts(valid)
 
-    def _loop(self, tracker: Tracker, identity: dict[str, Any]) -> None:
+    def _loop(self, tracker: Tracker, identity: dict[str, Any], valid: list[Batch]) -> None:
         config, state = self.config, self.state
-        valid = self.examples.valid_batches()
         # The stream is a pure function of the seed: skipping what was seen is an exact resume.
         batches = itertools.islice(self.examples.train_batches(), state.step * config.accumulate, None)
         every = max(1, config.steps // CURVE_POINTS)

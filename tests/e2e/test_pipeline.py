@@ -1,5 +1,6 @@
 """One true miniature: the whole pipeline by its command line, its result files, its failures, and its bundle served."""
 
+import html
 import json
 import re
 import signal
@@ -108,6 +109,53 @@ def test_an_impossible_gate_fails_the_run_and_is_named_last(tmp_path):
     assert summary["status"] == "failed" and summary["published"] is None
     assert not (tmp_path / "latest" / "bundle").exists()
     assert (tmp_path / "latest" / "report.html").exists()
+
+
+def long_pairs(path: Path) -> Path:
+    """600 different pairs, 320 of them of 14 sentences."""
+    ru, en = ["кот", "дом", "сад", "лес", "мост", "стол"], ["cat", "house", "garden", "forest", "bridge", "table"]
+    lines = []
+    for i in range(600):
+        digits = [i // 6**k % 6 for k in range(4)]
+        sides = (f"{' '.join(words[d] for d in digits)}." for words in (ru, en))
+        lines.append("\t".join(" ".join([side] * (14 if i < 320 else 1)) for side in sides))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_garbage_is_not_published_and_every_row_is_counted(tmp_path):
+    """Three steps of training, on rows half of which do not fit: figures of terminal, summary and report agree."""
+    settings = ["training.steps=3", "training.batch_tokens=30000", "network.max_positions=48"]
+    done = run_pipeline(tmp_path / "runs", "--corpus", str(long_pairs(tmp_path / "long.tsv")), "--set", *settings)
+    summary = summary_of(tmp_path / "runs")
+    assert done.returncode == 1 and summary["published"] is None, done.stdout[-4000:] + done.stderr[-4000:]
+    assert not (tmp_path / "runs" / "latest" / "bundle").exists()
+    said = done.stdout.rpartition("FAILED:")[2]
+    for variant in ("fp32", "fp16", "int8"):
+        assert re.search(rf"gate unigram ru-en of {variant}: \d+\.\d+, must be < \d+\.\d+", said), said
+
+    page = (tmp_path / "runs" / "latest" / "report.html").read_text(encoding="utf-8")
+    report = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    counts, corpus = summary["row_counts"], summary["corpus"]["counts"]
+    for entry in counts:
+        assert entry["rows"] == entry["used"] + sum(entry["left_out"].values()) and entry["used"] >= 0, entry
+        where = " ".join(filter(None, (entry["split"], entry.get("direction"))))
+        assert f"{entry['step']} {where} {entry['rows']} {entry['used']} " in report, entry
+        if entry["split"] in corpus:
+            assert entry["rows"] == corpus[entry["split"]], entry
+    steps = {(entry["step"], entry.get("direction")): entry for entry in counts}
+    assert set(steps) >= {("prepare-data", None), ("validation", None), ("calibration", None), ("speed", None)}
+    assert steps[("prepare-data", None)]["used"] == corpus["train"] + corpus["valid"] + corpus["heldout"] == 600
+    trained = steps[("training", None)]
+    long = trained["left_out"]["too long (network.max_positions 48)"]
+    assert 250 < long < 330 and trained["used"] == corpus["train"] - long
+    assert f"training {trained['used']} of {corpus['train']} train rows ({long} too long" in done.stdout
+    for direction in ("ru-en", "en-ru"):
+        assert steps[("scores", direction)]["cut"] + sum(steps[("loss", direction)]["left_out"].values()) > 12
+    warning = (
+        f"WARNING: {long} of {corpus['train']} rows of train are too long for training: raise network.max_positions"
+    )
+    assert warning in done.stdout.rpartition("summary  ")[2] and warning in report
 
 
 def test_a_bad_corpus_fails_in_its_step_with_the_file_and_the_line(tmp_path):

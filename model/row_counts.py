@@ -1,0 +1,66 @@
+"""What becomes of a split's rows in a step: one form, so that terminal, summary.json and report tell the same figures.
+
+``rows`` of a split are those ``used`` and those ``left_out``, by reason; a reason names the setting that changes it.
+``cut`` counts those of the used ones that were shortened to fit.
+
+    row_count("training", "train", 530, 259, {too_long(256): 271})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+RowCount = dict[str, Any]
+TOO_LONG = "too long"
+LOUD = 0.5  # a warning where more than this share of a split is too long
+
+
+def row_count(
+    step: str, split: str, rows: int, used: int, left_out: Mapping[str, int], direction: str = "", cut: int = 0
+) -> RowCount:
+    """One entry of a step's ``row_counts``; reasons that met no row are dropped."""
+    entry: RowCount = {"step": step, "split": split}
+    if direction:
+        entry["direction"] = direction
+    reasons = {reason: count for reason, count in left_out.items() if count}
+    return {**entry, "rows": rows, "used": used, "left_out": reasons, "cut": cut}
+
+
+def too_long(max_positions: int) -> str:
+    """The reason of rows that do not fit a network's positions."""
+    return f"{TOO_LONG} (network.max_positions {max_positions})"
+
+
+def sentence(counts: Iterable[RowCount]) -> str:
+    """The counts in one line, a step's directions added up split by split; warnings on lines of their own."""
+    counts = list(counts)
+    totals: dict[tuple[str, str], RowCount] = {}
+    for entry in counts:
+        split = f"{entry['split']} rows" + (", each way" if "direction" in entry else "")
+        total = totals.setdefault((entry["step"], split), row_count(entry["step"], split, 0, 0, {}))
+        for key in ("rows", "used", "cut"):
+            total[key] += entry[key]
+        for reason, count in entry["left_out"].items():
+            total["left_out"][reason] = total["left_out"].get(reason, 0) + count
+    parts = []
+    for total in totals.values():
+        notes = [f"{count:,} {reason}" for reason, count in total["left_out"].items()]
+        notes += [f"{total['cut']:,} of them cut to fit"] if total["cut"] else []
+        said = f"{total['step']} {total['used']:,} of {total['rows']:,} {total['split']}"
+        parts.append(said + (f" ({', '.join(notes)})" if notes else ""))
+    return "\n".join([f"rows: {'; '.join(parts)}", *warnings(counts)])
+
+
+def warnings(counts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A loud line for each step in which more than half of a split's rows were too long to take part whole."""
+    found = []
+    for entry in counts:
+        lost = entry["cut"] + sum(n for reason, n in entry["left_out"].items() if reason.startswith(TOO_LONG))
+        if lost > LOUD * entry["rows"]:
+            where = " ".join(filter(None, (entry["split"], entry.get("direction"))))
+            found.append(
+                f"WARNING: {lost:,} of {entry['rows']:,} rows of {where} are too long for {entry['step']}: raise "
+                "network.max_positions (or tokenizer.vocab_size), or lower corpus.max_chars"
+            )
+    return list(dict.fromkeys(found))
