@@ -13,7 +13,7 @@ from typing import Any
 
 RowCount = dict[str, Any]
 TOO_LONG = "too long"
-LOUD = 0.5  # a warning where more than this share of a split is too long
+LOUD = 0.5  # a warning where more than this share of the rows that a step was asked for is too long
 
 
 def row_count(
@@ -33,7 +33,7 @@ def too_long(max_positions: int) -> str:
 
 
 def sentence(counts: Iterable[RowCount]) -> str:
-    """The counts in one line, a step's directions added up split by split; warnings on lines of their own."""
+    """The counts in one line, a step's directions added up split by split; a warning on a line of its own."""
     counts = list(counts)
     totals: dict[tuple[str, str], RowCount] = {}
     for entry in counts:
@@ -49,18 +49,21 @@ def sentence(counts: Iterable[RowCount]) -> str:
         notes += [f"{total['cut']:,} of them cut to fit"] if total["cut"] else []
         said = f"{total['step']} {total['used']:,} of {total['rows']:,} {total['split']}"
         parts.append(said + (f" ({', '.join(notes)})" if notes else ""))
-    return "\n".join([f"rows: {'; '.join(parts)}", *warnings(counts)])
+    return "\n".join(filter(None, (f"rows: {'; '.join(parts)}", warning(counts))))
 
 
-def warnings(counts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A loud line for each step in which more than half of a split's rows were too long to take part whole."""
+def warning(counts: Iterable[Mapping[str, Any]]) -> str:
+    """A loud line where a step was asked for rows of which more than half were too long to take part whole; or ""."""
     found = []
     for entry in counts:
-        lost = entry["cut"] + sum(n for reason, n in entry["left_out"].items() if reason.startswith(TOO_LONG))
-        if lost > LOUD * entry["rows"]:
-            where = " ".join(filter(None, (entry["split"], entry.get("direction"))))
-            found.append(
-                f"WARNING: {lost:,} of {entry['rows']:,} rows of {where} are too long for {entry['step']}: raise "
-                "network.max_positions (or tokenizer.vocab_size), or lower corpus.max_chars"
-            )
-    return list(dict.fromkeys(found))
+        long = sum(n for reason, n in entry["left_out"].items() if reason.startswith(TOO_LONG))
+        asked, lost = entry["used"] + long, entry["cut"] + long
+        if lost > LOUD * asked:
+            step = " ".join(filter(None, (entry["step"], entry.get("direction"))))
+            found.append(f"{step} ({lost:,} of {asked:,})")
+    if not found:
+        return ""
+    return (
+        f"WARNING: more than half of the rows are too long for {', '.join(dict.fromkeys(found))}: raise "
+        "network.max_positions (or tokenizer.vocab_size), or lower corpus.max_chars"
+    )

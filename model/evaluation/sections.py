@@ -13,7 +13,7 @@ from typing import Any
 from model.evaluation import plots
 from model.evaluation.figures import count, duration, last_line
 from model.evaluation.plots import escape
-from model.row_counts import warnings
+from model.row_counts import warning
 
 # Keys whose value is a section of its own, or says nothing to a reader of the report.
 _ELSEWHERE = {"format_version", "network", "versions", "shards", "config", "counts", "row_counts", "seconds", "sha256"}
@@ -107,7 +107,8 @@ def rows_section(counts: Sequence[Mapping[str, Any]]) -> str:
         '<th>Step</th><th class="left">Of</th><th>Rows</th><th>Used</th><th>Cut to fit</th>'
         '<th class="left">Left out, by reason and the setting that changes it</th>'
     )
-    loud = "".join(f'<div class="verdict bad">{escape(line)}</div>' for line in warnings(counts))
+    line = warning(counts)
+    loud = f'<div class="verdict bad">{escape(line)}</div>' if line else ""
     return (
         f'<section><h2>Rows</h2><p class="lead">What became of every row, from step to step.</p>{loud}'
         f'<div class="card scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.evaluation.figures import count, decimal, duration, gate_figures, megabytes, printable, reasons
-from model.row_counts import warnings
+from model.row_counts import warning
 
 VERDICTS = {True: "pass", False: "FAIL", None: "skipped"}
 
@@ -26,7 +26,7 @@ def result_table(summary: Mapping[str, Any]) -> str:
         blocks += [_scores(variants), _costs(variants)]
     if summary.get("gates"):
         blocks.append(_gates(summary["gates"]))
-    blocks += warnings(summary.get("row_counts") or [])
+    blocks.append(warning(summary.get("row_counts") or []))
     if "status" in summary or summary.get("gates"):
         blocks.append(_verdict(summary))
     return printable("\n\n".join(block for block in blocks if block))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model.config import NetworkConfig, TrainingConfig
 from model.corpus import read_card, read_split
-from model.row_counts import RowCount, row_count, too_long, warnings
+from model.row_counts import RowCount, row_count, too_long, warning
 from model.tokenizer import Tokenizer
 
 PAD = 0
@@ -140,8 +140,8 @@ class Examples:
                 fate[absent & (fate != _TRAINED)] = _LEFT_OUT
                 if epoch == first == 0:  # rows are in random order: the first pool tells of all, before the long wait
                     lost = {too_long(self.network.max_positions): int(absent.sum())}
-                    for line in warnings([row_count("training", "train", len(rows), len(examples), lost)]):
-                        print(line, flush=True)
+                    if loud := warning([row_count("training", "train", len(rows), int((~absent).sum()), lost)]):
+                        print(loud, flush=True)
                 for batch in self._bucketed(examples, rng):
                     produced = True
                     fate[list(batch.rows)] = _TRAINED
