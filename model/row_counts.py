@@ -37,7 +37,7 @@ def sentence(counts: Iterable[RowCount]) -> str:
     counts = list(counts)
     totals: dict[tuple[str, str], RowCount] = {}
     for entry in counts:
-        split = f"{entry['split']} rows" + (", each way" if "direction" in entry else "")
+        split = f"{entry['split']} rows" + (" in both directions" if "direction" in entry else "")
         total = totals.setdefault((entry["step"], split), row_count(entry["step"], split, 0, 0, {}))
         for key in ("rows", "used", "cut"):
             total[key] += entry[key]
@@ -53,14 +53,14 @@ def sentence(counts: Iterable[RowCount]) -> str:
 
 
 def warning(counts: Iterable[Mapping[str, Any]]) -> str:
-    """A loud line where a step was asked for rows of which more than half were too long to take part whole; or ""."""
+    """A loud line where more than half of the rows that a step was asked for were left out as too long; or ""."""
     found = []
     for entry in counts:
         long = sum(n for reason, n in entry["left_out"].items() if reason.startswith(TOO_LONG))
-        asked, lost = entry["used"] + long, entry["cut"] + long
-        if lost > LOUD * asked:
+        asked = entry["used"] + long
+        if long > LOUD * asked:
             step = " ".join(filter(None, (entry["step"], entry.get("direction"))))
-            found.append(f"{step} ({lost:,} of {asked:,})")
+            found.append(f"{step} ({long:,} of {asked:,})")
     if not found:
         return ""
     return (

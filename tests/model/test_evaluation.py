@@ -174,6 +174,8 @@ def test_a_decoder_translates_too(corpus, tmp_path):
     bundle = talkative_bundle(tmp_path / "bundle", family="decoder", task="translation", max_positions=96)
     evaluation = evaluate_bundle(bundle, corpus, tmp_path / "out", "fp32", CONFIG)
     assert len(evaluation["rows"]) == 4 and math.isfinite(evaluation["loss"])
+    refused = {row["name"] for row in failed(gate({"fp32": evaluation}, GateConfig({}, {})))}
+    assert refused >= {"unigram ru-en", "unigram en-ru"}
 
 
 def test_running_text_is_judged_by_its_loss(tmp_path):
@@ -189,6 +191,8 @@ def test_running_text_is_judged_by_its_loss(tmp_path):
     bundle = talkative_bundle(tmp_path / "bundle", family="decoder", task="text")
     evaluation = evaluate_bundle(bundle, corpus, tmp_path / "out", "fp32", CONFIG)
     assert evaluation["rows"] == [] and evaluation["task"] == "text"
+    # Random weights: no test of a floor's number is needed to see that this is garbage.
+    assert [row["name"] for row in failed(gate({"fp32": evaluation}, GateConfig({}, {})))] == ["unigram text"]
     heldout = list(read_split(corpus, "heldout"))[: CONFIG.loss_rows]
     with Engine(Bundle.load(bundle)) as engine:
         # Every token and the end token are counted once, however the windows fall.

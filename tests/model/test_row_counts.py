@@ -160,11 +160,11 @@ def test_a_line_beyond_sentencepieces_limit_is_learnt_from(kind):
 def test_the_sentence_adds_up_both_directions_and_warns_once():
     reason = too_long(64)
     counts = [row_count("loss", "heldout", 20, 8, {reason: 12, "x": 0}, d) for d in ("ru-en", "en-ru")]
-    counts.append(row_count("speed", "heldout", 20, 20, {}, cut=3))
+    counts.append(row_count("speed", "heldout", 20, 20, {}, cut=13))
     line, loud = sentence(counts).split("\n")
     assert line == (
-        "rows: loss 16 of 40 heldout rows, each way (24 too long (network.max_positions 64)); "
-        "speed 20 of 20 heldout rows (3 of them cut to fit)"
+        "rows: loss 16 of 40 heldout rows in both directions (24 too long (network.max_positions 64)); "
+        "speed 20 of 20 heldout rows (13 of them cut to fit)"
     )
     assert loud == warning(counts)
     assert loud.startswith("WARNING: more than half of the rows are too long for loss ru-en (12 of 20), loss en-ru (12")
