@@ -110,6 +110,8 @@ def test_a_killed_run_resumes_exactly(parallel: tuple[Path, Path], tmp_path: Pat
     assert "resuming after step" in finished.stdout
     train(*parallel, tmp_path / "whole", NETWORK, config)
     assert_same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    told = [json.loads((tmp_path / run / "training.json").read_text())["row_counts"] for run in ("killed", "whole")]
+    assert told[0] == told[1] and told[0][0]["used"] == 600
 
 
 def test_resuming_with_other_settings_is_refused(parallel: tuple[Path, Path], tmp_path: Path) -> None:
