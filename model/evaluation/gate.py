@@ -99,12 +99,19 @@ def mean_chrf(evaluation: Mapping[str, Any]) -> float | None:
 
 def impossible(profile: Profile) -> list[str]:
     """Why no run of this profile could publish anything, or could judge it as asked: one sentence a problem."""
-    config, corpus, evaluation = profile.gate, profile.corpus, profile.evaluation
+    config, corpus, training, evaluation = profile.gate, profile.corpus, profile.training, profile.evaluation
+    nothing = "nothing would be trained"
     problems = [
         f"{name}: must be at least 1, not {value}: {why}"
         for name, value, why in (
             ("corpus.heldout_rows", corpus.heldout_rows, "without held-out rows nothing can be judged, nor published"),
             ("corpus.valid_rows", corpus.valid_rows, "they choose the best weights and calibrate int8"),
+            ("training.steps", training.steps, nothing),
+            ("training.batch_tokens", training.batch_tokens, nothing),
+            ("training.accumulate", training.accumulate, nothing),
+            ("training.validate_every", training.validate_every, "validation chooses the weights that are kept"),
+            ("training.checkpoint_every", training.checkpoint_every, "give training.steps to write none"),
+            ("quantization.calibration_rows", profile.quantization.calibration_rows, "int8 needs them for its scales"),
             ("evaluation.loss_rows", evaluation.loss_rows, "without a held-out loss nothing is published"),
         )
         if value < 1

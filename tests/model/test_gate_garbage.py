@@ -124,6 +124,10 @@ DIRECTION = r"heldout/ru-en, heldout/en-ru.* cannot be measured.*\[de, en\].*SET
         ("tiny", ["evaluation.max_rows=-1"], r"evaluation.max_rows: must be 0 \(all\) or more"),
         ("tiny", ["corpus.heldout_rows=0"], r"corpus.heldout_rows: must be at least 1, not 0"),
         ("gpt", ["corpus.valid_rows=0"], r"corpus.valid_rows: must be at least 1, not 0"),
+        ("tiny", ["training.steps=-5"], r"training.steps: must be at least 1, not -5: nothing would be trained"),
+        ("tiny", ["training.batch_tokens=-1"], r"training.batch_tokens: must be at least 1"),
+        ("tiny", ["training.validate_every=0"], r"training.validate_every: must be at least 1"),
+        ("tiny", ["quantization.calibration_rows=0"], r"quantization.calibration_rows: must be at least 1"),
     ],
 )
 def test_what_could_never_be_measured_is_refused_before_anything_runs(profile, settings, message):
