@@ -13,7 +13,7 @@ from typing import Any
 
 RowCount = dict[str, Any]
 TOO_LONG = "too long"
-LOUD = 0.5  # a warning where more than this share of the rows that a step was asked for is too long
+LOUD = 0.25  # a warning where more than this share of the rows that a step was asked for is too long
 
 
 def row_count(
@@ -53,7 +53,7 @@ def sentence(counts: Iterable[RowCount]) -> str:
 
 
 def warning(counts: Iterable[Mapping[str, Any]]) -> str:
-    """A loud line where more than half of the rows that a step was asked for were left out as too long; or ""."""
+    """A loud line where more than a quarter of the rows that a step was asked for were left out as too long; or ""."""
     found = []
     for entry in counts:
         long = sum(n for reason, n in entry["left_out"].items() if reason.startswith(TOO_LONG))
@@ -64,6 +64,6 @@ def warning(counts: Iterable[Mapping[str, Any]]) -> str:
     if not found:
         return ""
     return (
-        f"WARNING: more than half of the rows are too long for {', '.join(dict.fromkeys(found))}: raise "
+        f"WARNING: more than a quarter of the rows are too long for {', '.join(dict.fromkeys(found))}: raise "
         "network.max_positions (or tokenizer.vocab_size), or lower corpus.max_chars"
     )

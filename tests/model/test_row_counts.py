@@ -167,7 +167,9 @@ def test_the_sentence_adds_up_both_directions_and_warns_once():
         "speed 20 of 20 heldout rows (13 of them cut to fit)"
     )
     assert loud == warning(counts)
-    assert loud.startswith("WARNING: more than half of the rows are too long for loss ru-en (12 of 20), loss en-ru (12")
+    assert loud.startswith(
+        "WARNING: more than a quarter of the rows are too long for loss ru-en (12 of 20), loss en-ru (12"
+    )
     assert "network.max_positions" in loud and "corpus.max_chars" in loud
-    assert warning([row_count("training", "train", 20, 10, {reason: 10})]) == ""
+    assert warning([row_count("training", "train", 20, 15, {reason: 5})]) == ""
     assert warning([row_count("training", "train", 1000, 8, {reason: 12, "not reached": 980})])
