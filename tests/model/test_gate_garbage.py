@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +143,17 @@ def test_the_settings_that_the_refusal_names_are_taken():
     assert len(cures) == 2
     for cure in cures:
         load_profile("small", ["corpus.languages=[de, en]", cure])
+
+
+def test_readmes_line_for_other_languages_is_taken_as_printed():
+    readme = " ".join((Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").split())
+    line = re.search(r"Other languages are `([^`]+)`, or with floors of their own, `([^`]+)`", readme)
+    assert line
+    languages, *rest = re.findall(r"SET='([^']+)'", line[1])
+    assert languages.startswith("corpus.languages=") and rest
+    for profile in ("demo", "small", "tiny"):
+        load_profile(profile, [languages, *rest])
+        load_profile(profile, [languages, *re.findall(r"SET='([^']+)'", line[2])])
 
 
 def test_all_problems_are_told_together():
