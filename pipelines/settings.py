@@ -76,7 +76,7 @@ def check_floors(overrides: Sequence[str], corpus: Iterable[str], tests: Iterabl
     section = asked.get("gate")
     floors = section.get("min_chrf") if isinstance(section, dict) else None
     # A folder or a data set may bring a test set of its own.
-    if not isinstance(floors, dict) or any("://" in source or Path(source).is_dir() for source in corpus):
+    if not isinstance(floors, dict) or any("://" in source or os.path.isdir(source) for source in corpus):
         return
     given = [_stem(source) for source in tests]
     if unknown := unknown_test_sets(floors, given):
