@@ -56,7 +56,7 @@ def test_every_make_line_is_understood(line: str) -> None:
         options = parse(words[words.index("pipelines.run") + 1 :])
         assert options.profile in profile_names()
         for setting in settings(options.overrides):
-            assert re.fullmatch(r"[a-z]+(\.\w+)+=.+", setting) and yaml.safe_load(setting.split("=", 1)[1])
+            assert re.fullmatch(r"[a-z]+(\.\w+)+=.+", setting) and yaml.safe_load(setting.split("=", 1)[1]) is not None
         assert all("://" in source or re.fullmatch(r"[\w. ]+", source) for source in sources(options.corpus))
 
 

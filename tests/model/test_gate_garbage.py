@@ -147,13 +147,12 @@ def test_the_settings_that_the_refusal_names_are_taken():
 
 def test_readmes_line_for_other_languages_is_taken_as_printed():
     readme = " ".join((Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").split())
-    line = re.search(r"Other languages are `([^`]+)`, or with floors of their own, `([^`]+)`", readme)
-    assert line
-    languages, *rest = re.findall(r"SET='([^']+)'", line[1])
-    assert languages.startswith("corpus.languages=") and rest
+    line = readme.partition("Other languages are ")[2].partition(": those of")[0]
+    languages, floors, none = re.findall(r"`SET='([^']+)'`", line)
+    assert languages.startswith("corpus.languages=")
     for profile in ("demo", "small", "tiny"):
-        load_profile(profile, [languages, *rest])
-        load_profile(profile, [languages, *re.findall(r"SET='([^']+)'", line[2])])
+        assert load_profile(profile, [languages, floors]).gate.min_chrf
+        assert not load_profile(profile, [languages, none]).gate.min_chrf
 
 
 def test_all_problems_are_told_together():
