@@ -12,6 +12,7 @@ import yaml
 
 from model.config import ConfigError, Profile, from_dict
 from model.corpus import CorpusError
+from model.corpus.files import stem
 from model.corpus.sources import gather
 from model.evaluation.gate import impossible, unknown_test_sets
 
@@ -78,7 +79,7 @@ def check_floors(overrides: Sequence[str], corpus: Iterable[str], tests: Iterabl
     # A folder or a data set may bring a test set of its own.
     if not isinstance(floors, dict) or any("://" in source or os.path.isdir(source) for source in corpus):
         return
-    given = [_stem(source) for source in tests]
+    given = [stem(source) for source in tests]
     if unknown := unknown_test_sets(floors, given):
         raise UsageError(
             f"gate.min_chrf: {', '.join(unknown)} cannot be measured, for the test sets of this run are "
@@ -113,9 +114,9 @@ def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str])
                     gather(*(([source], []) if variable == "CORPUS" else ([], [source])), profile.corpus)
                 except CorpusError as error:
                     problems.append(f"{variable}: {error}")
-    stems = Counter(map(_stem, tests))
-    twice = [stem for stem, count in stems.items() if count > 1]
-    problems += [f"TEST: more than one file is named {stem!r}; test sets need names of their own" for stem in twice]
+    stems = Counter(map(stem, tests))
+    twice = [name for name, count in stems.items() if count > 1]
+    problems += [f"TEST: more than one file is named {name!r}; test sets need names of their own" for name in twice]
     if problems:
         raise UsageError("\n".join(problems))
 
@@ -128,10 +129,6 @@ def check_runner(runner: str) -> None:
         raise UsageError(
             f"RUNNER={runner} is later work: run with RUNNER=local, or `make pipeline-compile` and upload the result"
         )
-
-
-def _stem(source: str) -> str:
-    return source.rsplit("/", 1)[-1].split(".", maxsplit=1)[0]
 
 
 def _apply(data: dict[str, Any], override: str) -> str:
