@@ -6,8 +6,11 @@ type does not know.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import struct
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import unknown_fields
@@ -20,6 +23,7 @@ from serving.tensors import (
     OUTPUTS,
     VERSION,
     Call,
+    check_hints,
     check_input,
     check_inputs,
     check_model,
@@ -27,6 +31,7 @@ from serving.tensors import (
     decode_text,
     output_values,
     pack,
+    row_errors,
     unpack_bytes,
 )
 
@@ -47,6 +52,9 @@ def read_grpc(request: pb.ModelInferRequest, served: str, max_prompts: int) -> C
         raise InvalidRequest("parameters", f"has {len(request.parameters)} entries, at most {MAX_PARAMETERS} are read")
     check_inputs([tensor.name for tensor in request.inputs])
     tensor = request.inputs[0]
+    check_hints("inputs", tensor.parameters)
+    for output in request.outputs:
+        check_hints("outputs", output.parameters)
     count = check_input(tensor.datatype, tensor.shape, max_prompts)
     raw = request.raw_input_contents
     items: Any
@@ -64,9 +72,23 @@ def read_grpc(request: pb.ModelInferRequest, served: str, max_prompts: int) -> C
     return Call(
         id=request.id or uuid.uuid4().hex,
         texts=decode_text(items, count),
-        parameters={name: grpc_value(name, value) for name, value in request.parameters.items()},
+        parameters=grpc_values(request.parameters),
         outputs=check_outputs([output.name for output in request.outputs]),
     )
+
+
+def grpc_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a request. A list cannot travel over gRPC, its JSON can: ``stop`` may be one.
+
+    Raises:
+        InvalidRequest: as :func:`grpc_value`.
+    """
+    values = {name: grpc_value(name, value) for name, value in parameters.items()}
+    stop = values.get("stop")
+    if isinstance(stop, str) and stop.startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):
+            values["stop"] = json.loads(stop)
+    return values
 
 
 def grpc_value(name: str, parameter: Any) -> Any:
@@ -97,6 +119,7 @@ def grpc_response(model_name: str, call: Call, results: list[GenerationResult]) 
         id=call.id,
         model_name=model_name,
         model_version=VERSION,
+        parameters={name: pb.InferParameter(string_param=error) for name, error in row_errors(results).items()},
         outputs=[{"name": name, "datatype": OUTPUTS[name], "shape": [len(results)]} for name in call.outputs],
         raw_output_contents=[pack(values[name]) for name in call.outputs],
     )

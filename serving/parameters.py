@@ -7,7 +7,6 @@ gRPC message has no float field and its own client therefore cannot send one.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,11 +124,6 @@ def text(name: str, value: Any) -> str:
 
 
 def _stops(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) and value.startswith("["):  # a list cannot travel over gRPC, its JSON can
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            value = [value]
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

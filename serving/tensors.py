@@ -3,13 +3,16 @@
 In:  ``text_input``  BYTES [N]
 Out: ``text_output`` BYTES [N], ``finish_reason`` BYTES [N], ``prompt_tokens`` INT32 [N], ``generated_tokens`` INT32 [N]
 
+An element in fault has an empty ``text_output`` and the ``finish_reason`` "error"; why stands in the answer's parameter
+``error[i]``. The others are answered.
+
 A BYTES tensor in binary form is, for each element, its length as a little-endian uint32 and then its bytes.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +24,8 @@ from serving.errors import InvalidRequest, NotFound, shown
 INPUT = "text_input"
 OUTPUTS = {"text_output": "BYTES", "finish_reason": "BYTES", "prompt_tokens": "INT32", "generated_tokens": "INT32"}
 VERSION = "1"
+# Parameters that say how a tensor travels. Others (Triton's classification, shared memory) would change the answer.
+HINTS = {"inputs": ("binary_data_size", "content_type"), "outputs": ("binary_data", "content_type")}
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Call:
     """One v2 inference request, whichever protocol brought it."""
 
     id: str
-    texts: list[str]  # [N]
+    texts: list[str | InvalidRequest]  # [N]
     parameters: Mapping[str, Any]
     outputs: tuple[str, ...]  # names, in the order asked for
     binary: Mapping[str, bool] = field(default_factory=dict)  # REST only: which outputs go as binary
@@ -91,24 +96,36 @@ def check_outputs(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names) or tuple(OUTPUTS)
 
 
-def decode_text(items: Sequence[Any], count: int) -> list[str]:
-    """Turn the elements of ``text_input`` (str, or UTF-8 bytes) into ``count`` texts.
+def check_hints(where: str, names: Iterable[str]) -> None:
+    """Refuse parameters of a tensor that would change the answer; ``where`` is "inputs" or "outputs".
 
     Raises:
-        InvalidRequest: naming ``text_input``, when the number, the type or the encoding is wrong.
+        InvalidRequest: naming one.
+    """
+    for name in names:
+        if name not in HINTS[where]:
+            raise InvalidRequest(where, f"the tensor's parameter {name[:64]!r} cannot be honoured; leave it out")
+
+
+def decode_text(items: Sequence[Any], count: int) -> list[str | InvalidRequest]:
+    """Turn the elements of ``text_input`` (str, or UTF-8 bytes) into ``count`` texts; one that is no text is its error.
+
+    Raises:
+        InvalidRequest: naming ``text_input``, when their number is wrong.
     """
     if len(items) != count:
         raise InvalidRequest(INPUT, f"shape says {count} elements, the data has {len(items)}")
-    texts = []
-    for index, item in enumerate(items):
-        try:
-            text = item.decode() if isinstance(item, bytes) else item
-        except UnicodeDecodeError:
-            raise InvalidRequest(INPUT, f"element {index} is not UTF-8") from None
-        if not isinstance(text, str):
-            raise InvalidRequest(INPUT, f"element {index} must be a string, not {type(text).__name__}")
-        texts.append(text)
-    return texts
+    return [_text(index, item) for index, item in enumerate(items)]
+
+
+def _text(index: int, item: Any) -> str | InvalidRequest:
+    try:
+        text = item.decode() if isinstance(item, bytes) else item
+    except UnicodeDecodeError:
+        return InvalidRequest(INPUT, f"element {index} is not UTF-8")
+    if not isinstance(text, str):
+        return InvalidRequest(INPUT, f"element {index} must be a string, not {type(text).__name__}")
+    return text
 
 
 def unpack_bytes(raw: bytes, count: int) -> list[bytes]:
@@ -141,6 +158,11 @@ def output_values(results: Sequence[GenerationResult]) -> dict[str, list]:
         "prompt_tokens": [result.prompt_tokens for result in results],
         "generated_tokens": [result.generated_tokens for result in results],
     }
+
+
+def row_errors(results: Sequence[GenerationResult]) -> dict[str, str]:
+    """The answer's parameters: why an element was not answered."""
+    return {f"error[{i}]": str(result.error) for i, result in enumerate(results) if result.error is not None}
 
 
 def pack(values: Sequence[Any]) -> bytes:

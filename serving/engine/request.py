@@ -172,6 +172,10 @@ class Limits:
     context: int
     beams: int = 1
 
+    def room(self, prompt_tokens: int) -> int:
+        """How many new tokens fit after a prompt."""
+        return min(self.max_new_tokens, self.context - prompt_tokens) if self.context else self.max_new_tokens
+
 
 def check_prompt(prompt_ids: Iterable[int], limits: Limits, field: str = "prompt") -> np.ndarray:
     """The prompt as int64 [P].
@@ -197,9 +201,7 @@ def check_prompt(prompt_ids: Iterable[int], limits: Limits, field: str = "prompt
 def check_targets(target_ids: Iterable[int], prompt_tokens: int, limits: Limits, field: str = "targets") -> np.ndarray:
     """Ids to be scored, as int64 [N]; they have to fit like generated tokens do."""
     ids = _ids(target_ids, limits, field)
-    room = limits.max_new_tokens
-    if limits.context:
-        room = min(room, limits.context - prompt_tokens)
+    room = limits.room(prompt_tokens)
     if len(ids) > room:
         raise InvalidRequest(field, f"has {len(ids)} tokens, at most {room} fit after this prompt")
     return ids
@@ -212,7 +214,7 @@ def check_request(request: GenerationRequest, limits: Limits) -> tuple[np.ndarra
         InvalidRequest: naming the first field that is out of its range.
     """
     prompt = check_prompt(request.prompt_ids, limits)
-    room = min(limits.max_new_tokens, limits.context - len(prompt)) if limits.context else limits.max_new_tokens
+    room = limits.room(len(prompt))
     max_tokens = request.max_tokens
     if max_tokens is None:
         max_tokens = min(DEFAULT_MAX_TOKENS, room)

@@ -3,7 +3,7 @@
 ==========================================  ===========================================================
 address                                     answer
 ==========================================  ===========================================================
-``/openai/*``                               ``{"error": {"message", "type", "param", "code"}}``
+``/v1/*``, ``/openai/*``                    ``{"error": {"message", "type", "param", "code"}}``
 ``/v2/models/{m}/.../generate[_stream]``    ``{"error": sentence}``, bad input is 422 as their spec says
 everything else                             ``{"error": sentence}``
 ==========================================  ===========================================================
@@ -11,6 +11,7 @@ everything else                             ``{"error": sentence}``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +20,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from serving.errors import (
     BodyTooSlow,
@@ -31,7 +33,9 @@ from serving.errors import (
 )
 from serving.service import INTERNAL
 
-OPENAI = "/openai/"
+OPENAI = ("/v1/", "/openai/")
+V1_PROTOCOL = re.compile("/v1/models/[^/]+:")  # KServe's, whose verbs follow a colon
+SERVED = "OpenAI's API is at /v1, the Open Inference protocol at /v2, our own at /generate, a page to try it at /"
 EVENT_STREAM = "text/event-stream"
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 OPENAI_CODES = {401: "invalid_api_key", 413: "request_too_large", 429: "overloaded", 503: "shutting_down"}
@@ -63,7 +67,7 @@ def error_response(error: Exception, path: str) -> Response:
 def error_body(error: Exception, path: str) -> dict[str, Any]:
     """The JSON object for an error at an address."""
     error = known(error)
-    if not path.startswith(OPENAI):
+    if not path.startswith(OPENAI) or V1_PROTOCOL.match(path):
         return {"error": str(error)}
     kind = OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     param = error.field.split("[")[0] if isinstance(error, InvalidRequest | ModelNotFound) else None
@@ -87,12 +91,20 @@ async def http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own refusals (no such path, wrong method) in the address's error format."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     path, method = request.url.path[:200], request.method
-    text = {404: f"no such address: {path}", 405: f"{method} is not answered at {path}"}.get(
-        status, HTTPStatus(status).phrase
-    )
+    headers = getattr(error, "headers", None)
+    text = HTTPStatus(status).phrase
+    if status == 404:
+        text = f"no such address: {path}; {SERVED}"
+    elif status == 405:
+        # Starlette names the methods of one route; an address may have several.
+        found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        allowed = {method for route in found for method in getattr(route, "methods", None) or ()}
+        allowed |= {"HEAD"} if "GET" in allowed else set()
+        headers = {"allow": ", ".join(sorted(allowed))}
+        text = f"{method} is not answered at {path}; send {' or '.join(sorted(allowed - {'HEAD'}))}"
     refusal = NotFound(text)
     refusal.status = status
-    return json_response(error_body(refusal, path), status, getattr(error, "headers", None))
+    return json_response(error_body(refusal, path), status, headers)
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

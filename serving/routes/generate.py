@@ -52,6 +52,8 @@ def routes(service: TextService) -> list[Route]:
         if wanted.samples > 1:
             answer["texts"] = [result.text for result in results]
             answer["finish_reasons"] = [result.finish_reason for result in results]
+            if any(result.error for result in results):
+                answer["errors"] = [result.error and str(result.error) for result in results]
         return json_response(answer)
 
     async def generate_stream(request: Request) -> Response:

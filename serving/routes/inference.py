@@ -7,6 +7,7 @@ without a Content-Type (which tritonclient does not send), and closes the connec
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serving.engine import GenerationResult
 from serving.errors import InvalidRequest, NotFound, shown
 from serving.parameters import flag
 from serving.predictor import Predictor
@@ -24,6 +26,7 @@ from serving.tensors import (
     OUTPUTS,
     VERSION,
     Call,
+    check_hints,
     check_input,
     check_inputs,
     check_model,
@@ -31,6 +34,7 @@ from serving.tensors import (
     decode_text,
     output_values,
     pack,
+    row_errors,
     unpack_bytes,
 )
 
@@ -49,7 +53,7 @@ def routes(predictor: Predictor) -> list[Route]:
         async with cancelled_when_client_leaves(request):
             results = await predictor.predict(call)
         request.scope["serving.results"] = results
-        return write_response(predictor.name, call, output_values(results))
+        return write_response(predictor.name, call, results)
 
     async def model_metadata(request: Request) -> Response:
         find_model(request, predictor.name)
@@ -106,12 +110,14 @@ def read_call(body: bytes, json_length: int, max_prompts: int) -> Call:
     outputs = check_outputs([output["name"] for output in asked])
     binary = dict.fromkeys(outputs, binary_default)
     for output in asked:
+        check_hints("outputs", _object(output, "parameters"))
         binary[output["name"]] = flag("binary_data", _object(output, "parameters").get("binary_data", binary_default))
     return Call(request_id or uuid.uuid4().hex, texts, parameters, outputs, binary)
 
 
-def write_response(model_name: str, call: Call, values: dict[str, list]) -> Response:
+def write_response(model_name: str, call: Call, results: Sequence[GenerationResult]) -> Response:
     """The answer: JSON, followed by the tensors that were asked for as binary."""
+    values = output_values(results)
     outputs = []
     tail = []
     for name in call.outputs:
@@ -123,20 +129,25 @@ def write_response(model_name: str, call: Call, values: dict[str, list]) -> Resp
         else:
             tensor["data"] = values[name]
         outputs.append(tensor)
-    head = orjson.dumps({"model_name": model_name, "model_version": VERSION, "id": call.id, "outputs": outputs})
+    answer: dict[str, Any] = {"model_name": model_name, "model_version": VERSION, "id": call.id, "outputs": outputs}
+    if errors := row_errors(results):
+        answer["parameters"] = errors
+    head = orjson.dumps(answer)
     if not tail:
         return Response(head, media_type="application/json")
     return Response(b"".join((head, *tail)), 200, {JSON_LENGTH: str(len(head))}, "application/octet-stream")
 
 
-def _texts(tensor: dict[str, Any], tail: bytes, max_prompts: int) -> list[str]:
+def _texts(tensor: dict[str, Any], tail: bytes, max_prompts: int) -> list[str | InvalidRequest]:
     for field in ("datatype", "shape"):
         if field not in tensor:
             raise InvalidRequest(INPUT, f"{field} is missing")
     if not isinstance(tensor["shape"], list):
         raise InvalidRequest(INPUT, f"shape must be [N], not {type(tensor['shape']).__name__}")
     count = check_input(tensor["datatype"], tensor["shape"], max_prompts)
-    size = _object(tensor, "parameters").get("binary_data_size")
+    hints = _object(tensor, "parameters")
+    check_hints("inputs", hints)
+    size = hints.get("binary_data_size")
     data = tensor.get("data")
     if size is None:
         if not isinstance(data, list):

@@ -79,8 +79,11 @@ async def _detailed(engine: Engine, events: Told) -> AsyncGenerator[dict[str, An
     finish_reason, which only the last has; so the tokens before it stand by themselves."""
     async for _, event in events:
         answer: dict[str, Any] = {"text_output": event.text}
-        if event.logprobs is not None:
-            answer["token"] = token(engine, event.logprobs)
+        found = event.logprobs
+        if found is None and event.finish_reason is not None:  # a text that came back as it is: its end is certain
+            found = TokenLogprobs(engine.tokenizer.eos_id, 0.0)
+        if found is not None:
+            answer["token"] = token(engine, found)
             if event.finish_reason is not None:
                 answer["details"] = {"finish_reason": event.finish_reason, "token": answer["token"]}
         yield answer

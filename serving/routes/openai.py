@@ -1,9 +1,10 @@
-"""``/openai/v1``: models, completions and chat completions, whole and streamed, for clients written for OpenAI's API.
+"""``/v1`` and ``/openai/v1``: models, completions, chat completions, streamed too: for clients of OpenAI's API.
 
 KServe has such routes too, but only where vLLM is installed. A translation model takes the prompt, or the last message,
-as the text to translate; ``target`` says into which language where its script does not.
+as the text to translate; ``target`` says into which language where its script does not. Of several prompts each has its
+own outcome: a choice of one that is in fault ends by "error", with the error beside it.
 
-    client = openai.OpenAI(base_url="http://localhost:8080/openai/v1", api_key="none")
+    client = openai.OpenAI(base_url="http://localhost:8080/v1", api_key="none")
     client.completions.create(model="prometheus-mini", prompt="Привет!", extra_body={"target": "en"})
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import accumulate
 from typing import Any
@@ -20,17 +21,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.engine import GenerationResult
+from serving.engine import GenerationResult, TokenEvent
 from serving.engine.request import TokenLogprobs
 from serving.errors import ModelNotFound
 from serving.routes.edge import cancelled_when_client_leaves, read_body, read_json
-from serving.routes.errors import json_response
+from serving.routes.errors import OPENAI, error_body, json_response
 from serving.routes.openai_fields import Asked, read_chat, read_completion
 from serving.routes.sse import EventStream, sse, told
 from serving.service import TextService
 
-FINISH = {"eos_token": "stop", "stop_sequence": "stop", "length": "length"}
+# OpenAI has no word for a choice that failed where others did not; "error" beside an ``error`` is OpenRouter's.
+FINISH = {"eos_token": "stop", "stop_sequence": "stop", "length": "length", "error": "error"}
 DONE = b"data: [DONE]\n\n"
+PREFIXES = ("/v1", "/openai/v1")
 
 
 def routes(service: TextService) -> list[Route]:
@@ -43,14 +46,16 @@ def routes(service: TextService) -> list[Route]:
         "owned_by": "prometheus-mini",
     }
 
+    # KServe's V1 protocol has the same two addresses; its names stand beside OpenAI's.
     async def models(request: Request) -> Response:
-        return json_response({"object": "list", "data": [model]})
+        return json_response({"object": "list", "data": [model], "models": [config.model_name]})
 
     async def one_model(request: Request) -> Response:
         asked = request.path_params["model"]
         if asked != config.model_name:
             raise ModelNotFound(f"model: {asked[:64]!r} is not served here; {config.model_name!r} is")
-        return json_response(model)
+        ready = service.ready
+        return json_response({**model, "name": config.model_name, "ready": ready}, 200 if ready else 503)
 
     async def completions(request: Request) -> Response:
         body = read_json(await read_body(request, config))
@@ -67,31 +72,39 @@ def routes(service: TextService) -> list[Route]:
         async with cancelled_when_client_leaves(request):
             results = await service.complete(asked.request)
         request.scope["serving.results"] = results
-        choices = [shape.choice(index, result) for index, result in enumerate(results)]
-        return json_response({**shape.head, "choices": choices, "usage": usage(results, asked.request.samples)})
+        choices = [{**shape.choice(index, result), **fault(result)} for index, result in enumerate(results)]
+        counts = usage(dict(enumerate(results)), asked.request.samples)
+        return json_response({**shape.head, "choices": choices, "usage": counts})
 
     async def chunks(request: Request, asked: Asked, shape: Completion) -> AsyncGenerator[bytes, None]:
         head: dict[str, Any] = {**shape.chunk_head, "usage": None} if asked.usage else shape.chunk_head
-        results: dict[int, GenerationResult] = {}
+        counts: dict[int, TokenEvent] = {}
         async with aclosing(told(request, service, asked.request)) as events:
             async for index, event in events:
-                if event.result is not None:
-                    results[index] = event.result
-                elif not event.text and event.logprobs is None:
+                counts[index] = event
+                if event.result is None and not event.text and event.logprobs is None:
                     continue
                 finish = None if event.finish_reason is None else FINISH.get(event.finish_reason, "stop")
                 logprobs = None if event.token_id is None or event.logprobs is None else [event.logprobs]
-                yield sse({**head, "choices": [shape.piece(index, event.text, logprobs, finish)]})
+                choice = shape.piece(index, event.text, logprobs, finish)
+                if event.result is not None:
+                    choice.update(fault(event.result))
+                if asked.running_usage:
+                    head["usage"] = usage(counts, asked.request.samples)
+                yield sse({**head, "choices": [choice]})
         if asked.usage:
-            counts = usage([results[index] for index in sorted(results)], asked.request.samples)
-            yield sse({**head, "choices": [], "usage": counts})
+            yield sse({**head, "choices": [], "usage": usage(counts, asked.request.samples)})
         yield DONE
 
     return [
-        Route("/openai/v1/completions", completions, methods=["POST"]),
-        Route("/openai/v1/chat/completions", chat, methods=["POST"]),
-        Route("/openai/v1/models", models),
-        Route("/openai/v1/models/{model:path}", one_model),
+        route
+        for prefix in PREFIXES
+        for route in (
+            Route(f"{prefix}/completions", completions, methods=["POST"]),
+            Route(f"{prefix}/chat/completions", chat, methods=["POST"]),
+            Route(f"{prefix}/models", models),
+            Route(f"{prefix}/models/{{model:path}}", one_model),
+        )
     ]
 
 
@@ -187,8 +200,13 @@ class Chat(Completion):
         return {"token": self._text(token_id), "logprob": logprob, "bytes": list(raw)}
 
 
-def usage(results: Sequence[GenerationResult], samples: int) -> dict[str, int]:
-    """Tokens read and written; a prompt counts once, however many texts were drawn for it."""
-    read = sum([result.prompt_tokens for result in results[::samples]])
-    written = sum([result.generated_tokens for result in results])
+def fault(result: GenerationResult) -> dict[str, Any]:
+    """What a choice that failed says besides."""
+    return {} if result.error is None else error_body(result.error, OPENAI[0])
+
+
+def usage(choices: Mapping[int, GenerationResult | TokenEvent], samples: int) -> dict[str, int]:
+    """Tokens read and written by the choices so far; a prompt counts once, however many texts are drawn for it."""
+    read = sum({index // samples: choice.prompt_tokens for index, choice in choices.items()}.values())
+    written = sum([choice.generated_tokens for choice in choices.values()])
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

@@ -1,8 +1,9 @@
 """What OpenAI's clients send, read into a :class:`TextRequest`; knows no HTTP.
 
-A field that would change the answer and cannot be honoured is refused by name, never dropped. What a request leaves out
-is greedy and 128 tokens, as on all our addresses, where OpenAI draws at temperature 1. Our own parameters (``target``,
-``author``, ``top_k``, ...) may stand beside OpenAI's; its Python client sends them as ``extra_body``.
+A field that would change the answer and cannot be honoured is refused by name, never dropped; what cannot change it is
+taken. A ``max_tokens`` beyond what there is room for is cut to it: clients send numbers of their own. What a request
+leaves out is greedy and 128 tokens, as on all our addresses, where OpenAI draws at temperature 1. Our own parameters
+(``target``, ``author``, ``top_k``, ...) may stand beside OpenAI's; its Python client sends them as ``extra_body``.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from serving.parameters import NAMES, flag, number
 from serving.routes.open_inference import at_least_one_token
 from serving.service import TextRequest
 
-# Who asks and how the caller files it: nothing in the answer depends on these.
-INFORMATIVE = ("user", "safety_identifier", "prompt_cache_key", "metadata")
-# Fields that we have no means to honour, and the values with which there is nothing to honour.
+# Who asks, how the caller files it, and hints: nothing in the answer depends on these, whatever their value.
+INFORMATIVE = (
+    *("user", "safety_identifier", "metadata", "request_id"),
+    *("prompt_cache_key", "prompt_cache_retention", "prediction", "service_tier", "priority"),
+    *("parallel_tool_calls", "reasoning_effort", "include_reasoning"),  # of tools and thoughts, which there are none of
+)
+# Fields that we have no means to honour, and the values with which there is nothing to honour. A number matches its
+# equals of either type, and false is no number.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "presence_penalty": (0, 0.0),
+    "presence_penalty": (0,),
     "logit_bias": ({},),
     "store": (False,),
-    "service_tier": ("auto", "default"),
     "echo": (False,),
     "suffix": ("",),
     "tools": ([],),
@@ -31,8 +36,27 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
+    "best_of": (1,),
+    "top_logprobs": (0,),
+    "verbosity": ("medium",),
+    # vLLM's
+    "min_tokens": (0,),
+    "use_beam_search": (False,),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "include_stop_str_in_output": (False,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "add_special_tokens": (True, False),
+    "chat_template_kwargs": ({},),
+    "documents": ([],),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
 }
-COMMON = ("model", "stream", "stream_options", "n", "logprobs", *NAMES)
+STREAM_OPTIONS = ("include_usage", "continuous_usage_stats", "include_obfuscation")
+COMMON = ("model", "stream", "stream_options", "n", "logprobs", "ignore_eos", *NAMES)
 COMPLETION = ("prompt", "best_of", *COMMON)
 CHAT = ("messages", "max_completion_tokens", "top_logprobs", *COMMON)
 
@@ -44,6 +68,7 @@ class Asked:
     request: TextRequest
     stream: bool
     usage: bool  # a streamed answer ends with the counts of tokens
+    running_usage: bool  # each of its chunks has the counts so far
 
 
 def read_completion(body: dict[str, Any], model: str, max_prompts: int) -> Asked:
@@ -60,7 +85,7 @@ def read_completion(body: dict[str, Any], model: str, max_prompts: int) -> Asked
         raise InvalidRequest("best_of", "cannot be honoured; leave it out")
     logprobs = body.get("logprobs")
     if logprobs is not None:
-        # false is what clients of the chat call send when they want none
+        # false is what clients of the chat call send when they want none.
         logprobs = None if logprobs is False else number("logprobs", logprobs, int)
     return _asked(body, texts, samples, logprobs, {"text": "prompt"})
 
@@ -80,7 +105,8 @@ def read_chat(body: dict[str, Any], model: str) -> Asked:
             raise InvalidRequest("max_completion_tokens", "means the same as max_tokens; send one of them")
         body = {**body, "max_tokens": number("max_completion_tokens", body["max_completion_tokens"], int)}
         names["max_tokens"] = "max_completion_tokens"
-    wanted = flag("logprobs", body["logprobs"]) if body.get("logprobs") is not None else False
+    # 0 is what clients of the other call send when they want none.
+    wanted = body.get("logprobs") not in (None, 0) and flag("logprobs", body["logprobs"])
     top = body.get("top_logprobs")
     top = 0 if top is None else number("top_logprobs", top, int)
     if top and not wanted:
@@ -90,20 +116,22 @@ def read_chat(body: dict[str, Any], model: str) -> Asked:
 
 def _asked(body: dict[str, Any], texts: list[str], samples: int, logprobs: int | None, names: dict[str, str]) -> Asked:
     parameters = at_least_one_token({name: value for name, value in body.items() if name in NAMES})
-    if isinstance(parameters.get("stop"), str):
-        parameters["stop"] = [parameters["stop"]]  # here a text that looks like JSON is a text
+    if parameters.get("stop") == "":
+        del parameters["stop"]
+    if type(parameters.get("top_k")) is int and parameters["top_k"] == -1:  # vLLM's word for all of them
+        del parameters["top_k"]
     stream = flag("stream", body["stream"]) if body.get("stream") is not None else False
     options = body.get("stream_options")
-    usage = False
+    told = dict.fromkeys(STREAM_OPTIONS, False)
     if options is not None:
-        if not stream:
-            raise InvalidRequest("stream_options", "needs stream to be true")
-        if not isinstance(options, dict) or not options.keys() <= {"include_usage", "include_obfuscation"}:
-            raise InvalidRequest("stream_options", 'must be {"include_usage": true} or {"include_usage": false}')
-        if options.get("include_obfuscation"):
-            raise InvalidRequest("stream_options", "include_obfuscation cannot be honoured; leave it out")
-        usage = flag("stream_options.include_usage", options.get("include_usage", False))
-    return Asked(TextRequest(texts, parameters, samples, logprobs, names), stream, usage)
+        if not isinstance(options, dict):
+            raise InvalidRequest("stream_options", 'must be an object, such as {"include_usage": true}')
+        for name, value in options.items():
+            if name not in told:
+                raise InvalidRequest("stream_options", f"unknown option {shown(name)}; known: {', '.join(told)}")
+            told[name] = value is not None and flag(f"stream_options.{name}", value)
+    wanted = TextRequest(texts, parameters, samples, logprobs, fit=True, names=names)
+    return Asked(wanted, stream, told["include_usage"], told["include_usage"] and told["continuous_usage_stats"])
 
 
 def _check_fields(body: dict[str, Any], known: tuple[str, ...], model: str) -> None:
@@ -112,7 +140,7 @@ def _check_fields(body: dict[str, Any], known: tuple[str, ...], model: str) -> N
             continue
         if name not in NEUTRAL:
             raise InvalidRequest(name[:64], "is not a field that this server knows; leave it out")
-        if not any(type(value) is type(one) and value == one for one in NEUTRAL[name]):
+        if not any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in NEUTRAL[name]):
             raise InvalidRequest(name, "cannot be honoured by this server; leave it out")
     asked = body.get("model")
     if asked is None:

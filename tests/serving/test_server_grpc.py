@@ -103,6 +103,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "raw for two": ({"raw": [packed(b"a")] * 2}, "raw_input_contents.*2"),
     "text over the limit": ({"raw": [packed(b"a" * 100)]}, "text_input.*102 tokens.*64"),
     "unknown output": ({"outputs": [{"name": "logits"}]}, "outputs.*'logits'"),
+    "classes of an output": (
+        {"outputs": [{"name": "text_output", "parameters": {"classification": {"int64_param": 3}}}]},
+        "outputs.*'classification' cannot be honoured",
+    ),
     "unknown parameter": ({"parameters": {"heat": {"int64_param": 1}}}, "heat.*unknown.*temperature"),
     "out of range": ({"parameters": {"temperature": {"string_param": "99"}}}, "temperature.*10.*99"),
     "wrong type of value": ({"parameters": {"top_k": {"bool_param": True}}}, "top_k.*integer"),
@@ -112,7 +116,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"parameters": {"beams": {"int64_param": 2}, "temperature": {"string_param": "1"}}},
         "beams: a beam search draws nothing",
     ),
-    "no target": ({"raw": [packed(b"42")], "parameters": {"target": None}}, "target.*ru.*en"),
+    "no target": ({"raw": [packed("hi да".encode())], "parameters": {"target": None}}, "target.*ru.*en"),
     "unknown target": ({"parameters": {"target": {"string_param": "fr"}}}, "target.*'fr'"),
     "parameter without value": ({"parameters": {"seed": {"bool_param": None}}}, "seed"),
 }

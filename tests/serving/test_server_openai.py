@@ -29,7 +29,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "no prompts": (COMPLETIONS, completion(prompt=[]), "prompt", "the list is empty"),
     "too many prompts": (COMPLETIONS, completion(prompt=["a"] * 9), "prompt", "9 prompts.*at most 8"),
     "too many texts": (COMPLETIONS, completion(prompt=["a"] * 3, n=3, temperature=1), "n", "3 texts.*exceed the 8"),
-    "empty prompt": (COMPLETIONS, completion(prompt=["a", " "]), "prompt", r"prompt\[1\]: the text is empty"),
+    "prompts too long": (COMPLETIONS, completion(prompt=["a" * 99, "b" * 99]), "prompt", r"prompt\[0\]: has 101"),
     "n too large": (COMPLETIONS, completion(n=9, temperature=1), "n", "between 1 and 8, not 9"),
     "n of nothing": (COMPLETIONS, completion(n=0), "n", "between 1 and 8, not 0"),
     "n of one text": (COMPLETIONS, completion(n=2), "n", "greedy gives one and the same text"),
@@ -46,7 +46,6 @@ BAD: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "top_p": (COMPLETIONS, completion(top_p=1.1), "top_p", "at most 1"),
     "stop": (COMPLETIONS, completion(stop=[1]), "stop", "string or a list of strings"),
     "stream": (COMPLETIONS, completion(stream="yes"), "stream", "true or false"),
-    "options of no stream": (COMPLETIONS, completion(stream_options={}), "stream_options", "needs stream"),
     "unknown option": (COMPLETIONS, completion(stream=True, stream_options={"x": 1}), "stream_options", "include_us"),
     "no messages": (CHAT, {"model": MODEL, "messages": []}, "messages", "at least one message"),
     "messages of text": (CHAT, chat(messages="привет"), "messages", "must be a list"),
@@ -55,6 +54,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "image": (CHAT, chat([{"type": "image_url", "image_url": {"url": "x"}}]), "messages", "type 'text' only"),
     "too long": (CHAT, chat("a" * 100), "messages", "102 tokens.*at most 64"),
     "top_logprobs alone": (CHAT, chat(top_logprobs=3), "top_logprobs", "needs logprobs"),
+    "top_logprobs of a completion": (COMPLETIONS, completion(top_logprobs=2), "top_logprobs", "cannot be honoured"),
     "top_logprobs": (CHAT, chat(logprobs=True, top_logprobs=21), "top_logprobs", "between 0 and 20"),
     "logprobs of a number": (CHAT, chat(logprobs=1), "logprobs", "true or false"),
     "two lengths": (CHAT, chat(max_completion_tokens=4), "max_completion_tokens", "means the same as max_tokens"),
@@ -72,7 +72,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_bad_fields_are_refused_by_name(client: httpx.Client, case: str, stream: bool) -> None:
     path, body, param, pattern = BAD[case]
-    if stream and "stream" not in body and case != "options of no stream":
+    if stream and "stream" not in body:
         body = {**body, "stream": True}
     response = client.post(path, json=body)
     assert response.status_code == 400, response.text

@@ -122,10 +122,10 @@ def errors(client):
         "model_not_found"
     )
     refused(openai.NotFoundError, "'other' is not served", "model", lambda: client.models.retrieve("other"))
-    refused(bad, "must be between 1 and", "max_tokens", completion(max_tokens=10**6))
-    refused(bad, "must be between 1 and", "max_completion_tokens", chatted(max_completion_tokens=10**6))
+    refused(bad, "must be between 1 and", "max_tokens", completion(max_tokens=0))
+    refused(bad, "must be between 1 and", "max_completion_tokens", chatted(max_completion_tokens=-1))
     refused(bad, "cannot be honoured", "presence_penalty", chatted(presence_penalty=0.5))
-    refused(bad, "split the text", "prompt", completion(prompt=["мир", "word " * 2000], extra_body=EN))
+    refused(bad, "split the text", "prompt", completion(prompt="word " * 2000, extra_body=EN))
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     refused(bad, "cannot be honoured", "tools", chatted(tools=tools))
     refused(bad, "at most 10", "temperature", chatted(temperature=11, stream=True))
@@ -147,12 +147,8 @@ async def asynchronous(port):
         whole = texts[-1]
         assert all(whole.startswith(text.removesuffix("\ufffd")) for text in texts)  # a letter may be cut in two
         assert all(len(shorter) <= len(longer) for shorter, longer in itertools.pairwise(texts))
-        try:
-            await client.completions.create(model=MODEL, prompt="", extra_body=EN)
-        except openai.BadRequestError as error:
-            assert error.param == "prompt"
-        else:
-            raise AssertionError("an empty prompt was taken")
+        empty = await client.completions.create(model=MODEL, prompt="")
+        assert (empty.choices[0].text, empty.choices[0].finish_reason, empty.usage.total_tokens) == ("", "stop", 0)
 
 
 def main(port):
