@@ -11,6 +11,8 @@ BENCH_STAMP := $(BENCH)/.stamp
 PROFILE ?= demo
 RUNNER ?= local
 BUNDLE ?= runs/latest/bundle
+# Not ?=, or conda's and tcsh's own HOST would be taken; 0.0.0.0 is everyone.
+HOST = 127.0.0.1
 HTTP_PORT ?= 8080
 GRPC_PORT ?= 8081
 ROUNDS ?= 5
@@ -26,7 +28,7 @@ done < <(cat $$from 2>/dev/null || ps -o args= -p $$PPID | tr ' ' '\0'); \
 [[ $$given && -r $$from || $${given[1]} ]] || given=('$(subst ','\'',$(value $(2)))'); \
 for value in "$${given[@]}"; do [[ -z $$value ]] || printf ' %q' '$(1)='"$$value"; done)
 endef
-unexport PROFILE RUNNER CORPUS TEST SET BUNDLE HTTP_PORT GRPC_PORT ROUNDS SOAK_SECONDS # else make expands them once more
+unexport PROFILE RUNNER CORPUS TEST SET BUNDLE HOST HTTP_PORT GRPC_PORT ROUNDS SOAK_SECONDS # else make expands them once more
 # Nothing is reported to the makers of libraries (model/environment.py).
 export ORT_DISABLE_TELEMETRY ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
@@ -54,8 +56,8 @@ pipeline-run: $(STAMP) ## text to a published model: PROFILE=demo CORPUS=file TE
 pipeline-compile: $(STAMP) ## write build/pipeline.yaml for Kubeflow
 	@$(PY) -m pipelines.compile
 
-serve: $(STAMP) ## serve a bundle by KServe's v2 protocol: BUNDLE=runs/latest/bundle HTTP_PORT=8080 GRPC_PORT=8081
-	@exec $(PY) -m serving $(call option,--bundle,BUNDLE) \
+serve: $(STAMP) ## serve a bundle: BUNDLE=runs/latest/bundle HOST=127.0.0.1 HTTP_PORT=8080 GRPC_PORT=8081
+	@exec $(PY) -m serving $(call option,--bundle,BUNDLE) $(call option,--host,HOST) \
 		$(call option,--http_port,HTTP_PORT) $(call option,--grpc_port,GRPC_PORT)
 
 bench-serving: $(STAMP) $(BENCH_STAMP) ## our engine beside CTranslate2, onnxruntime-genai, Hugging Face, PyTorch: ROUNDS=5

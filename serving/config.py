@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
 import typing
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ EPILOG = """\
 Once it runs:
   curl localhost:8080/generate -d '{"prompt": "Привет!", "target": "en"}'
   curl -N localhost:8080/generate_stream -d '{"prompt": "Привет!", "target": "en"}'
-  curl localhost:8080/openai/v1/completions -d '{"model": "prometheus-mini", "prompt": "Привет!", "target": "en"}'
+  curl localhost:8080/v1/completions -d '{"model": "prometheus-mini", "prompt": "Привет!", "target": "en"}'
   curl localhost:8080/v2/models/prometheus-mini/infer -d '{"inputs": [{"name": "text_input", "datatype": "BYTES",
        "shape": [1], "data": ["Привет!"]}], "parameters": {"target": "en", "max_tokens": 64}}'
   http://localhost:8080/                a page to try the model on
@@ -40,6 +41,10 @@ class ServerConfig:
 
     bundle: str = option("", "Directory of the bundle to serve.")
     model_name: str = option("prometheus-mini", "Name of the model in every address.")
+    host: str = option(
+        "127.0.0.1",
+        "Address to listen on: 127.0.0.1 is this machine alone (::1 too), 0.0.0.0 or :: everyone, by IPv4 and IPv6.",
+    )
     http_port: int = option(8080, "Port of REST.")
     grpc_port: int = option(8081, "Port of gRPC.")
     max_body_bytes: int = option(1 << 20, "Larger request bodies are refused (413 / RESOURCE_EXHAUSTED).")
@@ -52,6 +57,9 @@ class ServerConfig:
         65.0, "Seconds after which a connection without a request is closed; above the 60 of most load balancers."
     )
     grace_period: int = option(30, "Seconds that running requests get to finish after SIGTERM.")
+    allow_origins: list[str] = option(
+        [], "Origins, such as https://app.example, whose pages may call this server from a browser; * is any."
+    )
     token_file: str = option(
         "", "File with the access token that callers must send as a bearer token; none is needed when left out."
     )
@@ -71,6 +79,9 @@ class ServerConfig:
             problems.append(f"grace_period must not be negative, not {self.grace_period}")
         if not self.model_name or "/" in self.model_name:
             problems.append(f"model_name must be a name without a slash, not {self.model_name!r}")
+        for origin in self.allow_origins:
+            if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+                problems.append(f"allow_origins must hold origins such as https://app.example, or *, not {origin!r}")
         if problems:
             raise ConfigError("\n".join(problems))
 
@@ -106,7 +117,7 @@ def _add(group: Any, config: type, setting: dataclasses.Field) -> None:
         group.add_argument(flag, required=True, metavar="DIR", help=text)
         return
     default = setting.default_factory() if callable(setting.default_factory) else setting.default
-    note = (text if default == "" else f"{text} (default: {default})").replace("%", "%%")
+    note = (text if default in ("", []) else f"{text} (default: {default})").replace("%", "%%")
     if typing.get_origin(kind) is typing.Literal:
         group.add_argument(flag, choices=typing.get_args(kind), default=default, help=note)
     elif typing.get_origin(kind) is list:

@@ -3,7 +3,7 @@
 The SDK's own server takes no access token, reads its limit on messages from the command line alone, answers bytes that
 are no message with the text of an exception, unknown calls with "Method not found!", and logs a stack trace for each.
 
-    server = GrpcServer(predictor, port=8081, grace_period=30, token=None)
+    server = GrpcServer(predictor, grace_period=30, token=None)
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from grpc import aio
 from serving.auth import Token
 from serving.engine import GenerationResult
 from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError
+from serving.listeners import grpc_addresses, refused
 from serving.logs import request_line
 from serving.messages import grpc_response, read_grpc
 from serving.predictor import Predictor
@@ -46,9 +47,8 @@ class GrpcServer:
         token: what callers must send; None when the server is open.
     """
 
-    def __init__(self, predictor: Predictor, *, port: int, grace_period: float, token: Token | None) -> None:
-        self._predictor, self._token = predictor, token
-        self._port, self._grace = port, grace_period
+    def __init__(self, predictor: Predictor, *, grace_period: float, token: Token | None) -> None:
+        self._predictor, self._token, self._grace = predictor, token, grace_period
         self._server: aio.Server | None = None
 
     async def start(self) -> None:
@@ -62,7 +62,11 @@ class GrpcServer:
         ]
         self._server = aio.server(options=options)
         self._server.add_generic_rpc_handlers((Service(self._predictor, self._token),))
-        self._server.add_insecure_port(f"[::]:{self._port}")
+        for address in grpc_addresses(config):
+            try:
+                self._server.add_insecure_port(address)
+            except RuntimeError:  # its text is gRPC's own log
+                raise refused(config, "grpc_port", "taken meanwhile") from None
         await self._server.start()
         await self._server.wait_for_termination()
 

@@ -18,7 +18,6 @@ from typing import Any
 import uvloop
 
 from model.bundle import Bundle
-from model.config import ConfigError
 from serving import logs
 from serving.auth import Token
 from serving.config import ServerConfig
@@ -27,6 +26,7 @@ from serving.engine import Engine, EngineConfig
 from serving.engine.providers import CPU
 from serving.errors import PermissionDenied
 from serving.gpu import gpu_memory
+from serving.listeners import check_ports, listen
 from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.routes import register
@@ -66,6 +66,7 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
                 "fields": {
                     **service.describe(),
                     "bundle": str(bundle.path),
+                    "host": config.host,
                     "http_port": config.http_port,
                     "grpc_port": config.grpc_port,
                     "token": token is not None,
@@ -75,7 +76,10 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
         )
         predictor = Predictor(service)
         register(app, predictor, token)
-        build(predictor, token).start([predictor])
+        sockets = listen(config, "http_port")
+        if sys.stdout.isatty():
+            print(f"open http://localhost:{config.http_port}/ to try the model; Ctrl-C ends the server", flush=True)
+        build(predictor, sockets, token).start([predictor])
     finally:
         engine.close(drain=True, timeout=config.grace_period)
     log.info("stopped")
@@ -92,33 +96,17 @@ def use_uvloop() -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())  # the SDK wants one to be there before it runs its own
 
 
-def check_ports(config: ServerConfig) -> None:
-    """Find out before the model is loaded whether both ports are free.
+def build(predictor: Predictor, sockets: list[socket.socket], token: Token | None = None) -> ModelServer:
+    """A ModelServer that tells the truth about health, keeps its repository closed, and drains.
 
-    gRPC would not notice: it shares a port that another server listens on, and each gets some of the calls.
-
-    Raises:
-        ConfigError: naming the port.
+    REST is answered on ``sockets``; the SDK would listen on IPv4 alone, and for everyone.
     """
-    for name in ("http_port", "grpc_port"):
-        port = getattr(config, name)
-        with socket.socket() as found:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                found.bind(("", port))
-            except OSError as error:
-                raise ConfigError(
-                    f"{name} {port} cannot be used ({error.strerror}); choose another with --{name}"
-                ) from None
-
-
-def build(predictor: Predictor, token: Token | None = None) -> ModelServer:
-    """A ModelServer that tells the truth about health, keeps its repository closed, and drains."""
     service = predictor.service
     config = service.config
     grace = config.grace_period + LAST_WORDS
     server = Server(
         service,
+        sockets,
         http_port=config.http_port,
         workers=1,  # a second process would be a second engine with a batch of its own; scale by pods
         enable_grpc=False,  # its place is taken below
@@ -126,6 +114,8 @@ def build(predictor: Predictor, token: Token | None = None) -> ModelServer:
         enable_latency_logging=False,
         timeout_keep_alive=config.idle_timeout,
         grace_period=grace,
+        ssl_certfile=None,  # or an environment variable of the SDK's would turn TLS on for one of the two ports
+        ssl_keyfile=None,
     )
     server.model_repository_extension = ClosedRepository(server.registered_models)
     # It compares every address with every route, to name a log line that is switched off.
@@ -139,7 +129,7 @@ def build(predictor: Predictor, token: Token | None = None) -> ModelServer:
 
     server.dataplane.ready = ready
     server.dataplane.live = live
-    server.add_grpc(GrpcServer(predictor, port=config.grpc_port, grace_period=grace, token=token))
+    server.add_grpc(GrpcServer(predictor, grace_period=grace, token=token))
     return server
 
 
@@ -150,9 +140,10 @@ class Server(ModelServer):
     the end of the grace period is told so, and is not just cut off.
     """
 
-    def __init__(self, service: TextService, **settings: Any) -> None:
+    def __init__(self, service: TextService, sockets: list[socket.socket], **settings: Any) -> None:
         super().__init__(**settings)
         self.service = service
+        self.sockets = sockets
 
     def add_grpc(self, server: GrpcServer) -> None:
         """Run a gRPC server of ours in place of the SDK's."""
@@ -162,6 +153,7 @@ class Server(ModelServer):
     async def _serve(self) -> None:
         uvicorn = self._rest_server._server
         uvicorn.config.http = partial(Connection, receive_timeout=self.service.config.receive_timeout)
+        uvicorn.serve = partial(uvicorn.serve, sockets=self.sockets)
         leave = uvicorn.handle_exit
 
         def handle_exit(sig: int, frame: FrameType | None) -> None:

@@ -4,14 +4,14 @@
 ``POST /generate``, ``/generate_stream``                  prompt in, text out (``generate.py``)
 ``POST /v2/models/{m}[/versions/{v}]/infer``              v2 inference, JSON and binary (``inference.py``)
 ``POST /v2/models/{m}[/...]/generate[_stream]``           Open Inference text generation (``open_inference.py``)
-``/openai/v1/models``, ``completions``, ...               what OpenAI's clients call (``openai.py``)
+``[/openai]/v1/models[/{m}]``, ``completions``, ...       what OpenAI's clients call (``openai.py``)
 ``GET /v2``, ``/v2/models/{m}[/versions/{v}][/ready]``    v2 metadata and readiness (``inference.py``)
 ``GET /``                                                 a page to try the model on (``playground.py``)
 ``GET /health``, ``/health/live``, ``/health/ready``      for people and for probes (``status.py``)
+``GET /v1/health``, ``/openai/health``                    the same as ``/health``
 ``GET /info``                                             what is served (``status.py``)
-``GET /metrics``, ``/v2/health/*``, ``/v2/models``,       KServe's own
-``/v1/models[/{m}]``
-``POST /v2/repository/*``, ``/v1/*``                      closed
+``GET /metrics``, ``/v2/health/*``, ``/v2/models``        KServe's own
+``POST /v2/repository/*``, ``/v1/models/{m}:predict``     closed
 ========================================================  =====================================================
 """
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from serving.auth import Token
@@ -54,6 +55,17 @@ def register(app: FastAPI, predictor: Predictor, token: Token | None = None) -> 
         public=frozenset(route.path for route in page),
     )
     app.user_middleware.append(edge)
+    if service.config.allow_origins:
+        # Around the edge: a browser asks before it sends the token, and reads errors and streams too.
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=service.config.allow_origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("*",),
+            expose_headers=("inference-header-content-length", "retry-after", "www-authenticate"),
+            allow_private_network=True,  # a page of the internet and a server at home
+        )
+        app.user_middleware.insert(0, cors)
     app.add_exception_handler(HTTPException, http_exception)
 
 

@@ -99,6 +99,7 @@ async def http_exception(request: Request, error: Exception) -> Response:
         # Starlette names the methods of one route; an address may have several.
         found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
         allowed = {method for route in found for method in getattr(route, "methods", None) or ()}
+        allowed.update(filter(None, (headers or {}).get("Allow", "").split(", ")))
         allowed |= {"HEAD"} if "GET" in allowed else set()
         headers = {"allow": ", ".join(sorted(allowed))}
         text = f"{method} is not answered at {path}; send {' or '.join(sorted(allowed - {'HEAD'}))}"

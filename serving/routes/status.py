@@ -40,6 +40,8 @@ def routes(service: TextService) -> list[Route]:
         Route("/health/live", live),
         Route("/health/ready", ready),
         Route("/health", health),
+        Route("/v1/health", health),  # where clients of OpenAI's API look before they leap
+        Route("/openai/health", health),
         Route("/info", show_info),
     ]
 

@@ -68,6 +68,11 @@ def test_the_base_image_can_be_chosen_and_the_user_is_not_root():
     assert int(user[0]) > 0
 
 
+def test_a_container_listens_for_everyone():
+    """Its own 127.0.0.1 can be reached by nobody; a command of one's own must not lose that."""
+    assert 'ENTRYPOINT ["python3", "-m", "serving", "--host", "::"]' in DOCKERFILE
+
+
 def test_nothing_is_copied_that_the_build_context_leaves_out():
     allowed = (ROOT / "serving" / "Dockerfile.dockerignore").read_text().splitlines()
     for *sources, _ in COPIES:

@@ -282,6 +282,7 @@ def test_the_command_is_one_that_the_server_understands(runtime, service):
     assert container["command"] == ["python3", "-m", "serving"]
     server, _ = parse([argument.replace("{{.Name}}", service["metadata"]["name"]) for argument in container["args"]])
     assert (server.bundle, server.model_name) == ("/mnt/models", "prometheus-mini")
+    assert server.host == "::"  # a command in a manifest takes the place of the image's
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
         "http1": server.http_port,
         "grpc": server.grpc_port,

@@ -124,3 +124,9 @@ def test_the_locks_pin_what_the_issue_pins_and_name_no_machine():
         re.findall(rf"^{name}==(\S+) ; (.*)$", everything, re.M) for name in ("onnxruntime-gpu", "onnxruntime")
     )
     assert gpu[0][0] == plain[0][0] and 'platform_machine == "x86_64"' in gpu[0][1]
+
+
+def test_the_server_listens_on_this_machine_alone_unless_told():
+    """conda's compilers and tcsh export a HOST of their own, which is no wish of anybody's."""
+    assert "--host=127.0.0.1" in shlex.split(make("-n", "serve", HOST="x86_64-conda-linux-gnu"))
+    assert "--host=::" in shlex.split(make("-n", "serve", "HOST=::"))

@@ -314,11 +314,15 @@ def test_a_fault_inside_the_engine_is_one_texts_own(service: TextService, monkey
 
 def test_a_queue_that_is_too_full_refuses_the_call_and_starts_none_of_it(service: TextService) -> None:
     crowd = asked(*["привет"] * 40, "7", max_tokens=60)
+
+    def idle() -> bool:
+        stats = service.engine.stats()
+        return not stats["waiting"] and not stats["running"]
+
     for run in (service.complete, lambda request: streamed(service, request)):
         with pytest.raises(Overloaded):
             asyncio.run(run(crowd))
-        stats = service.engine.stats
-        wait_until(lambda: not stats()["waiting"] and not stats()["running"], "what was started has ended")
+        wait_until(idle, "what was started has ended")
     assert asyncio.run(service.complete(asked("привет")))[0].generated_tokens > 0
 
 

@@ -1,0 +1,103 @@
+"""Where the server listens: for REST and gRPC alike, on IPv4 and IPv6 where the machine has them.
+
+``127.0.0.1`` (or ``localhost``, ``::1``) is this machine alone, ``0.0.0.0`` (or ``::``, ``*``) everyone, each by both
+families; another address, or a name, is itself.
+
+    sockets = listen(config, "http_port")
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from model.config import ConfigError
+from serving.config import ServerConfig
+
+HERE, EVERYWHERE = ("127.0.0.1", "::1"), ("0.0.0.0", "::")
+SAME = {**dict.fromkeys((*HERE, "localhost"), HERE), **dict.fromkeys((*EVERYWHERE, "*"), EVERYWHERE)}
+BACKLOG = 2048  # uvicorn's
+# What a machine says that has no such family, or has it switched off.
+NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
+
+
+def listen(config: ServerConfig, name: str) -> list[socket.socket]:
+    """Take the port ``http_port`` or ``grpc_port``; one listening socket for each family.
+
+    Raises:
+        ConfigError: naming the port, or the host.
+    """
+    port = getattr(config, name)
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    for family, address in addresses(config.host):
+        try:
+            found = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            missing = error
+            continue
+        sockets.append(found)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
+        try:
+            found.bind((address, port))
+            found.listen(BACKLOG)
+        except OSError as error:
+            sockets.pop().close()
+            if error.errno in NO_FAMILY:
+                missing = error
+                continue
+            for taken in sockets:
+                taken.close()
+            raise ConfigError(_refusal(name, port, error.strerror)) from None
+    if not sockets:
+        why = missing.strerror if missing else "it has no address"
+        raise ConfigError(f"host {config.host} cannot be listened on ({why}); 127.0.0.1 is this machine alone")
+    return sockets
+
+
+def check_ports(config: ServerConfig) -> None:
+    """Find out before the model is loaded whether both ports are free.
+
+    Raises:
+        ConfigError: naming the port, or the host.
+    """
+    for name in ("http_port", "grpc_port"):
+        for found in listen(config, name):
+            found.close()
+
+
+def grpc_addresses(config: ServerConfig) -> list[str]:
+    """The same addresses as gRPC writes them; those that the machine has."""
+    found = []
+    for taken in listen(config, "grpc_port"):
+        host, port = taken.getsockname()[:2]
+        found.append(f"[{host}]:{port}" if taken.family == socket.AF_INET6 else f"{host}:{port}")
+        taken.close()
+    # For gRPC this one is both families, and a second socket for either would find the port taken.
+    return [one for one in found if one.startswith("[::]")] or found
+
+
+def refused(config: ServerConfig, name: str, why: str) -> ConfigError:
+    """The error for a port that somebody else has taken since it was looked at."""
+    return ConfigError(_refusal(name, getattr(config, name), why))
+
+
+def addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
+    """What a host stands for.
+
+    Raises:
+        ConfigError: for a name that nobody knows.
+    """
+    if host in SAME:
+        return list(zip((socket.AF_INET, socket.AF_INET6), SAME[host], strict=True))
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"host {host} is not known here ({error.strerror}); give an address or a name") from None
+    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+
+
+def _refusal(name: str, port: int, why: str | None) -> str:
+    return f"{name} {port} cannot be used ({why}); choose another with --{name} (make: {name.upper()}=)"
