@@ -7,6 +7,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.stamp
+CLIENTS := .venv-clients
+CLIENTS_STAMP := $(CLIENTS)/.stamp
 
 PROFILE ?= demo
 RUNNER ?= local
@@ -72,7 +74,13 @@ $(BENCH_STAMP): requirements/bench.lock
 soak: $(STAMP) ## 128 clients on the real server for ten minutes: BUNDLE=runs/latest/bundle SOAK_SECONDS=600
 	@$(PY) -m benchmarks.soak $(call option,--bundle,BUNDLE) $(call option,--seconds,SOAK_SECONDS)
 
-test: lint types ## lint, types and every test
+$(CLIENTS_STAMP): requirements/clients.lock
+	@echo "installing the clients of requirements/clients.lock into $(CLIENTS) (once, a minute)"
+	@$(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/clients.lock
+	@touch $@
+
+test: lint types $(CLIENTS_STAMP) ## lint, types and every test
 	@$(PY) -m pytest -q
 
 lint: $(STAMP) ## ruff: style and formatting

@@ -1,7 +1,8 @@
 """Resolve requirements/*.in into the committed *.lock files, the one source of every exact version.
 
 serving.lock is a subset of all.lock: it is resolved under its versions, so that what is tested is what is served.
-bench.lock stands apart: the other engines of `make bench-serving`, in an environment of their own.
+bench.lock and clients.lock stand apart, in environments of their own: the other engines of `make bench-serving`, and
+the clients that `make test` calls the server with.
 Versions already in a lock are kept; `python requirements/lock.py --upgrade` takes the newest.
 
     make lock
@@ -59,3 +60,4 @@ if __name__ == "__main__":
     lock("all", *sys.argv[1:])
     lock("serving", "--constraint", "all.lock", *sys.argv[1:])
     lock("bench", *sys.argv[1:])
+    lock("clients", *sys.argv[1:])

@@ -31,7 +31,8 @@ NUMBERS: dict[str, type] = {
     "length_penalty": float,
 }
 CHOICES = ("target", "author")  # which ones exist is known to the tokenizer, where the prompt is made
-NAMES = (*NUMBERS, "stop", *CHOICES)
+FLAGS = ("ignore_eos",)
+NAMES = (*NUMBERS, "stop", *FLAGS, *CHOICES)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def read_parameters(raw: Mapping[str, Any]) -> Parameters:
             continue
         if name in NUMBERS:
             sampling[name] = number(name, value, NUMBERS[name])
+        elif name in FLAGS:
+            sampling[name] = flag(name, value)
         elif name == "stop":
             sampling[name] = _stops(value)
         elif name in CHOICES:

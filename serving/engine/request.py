@@ -48,6 +48,8 @@ class GenerationRequest:
             in one event at the end, as until then nothing of it is final.
         length_penalty: a beam search prefers the text of the highest sum of log-probabilities / length **
             length_penalty, where the length counts generated tokens, the end-of-sequence token included.
+        ignore_eos: go on beyond end-of-sequence, until ``max_tokens`` or a stop string, as benchmarks want it, to have
+            texts of a known length. Excludes beams.
         deadline: ``time.monotonic()`` instant after which the request ends with :class:`DeadlineExceeded`.
     """
 
@@ -65,6 +67,7 @@ class GenerationRequest:
     logprobs: int | None = None
     beams: int = 1
     length_penalty: float = 1.0
+    ignore_eos: bool = False
 
     @property
     def penalized(self) -> bool:
@@ -260,6 +263,8 @@ def _beams(request: GenerationRequest, limits: Limits) -> None:
         raise InvalidRequest("beams", f"{request.beams} beams do not fit, this server has {limits.beams} slots")
     if request.temperature > 0:
         raise InvalidRequest("beams", "a beam search draws nothing: set temperature to 0, or beams to 1")
+    if request.ignore_eos:
+        raise InvalidRequest("ignore_eos", "a beam search ends where its texts do: leave it out, or set beams to 1")
     if request.logprobs is not None:
         raise InvalidRequest("logprobs", "are not told by a beam search: leave them out, or set beams to 1")
 

@@ -257,8 +257,8 @@ class Scheduler:
                 continue
             if not sequence.first:
                 sequence.first = now
-            if token == self._eos and sequence.forced is None:
-                ends.append(End(sequence, "eos_token"))
+            if token == self._eos and not sequence.endless:
+                ended.append((sequence, "eos_token", "", None))
                 continue
             generated += 1
             sequence.tokens.append(token)

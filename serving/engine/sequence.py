@@ -29,7 +29,8 @@ class Sequence:
     """A checked request with everything it needs while it runs.
 
     ``sampler`` is None for plain greedy rows, ``detokenizer`` is None where the text is wanted only at the end, and
-    ``forced`` holds the target of a row that is scored instead of generated (its cost gathers in ``nats``). ``search``
+    ``forced`` holds the target of a row that is scored instead of generated (its cost gathers in ``nats``). One that is
+    ``endless`` runs on beyond end-of-sequence. ``search``
     is there for a beam search, which has a row for each beam, in the beams' order. ``rows`` is empty while it waits.
     """
 
@@ -38,6 +39,7 @@ class Sequence:
         "deadline",
         "detokenizer",
         "done",
+        "endless",
         "fault",
         "first",
         "forced",
@@ -80,6 +82,7 @@ class Sequence:
         self.sampler = sampler
         self.detokenizer = detokenizer
         self.forced = forced
+        self.endless = forced is not None or (request is not None and request.ignore_eos)
         self.nats = 0.0
         self.search = search
         self.score: float | None = None

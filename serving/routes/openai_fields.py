@@ -56,7 +56,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "return_tokens_as_token_ids": (False,),
 }
 STREAM_OPTIONS = ("include_usage", "continuous_usage_stats", "include_obfuscation")
-COMMON = ("model", "stream", "stream_options", "n", "logprobs", "ignore_eos", *NAMES)
+COMMON = ("model", "stream", "stream_options", "n", "logprobs", *NAMES)
 COMPLETION = ("prompt", "best_of", *COMMON)
 CHAT = ("messages", "max_completion_tokens", "top_logprobs", *COMMON)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import httpx
 import pytest
 
-COMPLETIONS, CHAT = "/openai/v1/completions", "/openai/v1/chat/completions"
+COMPLETIONS, CHAT = "/openai/v1/completions", "/v1/chat/completions"
 MODEL = "prometheus-mini"
 
 
@@ -64,6 +65,12 @@ BAD: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "tool_choice": (CHAT, chat(tool_choice="required"), "tool_choice", "cannot be honoured"),
     "modalities": (CHAT, chat(modalities=["text", "audio"]), "modalities", "cannot be honoured"),
     "store": (CHAT, chat(store=True), "store", "cannot be honoured"),
+    "ignore_eos of beams": (COMPLETIONS, completion(ignore_eos=True, beams=2), "ignore_eos", "a beam search ends"),
+    "ignore_eos": (COMPLETIONS, completion(ignore_eos=1), "ignore_eos", "true or false"),
+    "min_tokens": (COMPLETIONS, completion(min_tokens=3), "min_tokens", "cannot be honoured"),
+    "verbosity": (CHAT, chat(verbosity="low"), "verbosity", "cannot be honoured"),
+    "max_tokens of nothing": (CHAT, chat(max_tokens=0), "max_tokens", "between 1 and 64, not 0"),
+    "max_tokens of words": (CHAT, chat(max_tokens="many"), "max_tokens", "must be an integer"),
     "zero that is false": (CHAT, chat(presence_penalty=False), "presence_penalty", "cannot be honoured"),
 }  # fmt: skip
 
@@ -82,19 +89,86 @@ def test_bad_fields_are_refused_by_name(client: httpx.Client, case: str, stream:
     assert re.search(pattern, error["message"]), error["message"]
 
 
-def test_fields_that_change_nothing_are_taken(client: httpx.Client) -> None:
+NEUTRAL: dict[str, list[Any]] = {
+    "user": ["someone", ""], "metadata": [{"a": "b"}, {}], "safety_identifier": ["x"], "prompt_cache_key": ["x"],
+    "store": [False], "service_tier": ["auto", "default", "flex"], "tools": [[]], "tool_choice": ["none", "auto"],
+    "functions": [[]], "function_call": ["none", "auto"], "parallel_tool_calls": [True, False],
+    "response_format": [{"type": "text"}], "modalities": [["text"]], "reasoning_effort": ["none", "high"],
+    "verbosity": ["medium"], "prediction": [{"type": "content", "content": "hello"}], "seed": [0],
+    "presence_penalty": [0, 0.0], "frequency_penalty": [0, 0.0], "repetition_penalty": [1, 1.0], "logit_bias": [{}],
+    "n": [1], "best_of": [1], "echo": [False], "suffix": [""], "top_p": [1, 1.0], "top_k": [0, -1], "min_p": [0],
+    "temperature": [0], "stop": [[], ""], "logprobs": [False], "top_logprobs": [0], "stream": [False],
+    "stream_options": [{}, {"include_usage": True}], "ignore_eos": [False], "min_tokens": [0], "priority": [0, 3],
+    "skip_special_tokens": [True], "spaces_between_special_tokens": [True], "stop_token_ids": [[]],
+    "use_beam_search": [False], "include_stop_str_in_output": [False], "add_special_tokens": [True],
+    "chat_template_kwargs": [{}], "length_penalty": [1.0], "return_token_ids": [False], "request_id": ["x"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", NEUTRAL)
+@pytest.mark.parametrize("body", [completion, chat], ids=["completion", "chat"])
+def test_fields_that_change_nothing_are_taken(client: httpx.Client, field: str, body: Any) -> None:
+    path = CHAT if body is chat else COMPLETIONS
+    plain = client.post(path, json=body()).json()["choices"]
+    for value in [*NEUTRAL[field], None]:
+        answer = client.post(path, json=body(**{field: value}))
+        assert answer.status_code == 200, (value, answer.text)
+        assert answer.json()["choices"] == plain, value
+
+
+def test_a_top_p_of_0_is_the_likeliest_token(client: httpx.Client) -> None:
     plain = client.post(CHAT, json=chat()).json()["choices"][0]
-    neutral = {
-        "user": "someone", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "tools": [], "seed": None,
-        "response_format": {"type": "text"}, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": None,
-        "n": 1, "logprobs": False, "modalities": ["text"], "parallel_tool_calls": None, "top_p": 1,
-    }  # fmt: skip
-    answer = client.post(CHAT, json=chat(**neutral))
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["choices"][0] == plain
-    # top_p 0 is in OpenAI's range: the most likely token alone
     drawn = client.post(CHAT, json=chat(temperature=2, top_p=0)).json()["choices"][0]
     assert drawn["message"] == plain["message"]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_max_tokens_beyond_the_room_is_cut_to_it(client: httpx.Client, name: str) -> None:
+    most = chat(repetition_penalty=3.0)
+    del most["max_tokens"]
+    answers = [client.post(CHAT, json={**most, name: length}).json() for length in (64, 65, 256, 10**30)]
+    assert {answer["usage"]["completion_tokens"] for answer in answers} == {64}
+    assert {answer["choices"][0]["finish_reason"] for answer in answers} == {"length"}
+    assert len({answer["choices"][0]["message"]["content"] for answer in answers}) == 1
+
+
+def test_ignore_eos_makes_answers_of_a_known_length(client: httpx.Client) -> None:
+    for seed in range(60):
+        drawn = completion(temperature=8.0, seed=seed, max_tokens=60)
+        ended = client.post(COMPLETIONS, json=drawn).json()
+        if ended["choices"][0]["finish_reason"] == "stop":
+            break
+    else:
+        pytest.fail("no seed of 60 ended by itself")
+    longer = client.post(COMPLETIONS, json={**drawn, "ignore_eos": True}).json()
+    assert longer["choices"][0]["text"].startswith(ended["choices"][0]["text"])
+    assert (longer["choices"][0]["finish_reason"], longer["usage"]["completion_tokens"]) == ("length", 60)
+
+
+def test_counts_of_a_stream_run_along_where_they_are_asked_for(client: httpx.Client) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True, "include_obfuscation": True}
+    body = completion(prompt=["привет", "мир"], stream=True, stream_options=options, n=2, temperature=1)
+    text = client.post(COMPLETIONS, json=body).text
+    events = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n")[:-2]]
+    counts = [event["usage"]["completion_tokens"] for event in events]
+    assert counts == sorted(counts)
+    assert counts[0] >= 1
+    assert events[-1]["choices"] == []
+    assert events[-1]["usage"] == events[-2]["usage"]
+    assert events[-1]["usage"]["prompt_tokens"] == 8 + 5
+    body["stream_options"] = {"continuous_usage_stats": True}  # of a usage that nobody asked for
+    assert '"usage"' not in client.post(COMPLETIONS, json=body).text
+
+
+def test_models_are_openais_and_kserves(client: httpx.Client) -> None:
+    for prefix in ("/v1", "/openai/v1"):
+        listed = client.get(f"{prefix}/models").json()
+        assert (listed["object"], listed["data"][0]["id"], listed["models"]) == ("list", MODEL, [MODEL])
+        one = client.get(f"{prefix}/models/{MODEL}").json()
+        assert (one["id"], one["object"], one["name"], one["ready"]) == (MODEL, "model", MODEL, True)
+    predict = client.post(f"/v1/models/{MODEL}:predict", json={"instances": ["a"]})
+    assert predict.status_code == 404
+    assert predict.json() == {"error": f"protocol v1 is not served; POST /v2/models/{MODEL}/infer or /generate"}
 
 
 def test_only_the_last_message_is_read(client: httpx.Client) -> None:
