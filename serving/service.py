@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -212,7 +213,8 @@ class TextService:
         if request.logprobs is not None:
             fields["logprobs"] = request.logprobs
         if sum([len(text) for text in request.texts if isinstance(text, str)]) > THREAD_CHARS:
-            rows = await asyncio.to_thread(self._decide, request, parameters, fields)
+            loop = asyncio.get_running_loop()
+            rows = await loop.run_in_executor(self._tokenizing, self._decide, request, parameters, fields)
         else:
             rows = self._decide(request, parameters, fields)
         if request.samples == 1:

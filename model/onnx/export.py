@@ -21,6 +21,7 @@ from model.tokenizer import TokenizerError, load_tokenizer
 from model.training.checkpoint import CheckpointError, load_checkpoint
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters")  # of the checkpoint's, kept as provenance
 
 
 class ExportError(ValueError):
@@ -86,7 +87,7 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
         tokenizer={"kind": tokenizer.kind, "sha256": tokenizer.content_hash()},
         graphs={role: f"{role}.onnx" for role in (("encoder",) if config.family == "seq2seq" else ()) + ("decoder",)},
         provenance={
-            "training": {key: info[key] for key in ("steps", "best_step", "valid_loss", "seed") if key in info},
+            "training": {key: info[key] for key in TRAINING_FACTS if key in info},
             "versions": {"onnx": onnx.__version__, **info.get("versions", {})},
         },
     )

@@ -51,7 +51,7 @@ def info(service: TextService) -> dict[str, Any]:
     bundle, config = service.bundle, service.config
     return {
         **service.describe(),
-        "parameters": bundle.provenance.get("parameters"),
+        "parameters": bundle.provenance.get("training", {}).get("parameters"),
         "tokenizer": bundle.tokenizer,
         "metrics": bundle.metrics,
         "limits": {

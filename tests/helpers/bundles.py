@@ -45,7 +45,8 @@ def tiny_checkpoint(out: Path, tokenizer_dir: Path, config: NetworkConfig, seed:
     """A checkpoint directory of random weights for ``config``."""
     out.mkdir(parents=True, exist_ok=True)
     vocab_size = load_tokenizer(tokenizer_dir).vocab_size
-    save_file(random_weights(config, vocab_size, seed), str(out / "model.safetensors"))
+    weights = random_weights(config, vocab_size, seed)
+    save_file(weights, str(out / "model.safetensors"))
     info = {
         "network": to_dict(config),
         "vocab_size": vocab_size,
@@ -54,6 +55,7 @@ def tiny_checkpoint(out: Path, tokenizer_dir: Path, config: NetworkConfig, seed:
         "authors": ["guide"],
         "steps": 0,
         "best_step": 0,
+        "parameters": sum(weight.size for weight in weights.values()),
         "seed": seed,
     }
     (out / "training.json").write_text(json.dumps(info), encoding="utf-8")

@@ -72,6 +72,7 @@ def test_health_info_and_metadata(client: httpx.Client) -> None:
     info = client.get("/info").json()
     assert info["languages"] == ["ru", "en"]
     assert info["authors"] == ["guide"]
+    assert info["parameters"] > 10_000
     assert (info["family"], info["task"], info["precision"]) == ("seq2seq", "translation", "fp32")
     assert info["limits"]["max_prompt_tokens"] == 64
     assert info["limits"]["max_prompts"] == 8
