@@ -26,7 +26,7 @@ INFORMATIVE = (
 # equals of either type, and false is no number.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
-    "logit_bias": ({},),
+    "logit_bias": (),  # but for biases of 0
     "store": (False,),
     "echo": (False,),
     "suffix": ("",),
@@ -137,6 +137,8 @@ def _asked(body: dict[str, Any], texts: list[str], samples: int, logprobs: int |
 def _check_fields(body: dict[str, Any], known: tuple[str, ...], model: str) -> None:
     for name, value in body.items():
         if name in known or name in INFORMATIVE or value is None:
+            continue
+        if name == "logit_bias" and isinstance(value, dict) and not any(value.values()):
             continue
         if name not in NEUTRAL:
             raise InvalidRequest(name[:64], "is not a field that this server knows; leave it out")

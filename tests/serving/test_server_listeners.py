@@ -132,6 +132,16 @@ def test_of_two_started_together_one_serves_and_one_says_why_not(tiny: Path, sha
             one.communicate(timeout=60)
 
 
+def test_a_certificate_meant_for_others_turns_no_tls_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KServe's SDK reads it from the environment, for REST alone, and moves REST to another port."""
+    for name in ("CERT", "KEY"):
+        monkeypatch.setenv(f"KSERVE_TLS_{name}_FILE", str(tmp_path / name))
+    with start_server(tiny, tmp_path / "log") as server:
+        assert answers(server, "127.0.0.1") == (True, True)
+
+
 NAMESPACE = """
 import json, subprocess, sys
 from pathlib import Path

@@ -95,7 +95,7 @@ NEUTRAL: dict[str, list[Any]] = {
     "functions": [[]], "function_call": ["none", "auto"], "parallel_tool_calls": [True, False],
     "response_format": [{"type": "text"}], "modalities": [["text"]], "reasoning_effort": ["none", "high"],
     "verbosity": ["medium"], "prediction": [{"type": "content", "content": "hello"}], "seed": [0],
-    "presence_penalty": [0, 0.0], "frequency_penalty": [0, 0.0], "repetition_penalty": [1, 1.0], "logit_bias": [{}],
+    "presence_penalty": [0, 0.0], "frequency_penalty": [0, 0.0], "repetition_penalty": [1, 1.0], "logit_bias": [{}, {"5": 0}],
     "n": [1], "best_of": [1], "echo": [False], "suffix": [""], "top_p": [1, 1.0], "top_k": [0, -1], "min_p": [0],
     "temperature": [0], "stop": [[], ""], "logprobs": [False], "top_logprobs": [0], "stream": [False],
     "stream_options": [{}, {"include_usage": True}], "ignore_eos": [False], "min_tokens": [0], "priority": [0, 3],
