@@ -76,7 +76,7 @@ soak: $(STAMP) ## 128 clients on the real server for ten minutes: BUNDLE=runs/la
 
 $(CLIENTS_STAMP): requirements/clients.lock
 	@echo "installing the clients of requirements/clients.lock into $(CLIENTS) (once, a minute)"
-	@$(PYTHON) -m venv $(CLIENTS)
+	@'$(PYTHON)' -m venv $(CLIENTS)
 	@$(CLIENTS)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/clients.lock
 	@touch $@
 
