@@ -258,7 +258,7 @@ class Scheduler:
             if not sequence.first:
                 sequence.first = now
             if token == self._eos and not sequence.endless:
-                ended.append((sequence, "eos_token", "", None))
+                ends.append(End(sequence, "eos_token"))
                 continue
             generated += 1
             sequence.tokens.append(token)
