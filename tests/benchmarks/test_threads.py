@@ -12,7 +12,7 @@ from benchmarks.threads import BATCHES, Way, Worker, neighbours, threads_table, 
 from model.config import NetworkConfig
 
 
-@pytest.mark.parametrize("kind", ["training", "engine"])
+@pytest.mark.parametrize("kind", ["demo", "engine"])
 def test_a_worker_works(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = {**TINY.networks["seq2seq"], "max_positions": 128}
     write_bundles(tmp_path / "models", NetworkConfig(**network), {"int8": ("int8", "static")})
@@ -25,9 +25,9 @@ def test_a_worker_works(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPat
         assert "GOMP_SPINCOUNT=1000" in environment
         assert "OMP_WAIT_POLICY" not in environment and "KMP_" not in environment
         with neighbours(1):
-            worker.ask({"workload": "training" if kind == "training" else "8", "seconds": 0.0})
+            worker.ask({"workload": kind if kind == "demo" else "8", "seconds": 0.0})
             found = worker.answer()
-        assert found["tokens"] == (2048 if kind == "training" else 8 * 40)
+        assert found["tokens"] == (2 * 4096 if kind == "demo" else 8 * 40)
         assert found["cpu"] > 0 and found["wall"] > 0
     finally:
         worker.close()
@@ -43,7 +43,7 @@ def test_the_table_shows_every_way_and_leaves_out_what_was_not_asked() -> None:
     machine = {"cpu": "A CPU", "instructions": ["AVX2", "AVX-VNNI"], "cores": 2, "load_average": 0.1}
     result = {"runs": runs, "machine": machine, "rounds": 3, "date": "2026-01-02T03:04:05Z"}
     table = threads_table(result)
-    assert table.count("1,000 / 2,000 / 3,000") == 3 * (1 + len(BATCHES)) + 2 + len(BATCHES)
-    assert "| 2 processes of 1 thread | – | 1,000" in table
-    assert "| 2 threads, spinning 1,000 rounds | 1,000 / 2,000 / 3,000 | – |" in table
+    assert table.count("1,000 / 2,000 / 3,000") == 3 * (2 + len(BATCHES)) + 2 * 2 + len(BATCHES)
+    assert "| 2 processes of 1 thread | – | – | 1,000" in table
+    assert "| 2 threads, spinning 1,000 rounds | 1,000 / 2,000 / 3,000 | 1,000 / 2,000 / 3,000 | – |" in table
     assert "A CPU AVX-VNNI, 2 cores" in table and "beside 1 busy loop / beside 2 busy loops" in table
