@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import select
 import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
@@ -22,6 +24,8 @@ from serving.sdk import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLiv
 
 requests = logging.getLogger("serving.requests")
 # What a caller did wrong, or a probe's plain answer; KServe logs each with a stack trace.
+# gRPC's own name, which is not public, for a client that has left before it took its answer.
+GONE = "ExecuteBatchError"
 CALLERS_ERRORS = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
 
 
@@ -30,7 +34,7 @@ def configure() -> None:
 
     Call it before ModelServer is made: the SDK leaves loggers alone that already have a handler.
     """
-    handler = logging.StreamHandler(sys.stdout)
+    handler = Lines(sys.stdout)
     handler.setFormatter(JsonFormatter())
     handler.addFilter(_not_a_callers_error)
     for name in ("", "kserve"):
@@ -76,6 +80,43 @@ def request_line(
     requests.info("request", extra={"fields": line})
 
 
+class Lines(logging.StreamHandler):
+    """Writes what is taken: a pipe that nobody drains would stop the whole server with its first full line.
+
+    Lines that find no room are dropped and counted; the first that finds some again is preceded by their number.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.dropped = 0
+        self._torn = False  # whether the last line lacks its end
+        self._room = select.poll()
+        self._room.register(stream.fileno(), select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, or drop it."""
+        try:
+            if self.dropped and self._write(self._line(f"{self.dropped} log lines were dropped: nobody took them")):
+                self.dropped = 0
+            self.dropped += not self._write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def _line(self, message: str) -> str:
+        return self.format(logging.LogRecord("serving.logs", logging.WARNING, "", 0, message, None, None))
+
+    def _write(self, line: str) -> bool:
+        """Whether all of a line was taken. No more than ``PIPE_BUF`` bytes at once: so many never wait in a write."""
+        data = ("\n" * self._torn + line + "\n").encode("utf-8", "replace")
+        for at in range(0, len(data), select.PIPE_BUF):
+            if not self._room.poll(0):
+                self._torn = self._torn or at > 0
+                return False
+            os.write(self.stream.fileno(), data[at : at + select.PIPE_BUF])
+        self._torn = False
+        return True
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
@@ -98,4 +139,4 @@ class JsonFormatter(logging.Formatter):
 
 def _not_a_callers_error(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-    return not isinstance(error, CALLERS_ERRORS)
+    return not isinstance(error, CALLERS_ERRORS) and type(error).__name__ != GONE
