@@ -31,8 +31,18 @@ Once it runs:
   curl localhost:8080/info              what is served, its languages and limits
   curl localhost:8080/health/ready      200 when requests are taken;  /health/live fails when the engine has died
   curl localhost:8080/metrics           Prometheus metrics, prefixed slm_
-SIGTERM stops taking requests, finishes the running ones within --grace_period seconds, and leaves.
+SIGTERM turns readiness off, answers what still comes for up to --drain_delay seconds, finishes what runs within
+--grace_period seconds, and leaves. Ctrl-C waits for what runs only, and a second one for nothing.
 """
+LIMITS = (
+    "max_body_bytes",
+    "max_prompts",
+    "max_logprobs",
+    "max_unread_bytes",
+    "request_timeout",
+    "receive_timeout",
+    "idle_timeout",
+)
 
 
 @dataclass(frozen=True)
@@ -49,14 +59,27 @@ class ServerConfig:
     grpc_port: int = option(8081, "Port of gRPC.")
     max_body_bytes: int = option(1 << 20, "Larger request bodies are refused (413 / RESOURCE_EXHAUSTED).")
     max_prompts: int = option(64, "Prompts in one v2 request.")
-    request_timeout: float = option(60.0, "Seconds after which a request is given up (504 / DEADLINE_EXCEEDED).")
+    max_logprobs: int = option(
+        1 << 15, "Log-probabilities in one answer, texts x max_tokens x (1 + logprobs); more are refused."
+    )
+    max_unread_bytes: int = option(
+        1 << 23, "Bytes of answers that may wait for slow readers, all together; beyond it the slowest are closed."
+    )
+    request_timeout: float = option(
+        60.0, "Seconds after which a request is given up (504 / DEADLINE_EXCEEDED), and its answer when it is not read."
+    )
     receive_timeout: float = option(
         30.0, "Seconds in which a request's head, and then its body, must arrive (408 / DEADLINE_EXCEEDED, or closed)."
     )
     idle_timeout: float = option(
         65.0, "Seconds after which a connection without a request is closed; above the 60 of most load balancers."
     )
-    grace_period: int = option(30, "Seconds that running requests get to finish after SIGTERM.")
+    drain_delay: float = option(
+        8.0,
+        "Seconds after SIGTERM, at most, in which the server is not ready and answers whatever still comes, closing "
+        "each connection with its answer; they end when nothing has come for a second.",
+    )
+    grace_period: int = option(30, "Seconds that running requests then get to finish.")
     allow_origins: list[str] = option(
         [], "Origins, such as https://app.example, whose pages may call this server from a browser; * is any."
     )
@@ -67,7 +90,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         problems = [
             f"{name} must be a number above 0, not {getattr(self, name)}"
-            for name in ("max_body_bytes", "max_prompts", "request_timeout", "receive_timeout", "idle_timeout")
+            for name in LIMITS
             if not 0 < getattr(self, name) < math.inf
         ]
         for name in ("http_port", "grpc_port"):
@@ -75,8 +98,9 @@ class ServerConfig:
                 problems.append(f"{name} must be a port from 1 to 65535, not {getattr(self, name)}")
         if self.http_port == self.grpc_port:
             problems.append(f"http_port and grpc_port must differ, both are {self.http_port}")
-        if self.grace_period < 0:
-            problems.append(f"grace_period must not be negative, not {self.grace_period}")
+        for name in ("grace_period", "drain_delay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                problems.append(f"{name} must not be negative, not {getattr(self, name)}")
         if not self.model_name or "/" in self.model_name:
             problems.append(f"model_name must be a name without a slash, not {self.model_name!r}")
         for origin in self.allow_origins:

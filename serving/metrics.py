@@ -52,6 +52,8 @@ GAUGES = {  # name in engine.stats() -> (metric, text)
     "queue": ("queue_capacity", "Requests that may wait; one more is refused."),
     "kv_bytes": ("kv_cache_bytes", "Memory of the KV cache."),
     "kv_usage": ("kv_cache_usage_perc", "Used share of the KV cache, 0 to 1."),
+    "readers_behind": ("readers_behind", "Connections whose client does not read as fast as it is answered."),
+    "unread_bytes": ("unread_bytes", "Bytes of answers that wait for these clients."),
     "healthy": ("engine_healthy", "1 while the engine works."),
     "gpu_used": ("gpu_memory_used_bytes", "Memory in use on the GPU, by everyone; absent where there is none."),
     "gpu_total": ("gpu_memory_total_bytes", "Memory of the GPU; absent where there is none."),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -19,11 +20,13 @@ from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
 from serving.auth import Token
+from serving.connection import LAST_WORDS
 from serving.engine import GenerationResult
 from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError
 from serving.listeners import grpc_addresses, refused
 from serving.logs import request_line
 from serving.messages import grpc_response, read_grpc
+from serving.peers import Peers
 from serving.predictor import Predictor
 from serving.sdk import pb
 from serving.service import INTERNAL, reason
@@ -33,6 +36,10 @@ log = logging.getLogger("serving.rpc")
 SERVICE = "/inference.GRPCInferenceService/"
 PROBES = ("ServerLive", "ServerReady")  # open to callers without a token
 INFER = "ModelInfer"
+# Share of the drain after which a connection has to be a new one. gRPC draws a tenth more or less, and a proxy may
+# lead a client here for a moment longer: one more connection in a drain has to grow as old.
+GOAWAY = 0.6
+STREAMS = 100  # calls that one connection may always have at once, as HTTP/2 recommends
 SHOWN = 100  # characters of a caller's method name that a message or log line repeats
 
 # A call: its message, and a list to put results into, for the log; its answer.
@@ -53,11 +60,19 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Serve until :meth:`stop`."""
-        config = self._predictor.service.config
+        config, engine = self._predictor.service.config, self._predictor.service.engine.config
+        lifetime = config.receive_timeout + config.request_timeout + LAST_WORDS
         options = [
             ("grpc.max_receive_message_length", config.max_body_bytes),
             ("grpc.server_handshake_timeout_ms", _milliseconds(config.receive_timeout)),  # up to the first settings
             ("grpc.max_connection_idle_ms", _milliseconds(config.idle_timeout)),  # half a call's head is no call yet
+            # Only a GOAWAY by age lets calls through that cross it; stop() fails them. So every connection is sent away
+            # now and then, and all of them within a drain: clients connect anew, and a proxy then leads them elsewhere.
+            ("grpc.max_connection_age_ms", _milliseconds(GOAWAY * config.drain_delay or math.inf)),
+            # What still runs then gets all the time that a call may take; who has not read its answer by then is cut.
+            ("grpc.max_connection_age_grace_ms", _milliseconds(lifetime)),
+            # gRPC holds an answer for a client that takes none; further calls wait on the client's side.
+            ("grpc.max_concurrent_streams", max(STREAMS, engine.slots + engine.queue)),
             ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the calls
         ]
         self._server = aio.server(options=options)
@@ -70,10 +85,10 @@ class GrpcServer:
         await self._server.start()
         await self._server.wait_for_termination()
 
-    async def stop(self, sig: int | None = None) -> None:
-        """Take no more calls and finish those that run."""
+    async def stop(self, sig: int | None = None, grace: float | None = None) -> None:
+        """Take no more calls and finish those that run, within ``grace`` seconds when it is given."""
         if self._server is not None:
-            await self._server.stop(grace=self._grace)
+            await self._server.stop(grace=self._grace if grace is None else grace)
 
 
 class Service(grpc.GenericRpcHandler):
@@ -81,6 +96,8 @@ class Service(grpc.GenericRpcHandler):
 
     def __init__(self, predictor: Predictor, token: Token | None) -> None:
         self._predictor, self._service, self._token = predictor, predictor.service, token
+        config = self._service.config
+        self._peers = Peers(self._service.readers, config.request_timeout + LAST_WORDS, self._service.metrics)
         self._handlers = {
             # For a unary handler gRPC awaits the message itself, for as long as the client likes.
             name: grpc.stream_unary_rpc_method_handler(self._answer(name, message, method))
@@ -122,12 +139,16 @@ class Service(grpc.GenericRpcHandler):
         async def answer(messages: AsyncIterator[bytes], context: aio.ServicerContext) -> bytes:
             started = time.perf_counter()
             results: list[GenerationResult] = []
+            arrived = time.monotonic()
+            if name not in PROBES:
+                service.called = arrived
             code, told = "CANCELLED", ServingError(INTERNAL)  # unless told otherwise below
             error_kind = ""
             try:
                 message = await self._receive(messages, kind)
                 response = (await method(message, results)).SerializeToString()
                 code = "OK"
+                self._peers.answered(context, len(response), arrived)
                 return response
             except Exception as error:
                 if isinstance(error, ServingError):

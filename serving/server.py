@@ -21,7 +21,7 @@ from model.bundle import Bundle
 from serving import logs
 from serving.auth import Token
 from serving.config import ServerConfig
-from serving.connection import Connection
+from serving.connection import LAST_WORDS, Connection
 from serving.engine import Engine, EngineConfig
 from serving.engine.providers import CPU
 from serving.errors import PermissionDenied
@@ -35,8 +35,6 @@ from serving.sdk import ModelRepositoryExtension, ModelServer, RESTServer, app
 from serving.service import TextService
 
 log = logging.getLogger("serving")
-# Seconds beyond the grace period in which the last answers, errors by then, are sent.
-LAST_WORDS = 2
 
 
 def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
@@ -59,7 +57,7 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
     try:
         service = TextService(engine, bundle, config, metrics)
         service.warm_up()
-        metrics.begin(engine.stats, None if engine.provider == CPU else gpu_memory())
+        metrics.begin(service.stats, None if engine.provider == CPU else gpu_memory())
         log.info(
             "serving",
             extra={
@@ -103,7 +101,7 @@ def build(predictor: Predictor, sockets: list[socket.socket], token: Token | Non
     """
     service = predictor.service
     config = service.config
-    grace = config.grace_period + LAST_WORDS
+    grace = config.grace_period + int(LAST_WORDS)
     server = Server(
         service,
         sockets,
@@ -152,7 +150,7 @@ class Server(ModelServer):
 
     async def _serve(self) -> None:
         uvicorn = self._rest_server._server
-        uvicorn.config.http = partial(Connection, receive_timeout=self.service.config.receive_timeout)
+        uvicorn.config.http = partial(Connection, service=self.service)
         uvicorn.serve = partial(uvicorn.serve, sockets=self.sockets)
         leave = uvicorn.handle_exit
 

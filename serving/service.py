@@ -21,10 +21,11 @@ from model.bundle import Bundle
 from serving.config import ServerConfig
 from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
 from serving.engine.aio import generate, stream
-from serving.engine.request import check_request
+from serving.engine.request import DEFAULT_MAX_TOKENS, check_request
 from serving.errors import InvalidRequest, Overloaded, ServingError, ShuttingDown
 from serving.metrics import Metrics
 from serving.parameters import Parameters, read_parameters
+from serving.readers import Readers
 from serving.texts import Row, failed, has_letters, unchanged, whole
 
 # Longest text handed to the tokenizer, per token of the limit: SentencePiece pieces hold at most 16 characters, so a
@@ -34,6 +35,8 @@ CHARS_PER_TOKEN = 32
 # one thread for all calls: more would only fight with the loop for the interpreter.
 THREAD_CHARS = 2_000
 MAX_SAMPLES = 8
+# Seconds without a call after which a server that is told to leave expects no more.
+SETTLED = 1
 INTERNAL = "internal error; the server's log says more"  # all that a caller hears of an unexpected exception
 
 
@@ -70,8 +73,11 @@ class TextService:
         self.bundle = bundle
         self.config = config
         self.metrics = metrics
+        self.readers = Readers(config.max_unread_bytes)
         self.warm = False
-        self.draining = False
+        self.draining = False  # told to leave: not ready, and answering what still comes
+        self.closed = False
+        self.called = 0.0  # time.monotonic() when a call, but no probe, last came or ended
         self._tokenizing = ThreadPoolExecutor(1, "tokenizing")
 
     @property
@@ -123,6 +129,8 @@ class TextService:
             return await generate(self.engine, row)
         except InvalidRequest as error:
             raise _worded(error, request, index // request.samples) from None
+        finally:
+            self.called = time.monotonic()
 
     async def _outcome(self, request: TextRequest, index: int, row: Row) -> GenerationResult:
         """As :meth:`_run`, where others are answered though this one is not."""
@@ -162,6 +170,8 @@ class TextService:
                     yield event
         except InvalidRequest as error:
             raise _worded(error, request, index // request.samples) from None
+        finally:
+            self.called = time.monotonic()
 
     async def _merged(self, request: TextRequest, rows: list[Row]) -> AsyncGenerator[tuple[int, TokenEvent], None]:
         # All submit in this turn of the loop, before an event can arrive, and before what needs no engine is told: so a
@@ -205,10 +215,11 @@ class TextService:
                 task.cancel()
 
     async def _rows(self, request: TextRequest) -> list[Row]:
-        if self.draining:
+        if self.closed:
             raise ShuttingDown("the server is shutting down; send the request to another one")
         parameters = read_parameters(request.parameters)
         self._check_samples(request, parameters)
+        self._check_logprobs(request, parameters)
         fields = {**parameters.sampling, "deadline": time.monotonic() + self.config.request_timeout}
         if request.logprobs is not None:
             fields["logprobs"] = request.logprobs
@@ -237,6 +248,20 @@ class TextService:
         if samples * len(request.texts) > self.config.max_prompts:
             total = f"{samples} texts for each of {len(request.texts)} prompts"
             raise InvalidRequest(name, f"{total} exceed the {self.config.max_prompts} that one request may ask for")
+
+    def _check_logprobs(self, request: TextRequest, parameters: Parameters) -> None:
+        """An answer may be a thousand times larger than its request; it is held in memory until it is read."""
+        if request.logprobs is None:
+            return
+        longest = self.bundle.limits["max_new_tokens"]
+        tokens = min(parameters.sampling.get("max_tokens", DEFAULT_MAX_TOKENS), longest)
+        texts, limit = len(request.texts) * request.samples, self.config.max_logprobs
+        total = texts * tokens * (1 + request.logprobs)
+        if total > limit:
+            product = f"{texts} texts x {request.name('max_tokens')} {tokens} x (1 + {request.logprobs}) = {total}"
+            raise InvalidRequest(
+                request.name("logprobs"), f"{product} log-probabilities exceed the {limit} of one request; send several"
+            )
 
     def _decide(self, request: TextRequest, parameters: Parameters, fields: dict[str, Any]) -> list[Row]:
         """What becomes of each text. A single one is checked by the engine, its fault is the call's.
@@ -293,6 +318,10 @@ class TextService:
         if len(prompt) > limit:
             raise InvalidRequest("text", f"has {len(prompt)} tokens, this model takes at most {limit}; split the text")
         return prompt
+
+    def stats(self) -> dict[str, Any]:
+        """The engine's figures, and those of the readers."""
+        return {**self.engine.stats(), **self.readers.stats()}
 
     def describe(self) -> dict[str, Any]:
         """What is served: facts of the bundle's manifest, and how the engine runs it."""

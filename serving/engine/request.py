@@ -6,9 +6,11 @@ A request is checked once, before it can take a place in the queue; behind that 
 from __future__ import annotations
 
 import math
+import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -100,17 +102,37 @@ def derive_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-class TokenLogprobs(NamedTuple):
+class TokenLogprobs:
     """How likely the model found a token, and what else it might have said there.
 
     Natural logarithms of the model's own distribution over the whole vocabulary, before penalties, temperature and
     cut-offs. ``top`` holds (id, log-probability), likeliest first; control tokens that are never generated are left
-    out, so end-of-sequence is the only one it may name.
+    out, so end-of-sequence is the only one it may name. It is kept as bytes, a tenth of the pairs' own size: a request
+    may gather tens of thousands of them.
     """
 
-    token_id: int
-    logprob: float
-    top: tuple[tuple[int, float], ...] = ()
+    __slots__ = ("_top", "logprob", "token_id")
+
+    def __init__(self, token_id: int, logprob: float, top: tuple[tuple[int, float], ...] = ()) -> None:
+        self.token_id, self.logprob = token_id, logprob
+        self._top = struct.pack("=" + "id" * len(top), *chain.from_iterable(top))
+
+    @property
+    def top(self) -> tuple[tuple[int, float], ...]:
+        """The likeliest tokens there."""
+        return tuple(struct.iter_unpack("=id", self._top))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenLogprobs) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"TokenLogprobs({self.token_id}, {self.logprob}, {self.top})"
+
+    def _key(self) -> tuple[int, float, bytes]:
+        return self.token_id, self.logprob, self._top
 
 
 @dataclass(slots=True)

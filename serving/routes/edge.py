@@ -216,10 +216,12 @@ async def cancelled_when_client_leaves(request: Request) -> AsyncIterator[None]:
 
 
 def _outcomes(scope: Scope) -> list:
-    """What a call's generations came to: whole results, or the last events of a stream."""
-    events = scope.get("serving.events")
+    """What a call's generations came to: whole results, or the last events of a stream. Taken out of the scope, which
+    lives as long as its connection is idle.
+    """
+    events = scope.pop("serving.events", None)
     if events is None:
-        return scope.get("serving.results", [])
+        return scope.pop("serving.results", [])
     return [event.result or event for event in events.values()]
 
 

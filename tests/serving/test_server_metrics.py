@@ -33,6 +33,8 @@ GAUGES = {
     "kv_cache_bytes",
     "kv_cache_usage_perc",
     "engine_healthy",
+    "readers_behind",
+    "unread_bytes",
 }
 COUNTERS = {"prompt_tokens", "generation_tokens", "request_success", "request_rejected"}
 
