@@ -81,8 +81,12 @@ class ServerProcess:
         """SIGTERM, and the exit status."""
         if self._process.poll() is None:
             self._process.terminate()
+        return self.wait()
+
+    def wait(self, seconds: float = 60) -> int:
+        """The exit status of a server that was told to leave; one that stays is killed."""
         try:
-            return self._process.wait(30)
+            return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()

@@ -44,7 +44,7 @@ class Predictor(Model):
 
     def stop(self) -> None:
         """Take no new requests. KServe calls this when REST has drained, while gRPC calls may still be running."""
-        self.service.draining = True
+        self.service.draining = self.service.closed = True
         self.stopped.set()
 
     def stop_engine(self) -> None:

@@ -12,7 +12,6 @@ import socket
 import sys
 import time
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import uvloop
@@ -22,6 +21,7 @@ from serving import logs
 from serving.auth import Token
 from serving.config import ServerConfig
 from serving.connection import LAST_WORDS, Connection
+from serving.draining import Leaving
 from serving.engine import Engine, EngineConfig
 from serving.engine.providers import CPU
 from serving.errors import PermissionDenied
@@ -101,7 +101,7 @@ def build(predictor: Predictor, sockets: list[socket.socket], token: Token | Non
     """
     service = predictor.service
     config = service.config
-    grace = config.grace_period + int(LAST_WORDS)
+    grace = config.grace_period + int(LAST_WORDS) + 1  # draining.py is through before
     server = Server(
         service,
         sockets,
@@ -132,11 +132,7 @@ def build(predictor: Predictor, sockets: list[socket.socket], token: Token | Non
 
 
 class Server(ModelServer):
-    """ModelServer that stops admitting as soon as it is told to stop.
-
-    The SDK learns of SIGTERM only after REST has drained, and would take new gRPC calls until then. What still runs at
-    the end of the grace period is told so, and is not just cut off.
-    """
+    """ModelServer that leaves as ``draining.py`` says. The SDK would close REST at once, and gRPC after it."""
 
     def __init__(self, service: TextService, sockets: list[socket.socket], **settings: Any) -> None:
         super().__init__(**settings)
@@ -152,27 +148,13 @@ class Server(ModelServer):
         uvicorn = self._rest_server._server
         uvicorn.config.http = partial(Connection, service=self.service)
         uvicorn.serve = partial(uvicorn.serve, sockets=self.sockets)
-        leave = uvicorn.handle_exit
-
-        def handle_exit(sig: int, frame: FrameType | None) -> None:
-            self.service.draining = True
-            leave(sig, frame)
-
-        uvicorn.handle_exit = handle_exit
-        tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._end_with_the_engine())]
+        leaving = Leaving(self.service, uvicorn, self._grpc_server)
+        tasks = [asyncio.ensure_future(leaving.through()), asyncio.ensure_future(self._end_with_the_engine())]
         try:
             await super()._serve()
         finally:
             for task in tasks:
                 task.cancel()
-
-    async def _watch(self) -> None:
-        service = self.service
-        while not service.draining:
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(service.config.grace_period)
-        log.warning("the grace period is over; what still runs ends with an error")
-        await asyncio.to_thread(service.engine.close, drain=False)
 
     async def _end_with_the_engine(self) -> None:
         """End the process when the engine has failed: whoever restarts it need not wait for three liveness probes."""

@@ -104,7 +104,7 @@ def start_server(bundle: Path, log: Path, *options: str) -> Iterator[Server]:
     """Run the server until the block ends; a server that does not become ready fails with its log."""
     http_port, grpc_port = free_ports(2)
     command = [sys.executable, "-m", "serving", "--bundle", str(bundle), "--http_port", str(http_port)]
-    command += ["--grpc_port", str(grpc_port), "--threads", "1", *options]
+    command += ["--grpc_port", str(grpc_port), "--threads", "1", "--drain_delay", "0", *options]
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=os.environ)
     server = Server(process, http_port, grpc_port, log)

@@ -314,11 +314,11 @@ def test_probes_ask_for_routes_that_the_server_has(runtime):
 def test_stopping_leaves_time_to_drain(runtime, service):
     from serving.config import ServerConfig
 
+    config = ServerConfig()
     pause = runtime["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     predictor = service["spec"]["predictor"]
-    # KServe drains REST, then gRPC: the grace period counts twice.
-    assert predictor["terminationGracePeriodSeconds"] >= pause + 2 * ServerConfig().grace_period + 10
-    assert predictor["timeout"] > ServerConfig().request_timeout
+    assert predictor["terminationGracePeriodSeconds"] >= pause + config.drain_delay + config.grace_period + 10
+    assert predictor["timeout"] > config.request_timeout
 
 
 def test_the_pod_is_confined(runtime, service):

@@ -93,29 +93,76 @@ def test_a_caller_who_leaves_frees_the_slot(narrow: Server) -> None:
     wait_until(lambda: '"status":499' in narrow.log.read_text(), "the log says that the client left")
 
 
-def test_sigterm_finishes_what_runs_and_takes_nothing_new(slow: Path, tmp_path: Path) -> None:
-    with start_server(slow, tmp_path / "log", "--slots", "4") as server, ThreadPoolExecutor(3) as pool:
-        expected = server.post("/generate", LONG).json()
-        kept = httpx.Client(base_url=server.url, timeout=60)
+def test_sigterm_answers_on_until_nothing_comes_any_more(slow: Path, tmp_path: Path) -> None:
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+    with (
+        start_server(slow, tmp_path / "log", "--slots", "4", "--drain_delay", "60") as server,
+        ThreadPoolExecutor(2) as pool,
+        httpx.Client(base_url=server.url, timeout=60) as kept,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        stub = GRPCInferenceServiceStub(channel)
+        expected = server.post("/generate", LONG).json()["text"]
         assert kept.get("/health/ready").status_code == 200
+        assert stub.ServerReady(pb.ServerReadyRequest()).ready
         rest = pool.submit(server.post, "/generate", LONG)
         rpc = pool.submit(grpc_infer, server, grpc_request(max_tokens=2000))
         wait_until(lambda: server.engine()["running"] == 2, "both run")
         server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not server.listening(), "the port is closed")
+        wait_until(lambda: server.get("/health/ready").status_code == 503, "it is not ready")
+        assert not stub.ServerReady(pb.ServerReadyRequest()).ready
+        assert server.get("/health/live").status_code == 200
+        for answer in (kept.post("/generate", json=SHORT), server.post("/generate", SHORT)):
+            assert answer.status_code == 200
+            assert answer.headers["connection"] == "close"
+        assert stub.ModelInfer(grpc_request(max_tokens=3), timeout=30).outputs
+        assert rest.result().status_code == 200
+        assert rest.result().headers["connection"] == "close"
+        assert rest.result().json()["text"] == expected
+        assert rpc.result().raw_output_contents[0][4:].decode() == expected
+        assert server.process.wait(60) == 0
         with pytest.raises(httpx.TransportError):
             server.post("/generate", SHORT)
-        with pytest.raises(grpc.RpcError) as caught:
-            grpc_infer(server, grpc_request(max_tokens=3))
-        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert rest.result().status_code == 200
-        assert rest.result().json()["text"] == expected["text"]
-        assert rpc.result().raw_output_contents[0][4:].decode() == expected["text"]
-        assert server.process.wait(60) == 0
-        kept.close()
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
     assert '"message":"stopped"' in log.splitlines()[-1]
+
+
+def test_a_promise_to_keep_a_connection_is_kept_while_it_drains(slow: Path, tmp_path: Path) -> None:
+    """A stream that began before SIGTERM has said nothing of a close: its client sends the next call behind it."""
+    with (
+        start_server(slow, tmp_path / "log", "--drain_delay", "0") as server,
+        httpx.Client(base_url=server.url, timeout=60, limits=httpx.Limits(max_connections=1)) as client,
+    ):
+        with client.stream("POST", "/generate_stream", json=LONG) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: not server.listening(), "the port is closed")
+            assert "error" not in [*lines, ""][-2]
+        assert "connection" not in stream.headers
+        after = client.post("/generate", json=SHORT)
+        assert after.status_code == 200
+        assert after.headers["connection"] == "close"
+        assert server.process.wait(60) == 0
+
+
+def test_ctrl_c_waits_for_what_runs_and_twice_for_nothing(slow: Path, tmp_path: Path) -> None:
+    options = ["--slots", "1", "--drain_delay", "3600", "--grace_period", "3600", "--request_timeout", "3600"]
+    for number, sent in enumerate(([signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM] * 2)):
+        log = tmp_path / f"log{number}"
+        with start_server(slow, log, *options) as server, ThreadPoolExecutor(20) as pool:
+            calls = 1 if len(sent) == 1 else 20
+            running = [pool.submit(server.post, "/generate", LONG) for _ in range(calls)]
+            wait_until(lambda server=server, calls=calls: server.engine()["waiting"] == calls - 1, "one runs")
+            for signum in sent:
+                server.process.send_signal(signum)
+                wait_until(lambda log=log: "leaving" in log.read_text(), "it was told")  # two at once would be one
+            assert server.process.wait(60) == 0
+        statuses = [future.result().status_code for future in running]
+        assert statuses == [200] if calls == 1 else statuses.count(503) > 10
+        assert ("answering what still comes" in log.read_text()) == (sent[0] == signal.SIGTERM)
 
 
 def test_a_decoder_bundle_and_a_deadline(tmp_path: Path) -> None:
