@@ -3,7 +3,7 @@
 Training (one micro-batch of the `demo` and of the `small` profile on random tokens, again and again) and the serving
 engine (the `small` shape, int8, greedy) run in processes of their own, one for each way of using the cores. A round
 asks each of them in turn, alone and beside busy loops, so that whatever else goes on in the machine hits all of them
-alike; the median of the rounds is kept. Defaults that it decides: ``WAIT_POLICY`` of model/processors.py, and the
+alike; the median of the rounds is kept. Defaults that it decides: ``WAITING`` of model/processors.py, and the
 engine's ``threads`` and ``spin``.
 
     python -m benchmarks.threads        # about five minutes; nothing else may run
@@ -44,13 +44,13 @@ class Way:
     """One way of using the cores.
 
     Attributes:
-        spin: the OpenMP runtime's GOMP_SPINCOUNT for training, or whether ONNX Runtime's threads spin; "" is neither.
+        spin: the OpenMP runtime's GOMP_SPINCOUNT for training; unless it is 0, ONNX Runtime's threads spin as well.
         processes: how many such processes work at once.
     """
 
     name: str
     threads: int
-    spin: str = ""
+    spin: str = "0"
     processes: int = 1
     workloads: tuple[str, ...] = field(default=(*TRAINING, *map(str, BATCHES)))
 
@@ -73,8 +73,7 @@ class Worker:
 
     def __init__(self, kind: str, way: Way, bundle: Path) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(LEFT_OUT)}
-        if way.spin:
-            environment["GOMP_SPINCOUNT"] = way.spin
+        environment["GOMP_SPINCOUNT"] = way.spin
         command = [sys.executable, "-m", "benchmarks.threads", "--worker", kind, "--threads", str(way.threads)]
         self._process = subprocess.Popen(
             [*command, "--spin", way.spin, "--bundle", str(bundle)],
@@ -215,7 +214,7 @@ def generation(bundle: Path, threads: int, spin: bool) -> Callable[[str], int]:
 
 def work(kind: str, bundle: Path, threads: int, spin: str) -> None:
     """Answer until standard input ends: tokens, seconds of wall clock and of CPU of what filled the time asked for."""
-    run = training(kind, threads) if kind in TRAINING else generation(bundle, threads, bool(spin))
+    run = training(kind, threads) if kind in TRAINING else generation(bundle, threads, spin != "0")
     for size in [kind] if kind in TRAINING else map(str, BATCHES):
         run(size)
     print(json.dumps({}), flush=True)
@@ -271,7 +270,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.2, help="of one measurement (%(default)s)")
     parser.add_argument("--bundle", type=Path, help="default: random weights, made for the run")
     parser.add_argument("--worker", choices=(*TRAINING, "engine"), help=argparse.SUPPRESS)
-    parser.add_argument("--spin", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--spin", default="0", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker, arguments.bundle, arguments.threads, arguments.spin)

@@ -145,7 +145,7 @@ class EvaluationConfig:
     loss_rows: int = option(500, "Held-out rows whose loss is measured.")
     speed_tokens: int = option(64, "Tokens per row in the speed measurement.")
     samples: int = option(8, "Translations per test set kept for people to read.")
-    threads: int = option(0, "Engine threads; 0 takes the processors this process may use.")
+    threads: int = option(1, "Engine threads, see serving; 0 takes the processors this process may use.")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from benchmarks.machine import heading
 from benchmarks.results import keep
 from benchmarks.serving.shapes import ENGINES, MIXED_MODES, NOTES, OURS, SCALES, batch_workload, mixed_workload
 from benchmarks.serving.table import serving_table, targets
+from model.processors import WAITING
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
@@ -77,7 +78,7 @@ class Worker:
 def environment(threads: int) -> dict[str, str]:
     """One thread means one, whatever library reads which variable; and nothing is looked up on the network."""
     # The other engines wait for their threads as they do by themselves; ours says so when it is imported.
-    inherited = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    inherited = {name: value for name, value in os.environ.items() if name not in WAITING}
     return {
         **inherited,
         "OMP_NUM_THREADS": str(threads),

@@ -17,7 +17,9 @@ class EngineConfig:
     prefill_tokens: int = option(
         128, "Prompt tokens run per step at most (one prompt always may), so that running streams do not stall."
     )
-    threads: int = option(0, "Threads inside one matrix product; 0 takes the processors this process may use.")
+    threads: int = option(
+        1, "Threads inside one matrix product, for which small models are too small; 0 takes all processors."
+    )
     spin: bool = option(
         False, "Let ONNX Runtime's threads spin between products: faster on idle cores, bad on shared ones."
     )
