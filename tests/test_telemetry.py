@@ -16,7 +16,7 @@ from model.environment import NO_TELEMETRY
 from pipelines.compile import compile_pipeline
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import start_server, wait_until
-from tests.helpers.traces import LOOK_UP, may_trace, tracer
+from tests.helpers.traces import CONTINUOUS_INTEGRATION, LOOK_UP, may_trace, tracer
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("benchmarks", "components", "model", "pipelines", "serving")
@@ -84,7 +84,7 @@ def test_what_a_person_has_said_stays(said):
 
 def test_a_server_writes_nothing_at_home_and_looks_nothing_up(tmp_path, monkeypatch):
     """Beside a server that is told to report: its first look-up is the clock of the silent one."""
-    for name in NO_TELEMETRY:
+    for name in (*NO_TELEMETRY, *CONTINUOUS_INTEGRATION):
         monkeypatch.delenv(name, raising=False)
     bundle = tiny_bundle(tmp_path / "a bundle's (python3) $HOME::x [v2]")  # a name is a name here, too
     traced = may_trace(tmp_path)

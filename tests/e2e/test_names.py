@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from model.environment import NO_TELEMETRY
-from tests.helpers.traces import LOOK_UP, STRACE, may_trace
+from tests.helpers.traces import CONTINUOUS_INTEGRATION, LOOK_UP, STRACE, may_trace
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = "my python3 (клон) 'of' \"it\" $HOME; & # %s {}"
@@ -42,7 +42,7 @@ def ran(tmp_path_factory):
     command += [*(f"TEST={name}" for name in TESTS), "SET=training.steps=3", "SET=corpus.languages=[ru, en]"]
     if may_trace(folder.parent):
         command = [*STRACE, "-o", str(trace), *command]
-    left_out = (*NO_TELEMETRY, "PROMETHEUS_TRACKING", "MAKEFLAGS", "MAKELEVEL")
+    left_out = (*NO_TELEMETRY, *CONTINUOUS_INTEGRATION, "PROMETHEUS_TRACKING", "MAKEFLAGS", "MAKELEVEL")
     environment = {k: v for k, v in os.environ.items() if k not in left_out and not k.startswith(("XDG_", "CLEARML_"))}
     environment["HOME"] = str(home)
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
