@@ -10,11 +10,9 @@ the same time: Kubernetes promises no order. Clients of REST and gRPC keep calli
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -27,11 +25,9 @@ import httpx
 import psutil
 
 from benchmarks.grpc_message import INFER, infer_request
-from benchmarks.machine import heading
-from benchmarks.results import keep
 from benchmarks.server_process import ServerProcess
+from benchmarks.trial import conclude, parse, trial_parser
 
-ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 LAGS = (-0.2, 0.3, 0.0)  # seconds from SIGTERM to the proxy's change of mind, rollout by rollout
 MODEL = "prometheus-mini"
@@ -207,19 +203,12 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rollout", description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=ROOT / "runs" / "latest" / "bundle")
+    parser = trial_parser("rollout", __doc__)
     parser.add_argument("--calls", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "rollout.json")
-    arguments = parser.parse_args()
-    if not (arguments.bundle / "bundle.json").exists():
-        parser.exit(1, f"{arguments.bundle} is no bundle: run `make pipeline-run`, or give --bundle\n")
+    arguments = parse(parser)
     with tempfile.TemporaryDirectory() as folder:
         result = asyncio.run(rollouts(arguments.bundle, Path(folder), arguments.calls))
-    result = {**heading("rollout"), **result}
-    keep(result, arguments.out, table(result))
-    if result["problems"]:
-        sys.exit(1)
+    conclude("rollout", result, arguments.out, table(result))
 
 
 if __name__ == "__main__":

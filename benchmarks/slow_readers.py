@@ -10,12 +10,10 @@ clients must not wait longer than beside clients who read.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import socket
 import struct
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,13 +21,12 @@ from typing import Any
 
 import psutil
 
-from benchmarks.grpc_message import INFER, infer_request
+from benchmarks.grpc_message import infer_request
+from benchmarks.http2 import CALL_HEAD, PREFACE, frame
 from benchmarks.http_client import Client
-from benchmarks.machine import heading
-from benchmarks.results import keep
 from benchmarks.server_process import ServerProcess
+from benchmarks.trial import conclude, parse, trial_parser
 
-ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 GROWTH_MB = 50.0
 OTHERS, PAUSE = 4, 0.05  # well-behaved clients, and seconds between the calls of one
@@ -87,18 +84,9 @@ class Attack:
         """Many calls over one connection that takes no answer at all."""
         message = infer_request(self.model, text, {"max_tokens": 1})
         data = b"\0" + struct.pack(">I", len(message)) + message
-        fields = {
-            b":method": b"POST",
-            b":scheme": b"http",
-            b":path": INFER.encode(),
-            b":authority": b"a",
-            b"te": b"trailers",
-            b"content-type": b"application/grpc",
-        }
-        head = b"".join(b"\0%c%s%c%s" % (len(name), name, len(value), value) for name, value in fields.items())
-        no_window = _frame(4, 0, 0, struct.pack(">HI", 4, 0))
-        calls = [_frame(1, 4, 2 * i + 1, head) + _frame(0, 1, 2 * i + 1, data) for i in range(GRPC_CALLS)]
-        return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + no_window + b"".join(calls)
+        no_window = frame(4, 0, 0, struct.pack(">HI", 4, 0))
+        calls = [frame(1, 4, 2 * i + 1, CALL_HEAD) + frame(0, 1, 2 * i + 1, data) for i in range(GRPC_CALLS)]
+        return PREFACE + no_window + b"".join(calls)
 
 
 async def slow_readers(http_port: int, grpc_port: int, pid: int, seconds: float, readers: int) -> dict[str, Any]:
@@ -205,11 +193,6 @@ def _post(path: str, body: dict[str, Any]) -> bytes:
     return b"POST %s HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s" % (path.encode(), len(content), content)
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """One HTTP/2 frame."""
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
-
-
 def table(result: dict[str, Any]) -> str:
     """Markdown: one line per phase."""
     head = ["", "MB, first", "most", "last", "unread MB, most", "others' calls", "failed", "p95, s", "closed"]
@@ -221,21 +204,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.slow_readers", description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=ROOT / "runs" / "latest" / "bundle")
+    parser = trial_parser("slow_readers", __doc__)
     parser.add_argument("--seconds", type=float, default=90)
     parser.add_argument("--readers", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "slow_readers.json")
-    arguments = parser.parse_args()
-    if not (arguments.bundle / "bundle.json").exists():
-        parser.exit(1, f"{arguments.bundle} is no bundle: run `make pipeline-run`, or give --bundle\n")
+    arguments = parse(parser)
     with tempfile.TemporaryDirectory() as folder, ServerProcess(arguments.bundle, Path(folder) / "log") as server:
         ports = server.http_port, server.grpc_port
         result = asyncio.run(slow_readers(*ports, server.pid, arguments.seconds, arguments.readers))
-    result = {**heading("slow_readers"), **result}
-    keep(result, arguments.out, table(result))
-    if result["problems"]:
-        sys.exit(1)
+    conclude("slow_readers", result, arguments.out, table(result))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,9 @@ connection is free again, and the resident memory of the second half is flat.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -25,12 +23,10 @@ from typing import Any
 import psutil
 
 from benchmarks.http_client import Client, StatusError
-from benchmarks.machine import heading
-from benchmarks.results import keep
 from benchmarks.server_process import ServerProcess
 from benchmarks.soak_calls import HOST, BadAnswer, Calls, Left
+from benchmarks.trial import conclude, parse, trial_parser
 
-ROOT = Path(__file__).resolve().parents[1]
 ABANDONED, BAD = 0.10, 0.05
 SAMPLE_SECONDS = 0.5
 GROWTH_SHARE, GROWTH_MB = 0.02, 8.0  # of the resident memory between the third and the last quarter: what is flat
@@ -192,25 +188,15 @@ def soak_table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=ROOT / "runs" / "latest" / "bundle")
+    parser = trial_parser("soak", __doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "soak.json")
-    arguments = parser.parse_args()
-    if not (arguments.bundle / "bundle.json").exists():
-        parser.exit(1, f"{arguments.bundle} is no bundle: run `make pipeline-run`, or give --bundle\n")
+    arguments = parse(parser)
     with tempfile.TemporaryDirectory() as folder, ServerProcess(arguments.bundle, Path(folder) / "log") as server:
         ports = server.http_port, server.grpc_port
         result = asyncio.run(soak(*ports, server.pid, arguments.seconds, arguments.clients, arguments.seed))
-    result = {
-        **heading("soak"),
-        **result,
-    }
-    keep(result, arguments.out, soak_table(result))
-    if result["problems"]:
-        sys.exit(1)
+    conclude("soak", result, arguments.out, soak_table(result))
 
 
 if __name__ == "__main__":

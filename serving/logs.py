@@ -23,9 +23,9 @@ from serving.engine import GenerationResult, TokenEvent
 from serving.sdk import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
 
 requests = logging.getLogger("serving.requests")
-# What a caller did wrong, or a probe's plain answer; KServe logs each with a stack trace.
 # gRPC's own name, which is not public, for a client that has left before it took its answer.
 GONE = "ExecuteBatchError"
+# What a caller did wrong, or a probe's plain answer; KServe logs each with a stack trace.
 CALLERS_ERRORS = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
 
 

@@ -21,12 +21,12 @@ import psutil
 import pytest
 
 from benchmarks.grpc_message import INFER, infer_request
+from benchmarks.http2 import PREFACE, frame
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import Server, start_server
 
 ASKED = {"prompt": "привет, мир", "target": "en", "max_tokens": 12}
 SPARE_FDS = 8  # connections of the checks themselves, and what libraries open once
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 METHODS = (
     INFER,
     "/inference.GRPCInferenceService/ModelMetadata",
@@ -234,11 +234,6 @@ def test_half_closed_and_reset_connections(target: Server) -> None:
             with contextlib.suppress(TimeoutError, ConnectionError):
                 connection.recv(10)
         connection.close()
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """One HTTP/2 frame."""
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
 
 
 def test_http2_rubbish_on_the_grpc_port(target: Server) -> None:

@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from benchmarks.grpc_message import INFER, infer_request
+from benchmarks.http2 import CALL_HEAD, PREFACE, frame
 from tests.helpers.servers import Server, start_server, wait_until
 
 RECEIVE, IDLE = 1.0, 4.0
@@ -230,29 +231,14 @@ def test_a_websocket_that_is_not_served_needs_the_token_too(tiny: Path, tmp_path
     assert answer.status_code == 401
 
 
-def frame(kind: int, flags: int, payload: bytes) -> bytes:
-    """One HTTP/2 frame, of stream 1 where it belongs to a stream."""
-    stream = 0 if kind == 4 else 1
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
-
-
-HEADERS = {
-    b":method": b"POST",
-    b":scheme": b"http",
-    b":path": INFER.encode(),
-    b":authority": b"a",
-    b"te": b"trailers",
-    b"content-type": b"application/grpc",
-}
-FIELDS = b"".join(b"\0%c%s%c%s" % (len(name), name, len(value), value) for name, value in HEADERS.items())
-BEGUN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, b"")
-CALLED = BEGUN + frame(1, 4, FIELDS)
+BEGUN = PREFACE + frame(4, 0, 0, b"")
+CALLED = BEGUN + frame(1, 4, 1, CALL_HEAD)
 
 
 def test_half_a_call_over_grpc(strict: Server) -> None:
     message = infer_request("prometheus-mini", "привет", {"target": "en", "max_tokens": 3})
     data = b"\0" + struct.pack(">I", len(message)) + message
-    dripped = b"".join(frame(0, 0, data[i : i + 1]) for i in range(len(data)))
+    dripped = b"".join(frame(0, 0, 1, data[i : i + 1]) for i in range(len(data)))
     connecting = {
         "silent": (b"", b""),
         "half a preface": (BEGUN[:10], b""),
@@ -263,12 +249,12 @@ def test_half_a_call_over_grpc(strict: Server) -> None:
         "no call": (BEGUN, b""),
         "half a frame's head": (CALLED[: len(BEGUN) + 5], b""),
         "half of the headers": (CALLED[:-20], b""),
-        "headers without end": (BEGUN + frame(1, 0, FIELDS), b""),
+        "headers without end": (BEGUN + frame(1, 0, 1, CALL_HEAD), b""),
     }
     called = {
         "no message": (CALLED, b""),
-        "half a message": (CALLED + frame(0, 0, data[:-3]), b""),
-        "half a frame": (CALLED + frame(0, 1, data)[:-3], b""),
+        "half a message": (CALLED + frame(0, 0, 1, data[:-3]), b""),
+        "half a frame": (CALLED + frame(0, 1, 1, data)[:-3], b""),
         "message by byte": (CALLED, dripped),
     }
     found = watch_all(strict.grpc_port, {**connecting, **idle, **called})
