@@ -23,13 +23,13 @@ from typing import Any
 
 from benchmarks.machine import heading, processor
 from benchmarks.results import keep
+from evaluation.agreement import agreement, common
+from evaluation.evaluate import evaluate_bundle
 from model.bundle import Bundle
 from model.config import EvaluationConfig, QuantizationConfig
 from model.corpus import read_split
-from model.evaluation.evaluate import evaluate_bundle
 from model.onnx.quantize import quantize_bundle
 from serving.engine import Engine, EngineConfig
-from serving.engine.agreement import agreement, common
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = ("fp32", "int8 row", "int8 static")

@@ -7,7 +7,7 @@ import platform
 import time
 from typing import Any
 
-from serving.engine.providers import hardware
+from model.sessions import hardware
 
 
 def heading(kind: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import processor
-from model.bundle.atomic import write_json
+from model.files import write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

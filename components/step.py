@@ -26,7 +26,7 @@ from typing import Any
 START, END = "==> ", "<== "
 STEPS_VARIABLE = "PROMETHEUS_STEPS"
 # Errors raised by our own packages are sentences for people; any other needs its type to make sense.
-_OUR_PACKAGES = {"components", "model", "serving"}
+_OUR_PACKAGES = {"components", "evaluation", "model", "serving"}
 
 
 class StepError(RuntimeError):

@@ -12,12 +12,12 @@ from kfp import dsl, kubernetes
 from components.evaluate.component import evaluate
 from components.export_onnx.component import export_onnx
 from components.gate.component import gate
-from components.gate.verdict import NONE
 from components.prepare_data.component import prepare_data
 from components.publish.component import publish
 from components.quantize.component import quantize
 from components.train_model.component import train_model
 from components.train_tokenizer.component import train_tokenizer
+from evaluation.verdict import NONE
 from model.config import Profile, to_dict
 from model.environment import NO_TELEMETRY
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("components", "model", "pipelines", "serving")
+SOURCES = ("components", "evaluation", "model", "pipelines", "serving")
 LIBRARIES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "sentencepiece", "kfp", "kserve", "numpy", "sacrebleu")
 
 
@@ -52,11 +52,11 @@ def hardware() -> dict[str, Any]:
     import psutil
     import torch
 
-    from serving.engine import providers
+    from model import sessions
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if _gpu_works() else []
     memory = round(psutil.virtual_memory().total / 2**30, 1)
-    return {**providers.hardware(), "memory_gib": memory, "gpus": names, "system": platform.system()}
+    return {**sessions.hardware(), "memory_gib": memory, "gpus": names, "system": platform.system()}
 
 
 def _gpu_works() -> bool:

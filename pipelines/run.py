@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from model.bundle.atomic import write_json, write_text
 from model.config import Profile, describe, to_dict
+from model.files import write_json, write_text
 from pipelines.given import not_text, settings, sources
 from pipelines.settings import UsageError, check_floors, check_runner, check_sources, load_profile, profile_names
 from pipelines.summary import gather, point_latest, read_steps
@@ -102,7 +102,7 @@ def _arguments(profile: Profile, corpus: list[str], tests: list[str]) -> dict[st
 
 def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: str, seconds: float) -> None:
     """Complete the summary, write it with its report, and print the result, last of all what failed."""
-    from model.evaluation.figures import reasons
+    from evaluation.figures import reasons
 
     parts = gather(steps)
     published = any(step["name"] == "publish" and step["status"] == "ok" for step in steps)
@@ -116,7 +116,7 @@ def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: s
     write_json(run_dir / "summary.json", summary)
     point_latest(run_dir)
 
-    from model.evaluation.report import render_report, result_table
+    from evaluation.report.page import render_report, result_table
 
     write_text(run_dir / "report.html", render_report(summary))
     print(f"\nsummary  {run_dir}/summary.json\nreport   {run_dir}/report.html\nlog      {run_dir}/kfp.log\n")

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
+from evaluation.gate import impossible, unknown_test_sets
 from model.config import ConfigError, Profile, from_dict
 from model.corpus import CorpusError
 from model.corpus.files import stem
 from model.corpus.sources import gather
-from model.evaluation.gate import impossible, unknown_test_sets
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
 RUNNERS = ("local", "docker", "cluster")

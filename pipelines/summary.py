@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.gate.verdict import load_evaluation, load_verdict, summarize
+from evaluation.verdict import load_evaluation, load_verdict, summarize
 from model.row_counts import RowCount, row_count
 
 Json = dict[str, Any]

@@ -1,7 +1,7 @@
 """The optional access token: one secret in a file, sent by callers as a bearer token over REST and gRPC.
 
-Probes, metrics and the playground page need none (``routes/edge.py`` and ``rpc.py`` say which addresses those are). The
-token is never logged and takes part in no message.
+Probes, metrics and the playground page need none (``rest/middleware.py`` and ``grpc/server.py`` say which those are).
+The token is never logged and takes part in no message.
 
     curl -H "Authorization: Bearer $(cat token)" localhost:8080/info
 """

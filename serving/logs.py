@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import orjson
 
 from serving.engine import GenerationResult, TokenEvent
-from serving.sdk import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
+from serving.kserve.sdk import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
 
 requests = logging.getLogger("serving.requests")
 # gRPC's own name, which is not public, for a client that has left before it took its answer.

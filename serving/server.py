@@ -20,18 +20,18 @@ from model.bundle import Bundle
 from serving import logs
 from serving.auth import Token
 from serving.config import ServerConfig
-from serving.connection import LAST_WORDS, Connection
-from serving.draining import Leaving
 from serving.engine import Engine, EngineConfig
 from serving.engine.providers import CPU
 from serving.errors import PermissionDenied
 from serving.gpu import gpu_memory
-from serving.listeners import check_ports, listen
+from serving.grpc.server import GrpcServer
+from serving.kserve.connection import LAST_WORDS, Connection
+from serving.kserve.draining import Leaving
+from serving.kserve.listeners import check_ports, listen
+from serving.kserve.predictor import Predictor
+from serving.kserve.sdk import ModelRepositoryExtension, ModelServer, RESTServer, app
 from serving.metrics import Metrics
-from serving.predictor import Predictor
-from serving.routes import register
-from serving.rpc import GrpcServer
-from serving.sdk import ModelRepositoryExtension, ModelServer, RESTServer, app
+from serving.rest import register
 from serving.service import TextService
 
 log = logging.getLogger("serving")
@@ -101,7 +101,7 @@ def build(predictor: Predictor, sockets: list[socket.socket], token: Token | Non
     """
     service = predictor.service
     config = service.config
-    grace = config.grace_period + int(LAST_WORDS) + 1  # draining.py is through before
+    grace = config.grace_period + int(LAST_WORDS) + 1  # kserve/draining.py is through before
     server = Server(
         service,
         sockets,
@@ -132,7 +132,7 @@ def build(predictor: Predictor, sockets: list[socket.socket], token: Token | Non
 
 
 class Server(ModelServer):
-    """ModelServer that leaves as ``draining.py`` says. The SDK would close REST at once, and gRPC after it."""
+    """ModelServer that leaves as ``kserve/draining.py`` says. The SDK would close REST at once, and gRPC after it."""
 
     def __init__(self, service: TextService, sockets: list[socket.socket], **settings: Any) -> None:
         super().__init__(**settings)

@@ -19,7 +19,7 @@ from tests.helpers.servers import start_server, wait_until
 from tests.helpers.traces import CONTINUOUS_INTEGRATION, LOOK_UP, may_trace, tracer
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("benchmarks", "components", "model", "pipelines", "serving")
+PACKAGES = ("benchmarks", "components", "evaluation", "model", "pipelines", "serving")
 # What reports by itself, or loads something that does.
 LIBRARIES = {"clearml", "ctranslate2", "huggingface_hub", "kfp", "kserve", "onnxruntime", "onnxruntime_genai", "torch"}
 LIBRARIES |= {"transformers"}

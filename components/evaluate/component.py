@@ -31,8 +31,8 @@ def evaluate(
     from components.step import scalars, step
 
     with step(f"evaluate-{variant}", evaluation=evaluation.path):
+        from evaluation.evaluate import evaluate_bundle
         from model.config import EvaluationConfig, from_dict
-        from model.evaluation.evaluate import evaluate_bundle
 
         settings = from_dict(EvaluationConfig, config)
         report = evaluate_bundle(bundle.path, corpus.path, evaluation.path, variant, settings)

@@ -34,7 +34,7 @@ def publish(
     from components.step import step
 
     with step("publish"):
-        from components.gate.verdict import load_verdict
+        from evaluation.verdict import load_verdict
         from model.bundle.publish import publish as publish_bundle
 
         path = {"fp32": fp32.path, "fp16": fp16.path, "int8": int8.path}[variant]

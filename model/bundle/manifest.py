@@ -10,7 +10,6 @@ there whole or not at all. Same inputs, same bytes: nothing in here reads a cloc
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -20,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.bundle.atomic import fsync_path, replace_directory
 from model.config import ConfigError, NetworkConfig, from_dict, to_dict
+from model.files import fsync_path, replace_directory, sha256_file
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -165,11 +164,6 @@ def update_metrics(
     manifest["provenance"] = {**manifest["provenance"], **(provenance or {})}
     _write_manifest(path, manifest)
     return manifest
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write_manifest(directory: Path, manifest: dict[str, Any]) -> None:

@@ -23,8 +23,8 @@ from typing import Any
 
 import orjson
 
-from model.bundle.atomic import replace_directory, write_json
 from model.config import CorpusConfig
+from model.files import replace_directory, sha256_file, write_json
 from model.languages import scripts
 
 from . import account
@@ -33,7 +33,7 @@ from .files import CorpusError, SourceFile, display
 from .reading import Pair, Tally, read_documents, read_pairs
 from .shuffle import Shuffle
 from .sources import TEST, TRAIN, gather
-from .storage import CARD, FORMAT_VERSION, SUFFIX, sha256, write_records
+from .storage import CARD, FORMAT_VERSION, SUFFIX, write_records
 
 PROGRESS_SECONDS = 2.0
 SMALL_SHARE = 0.05  # of a small corpus, for each of the two held-out splits
@@ -327,7 +327,7 @@ def _write_shards(out: Path, records: Iterator[bytes], shard_rows: int) -> list[
     for first in records:
         path = out / f"train-{len(shards):05d}{SUFFIX}"
         rows = write_records(path, itertools.chain([first], itertools.islice(records, shard_rows - 1)))
-        shards.append({"file": path.name, "rows": rows, "sha256": sha256(path)})
+        shards.append({"file": path.name, "rows": rows, "sha256": sha256_file(path)})
         _say(f"{path.name} written, {rows:,} rows")
     return shards
 

@@ -8,7 +8,6 @@ A record of a parallel corpus has its sides under the language codes, one of run
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -80,12 +79,6 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
             rows += len(batch)
             writer.write(b"\n".join(batch) + b"\n")
     return rows
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _records(paths: Iterable[Path]) -> Iterator[dict[str, str]]:

@@ -15,7 +15,7 @@ import onnxruntime
 
 from model.config import NetworkConfig
 from model.processors import available_cpus
-from serving.engine.providers import keep_exact
+from model.sessions import keep_exact
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .vocabulary import MANIFEST, Tokenizer, TokenizerError, normalize, sha256_of
+from model.files import sha256_file
+
+from .vocabulary import MANIFEST, Tokenizer, TokenizerError, normalize
 
 
 class CharacterTokenizer(Tokenizer):
@@ -28,7 +30,7 @@ class CharacterTokenizer(Tokenizer):
         if len(self._ids) != len(characters):
             raise TokenizerError(f"{directory / MANIFEST}: a character stands twice in the vocabulary; train it again")
         table = [b""] * len(control) + [bytes([byte]) for byte in range(256)] + [c.encode() for c in characters]
-        super().__init__(control, table, {MANIFEST: sha256_of(directory / MANIFEST)})
+        super().__init__(control, table, {MANIFEST: sha256_file(directory / MANIFEST)})
 
     def encode(self, text: str) -> list[int]:
         ids = []

@@ -19,9 +19,10 @@ from typing import Any
 
 import sentencepiece
 
+from model.files import sha256_file
 from model.processors import available_cpus
 
-from .vocabulary import MANIFEST, SPECIAL_TOKENS, Tokenizer, TokenizerError, normalize, sha256_of
+from .vocabulary import MANIFEST, SPECIAL_TOKENS, Tokenizer, TokenizerError, normalize
 
 MODEL = "tokenizer.model"
 SPACE = "\u2581"
@@ -38,7 +39,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, directory: Path, manifest: dict[str, Any]):
         model = directory / MODEL
-        files = {MANIFEST: sha256_of(directory / MANIFEST), MODEL: sha256_of(model)}
+        files = {MANIFEST: sha256_file(directory / MANIFEST), MODEL: sha256_file(model)}
         if files[MODEL] != manifest["model_sha256"]:
             raise TokenizerError(
                 f"{model}: sha256 is {files[MODEL]}, but {MANIFEST} records {manifest['model_sha256']}; "

@@ -17,15 +17,15 @@ from typing import Any
 
 import sentencepiece
 
-from model.bundle.atomic import replace_directory, write_json
 from model.config import TokenizerConfig
 from model.corpus import read_card, read_split
+from model.files import replace_directory, sha256_file, write_json
 from model.row_counts import row_count, sentence
 
 from . import load_tokenizer
 from .character import collect_characters
 from .sentencepiece_ import MODEL, train_model
-from .vocabulary import FORMAT_VERSION, MANIFEST, NORMALIZATION, Tokenizer, TokenizerError, control_tokens, sha256_of
+from .vocabulary import FORMAT_VERSION, MANIFEST, NORMALIZATION, Tokenizer, TokenizerError, control_tokens
 
 REPORT = "tokenizer_report.json"
 REPORT_ROWS = 2000
@@ -59,7 +59,7 @@ def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerCo
         else:
             model = train_model(lines, config.kind, config.vocab_size, config.character_coverage, control)
             (directory / MODEL).write_bytes(model)
-            manifest["model_sha256"] = sha256_of(directory / MODEL)
+            manifest["model_sha256"] = sha256_file(directory / MODEL)
         write_json(directory / MANIFEST, manifest)
         trained_seconds = time.perf_counter() - started
         tokenizer = load_tokenizer(directory)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
 from model.unicode import nfc
@@ -138,8 +137,3 @@ class Tokenizer(ABC):
         """sha256 (hex) over the names and contents of the tokenizer's files, the report excluded."""
         listing = "".join(f"{sha256}  {name}\n" for name, sha256 in self.files.items())
         return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

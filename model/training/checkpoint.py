@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.bundle.atomic import replace_directory, write_json
+from model.files import replace_directory, write_json
 
 if TYPE_CHECKING:
     import torch

@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.bundle.atomic import write_json
 from model.config import NetworkConfig, TrainingConfig, to_dict
 from model.corpus import read_card
+from model.files import write_json
 from model.network.families import CausalDecoder, Seq2Seq, build_network, count_parameters
 from model.processors import available_cpus
 from model.row_counts import RowCount, sentence

@@ -10,9 +10,9 @@ import fsspec
 import pytest
 
 from model.bundle import Bundle, BundleError, copy_bundle, update_metrics, write_bundle
-from model.bundle.atomic import replace_directory
 from model.bundle.publish import publish
 from model.config import NetworkConfig, to_dict
+from model.files import replace_directory
 
 SHA = "0" * 64
 

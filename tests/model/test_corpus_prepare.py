@@ -16,7 +16,7 @@ from model import corpus
 from model.config import CorpusConfig
 from model.corpus import CorpusError, prepare_corpus, read_card, read_split
 from model.corpus.shuffle import Shuffle
-from model.corpus.storage import sha256
+from model.files import sha256_file
 
 CONFIG = CorpusConfig(valid_rows=30, heldout_rows=40, shard_rows=500)
 ROWS = [(f"Это предложение номер {n}.", f"This is sentence number {n}.") for n in range(2000)]
@@ -37,7 +37,7 @@ def change(**settings: Any) -> CorpusConfig:
 
 
 def content(directory: Path) -> dict[str, str]:
-    return {str(path.relative_to(directory)): sha256(path) for path in directory.rglob("*.zst")}
+    return {str(path.relative_to(directory)): sha256_file(path) for path in directory.rglob("*.zst")}
 
 
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     assert read_card(out) == card
 
     assert [shard["rows"] for shard in card["shards"]] == [500, 500, 500, 430]
-    assert all(sha256(out / shard["file"]) == shard["sha256"] for shard in card["shards"])
+    assert all(sha256_file(out / shard["file"]) == shard["sha256"] for shard in card["shards"])
     train = pairs(out, "train")
     assert card["characters"] == {"ru": sum(len(p[0]) for p in train), "en": sum(len(p[1]) for p in train)}
     assert sorted(train + pairs(out, "valid") + pairs(out, "heldout")) == sorted(ROWS)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.metrics import corpus_scores
+from evaluation.report.samples import _marked
 from model.config import CorpusConfig, TokenizerConfig
 from model.corpus.cleaning import PairCleaner, PieceCleaner, TestText, clean_author, clean_line, clean_text, cut_pieces
 from model.corpus.files import line_blocks
-from model.evaluation.metrics import corpus_scores
-from model.evaluation.samples import _marked
 from model.languages import language_of
 from model.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from model.tokenizer.vocabulary import normalize

@@ -133,7 +133,7 @@ import model, os, pyarrow, torch
 from model.processors import available_cpus
 from model.onnx.runner import open_session
 from serving.engine import EngineConfig
-from serving.engine.providers import PRODUCT
+from model.sessions import PRODUCT
 print(available_cpus(), torch.get_num_threads(), pyarrow.cpu_count(), os.environ["OMP_NUM_THREADS"],
       open_session(PRODUCT).get_session_options().intra_op_num_threads)
 """

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from model.bundle.atomic import write_text
+from model.files import write_text
 from pipelines import provenance
 from pipelines.local import StepLines
 from pipelines.run import _new_run

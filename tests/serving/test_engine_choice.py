@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from evaluation.agreement import agreement
 from serving.engine import Engine, GenerationRequest
-from serving.engine.agreement import agreement
 from serving.engine.request import derive_seed
 from tests.helpers.engines import CONFIG, Call, prompt
 

@@ -18,8 +18,8 @@ from model.bundle import Bundle
 from model.config import QuantizationConfig
 from model.onnx.quantize import quantize_bundle
 from model.onnx.runner import open_session
+from model.sessions import EXACT, PRECISE, PRODUCT, hardware, products_saturate
 from serving.engine import Engine, EngineConfig, GenerationRequest, providers
-from serving.engine.providers import EXACT, PRECISE, PRODUCT, hardware, products_saturate
 from tests.helpers.engines import talkative_bundle, tiny_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,11 +29,12 @@ EMULATOR = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")
 # Before and after the mending, in one process: an emulated processor takes seconds to start.
 EMULATED = """
 import json, sys
+from model.sessions import hardware
 from serving.engine import providers
 from tests.serving.test_engine_products import answers
 exact = answers(sys.argv[1])
 providers.keep_exact = lambda options: None
-print(json.dumps([providers.hardware(), exact, answers(sys.argv[1])]))
+print(json.dumps([hardware(), exact, answers(sys.argv[1])]))
 """
 
 

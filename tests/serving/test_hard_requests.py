@@ -18,11 +18,11 @@ import pytest
 
 from serving.engine.detokenizer import Detokenizer
 from serving.errors import InvalidRequest, shown
-from serving.messages import read_grpc
+from serving.grpc.messages import read_grpc
+from serving.kserve.sdk import pb
 from serving.parameters import read_parameters
-from serving.routes.edge import read_json
-from serving.sdk import pb
-from serving.tensors import decode_text, unpack_bytes
+from serving.rest.middleware import read_json
+from serving.v2 import decode_text, unpack_bytes
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.cost import LINEAR, growth, seconds
 from tests.helpers.servers import Server, start_server

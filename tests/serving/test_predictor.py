@@ -26,15 +26,15 @@ from serving.config import ServerConfig, parse
 from serving.engine import Engine, EngineConfig
 from serving.engine.runtime import Runtime
 from serving.errors import EngineFailed, InvalidRequest, ServingError, ShuttingDown
-from serving.messages import grpc_value, grpc_values
+from serving.grpc.messages import grpc_value, grpc_values
+from serving.kserve.predictor import Predictor
+from serving.kserve.sdk import InvalidInput, pb
 from serving.metrics import Metrics
 from serving.parameters import read_parameters
-from serving.predictor import Predictor
-from serving.routes.edge import Edge
-from serving.routes.sse import EventStream, sse
-from serving.sdk import InvalidInput, pb
+from serving.rest.middleware import Edge
+from serving.rest.sse import EventStream, sse
 from serving.service import TextRequest, TextService
-from serving.tensors import decode_text, pack, unpack_bytes
+from serving.v2 import decode_text, pack, unpack_bytes
 
 quick = settings(deadline=None, max_examples=60)  # a busy machine makes any deadline a coincidence
 

@@ -21,8 +21,8 @@ from serving.config import ServerConfig
 from serving.engine import Engine, EngineConfig
 from serving.engine.sampling import Sampler
 from serving.errors import InvalidRequest, Overloaded, ServingError
+from serving.kserve.sdk import pb
 from serving.metrics import Metrics
-from serving.sdk import pb
 from serving.service import TextRequest, TextService
 from serving.texts import has_letters
 from tests.helpers.bundles import tiny_bundle

@@ -12,7 +12,7 @@ import grpc
 import httpx
 import pytest
 
-from serving.sdk import pb
+from serving.kserve.sdk import pb
 from tests.helpers.fragile import fragile_bundle
 from tests.helpers.servers import Server, start_server, wait_until
 from tests.helpers.streams import PATHS, speak, text_of, unary

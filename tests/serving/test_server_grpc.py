@@ -11,7 +11,7 @@ import grpc
 import httpx
 import pytest
 
-from serving.sdk import pb
+from serving.kserve.sdk import pb
 
 
 @pytest.fixture(scope="module")

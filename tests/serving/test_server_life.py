@@ -19,7 +19,7 @@ import httpx
 import pytest
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from serving.sdk import pb
+from serving.kserve.sdk import pb
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import ROOT, Server, free_ports, start_server, wait_until
 

@@ -13,7 +13,7 @@ import grpc
 import httpx
 import pytest
 
-from serving.sdk import pb
+from serving.kserve.sdk import pb
 from tests.helpers.servers import ROOT, Server, start_server
 from tests.helpers.streams import PATHS, speak, stream_body, unary
 

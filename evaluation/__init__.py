@@ -1,0 +1,10 @@
+"""Measuring variants through the serving engine, judging them, and telling people: evaluate, gate, report.
+
+    from evaluation.evaluate import evaluate_bundle
+    from evaluation.gate import gate, choose
+    from evaluation.report.page import render_report, result_table
+
+Nothing is re-exported here, so that the gates and the report import without the engine and without sacrebleu.
+"""
+
+from model import environment as environment  # before any library is loaded

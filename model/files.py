@@ -1,0 +1,94 @@
+"""Files and directories that appear whole or not at all, and are replaced in one step.
+
+Where the kernel can exchange two names (Linux), an older directory is replaced without a moment in which the name is
+missing; elsewhere the old one is moved aside first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def fsync_path(path: Path) -> None:
+    """Force a file's or directory's contents to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's contents, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file beside its place, which may be in a new folder, and rename it into it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON for people and programs, whole or not at all."""
+    write_text(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+
+
+def replace_directory(out: Path, fill: Callable[[Path], T]) -> T:
+    """Let ``fill`` write into a new directory beside ``out``, then put it in ``out``'s place; what ``fill`` returned.
+
+    When ``fill`` raises, ``out`` stays as it was and nothing is left behind.
+    """
+    out = Path(os.path.abspath(out))
+    if out.is_symlink():
+        out = out.resolve()
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(
+            f"{out}: a file is in the way of the directory to be written; remove it or choose another"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+    try:
+        partial.chmod(0o755)  # mkdtemp makes it private, and a server often runs as another user
+        result = fill(partial)
+        fsync_path(partial)
+        _put_in_place(partial, out)
+        fsync_path(out.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return result
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    """Rename ``partial`` to ``out``; an older ``out`` ends up under the partial's name, to be removed."""
+    if not out.exists():
+        partial.rename(out)
+    elif not _exchange(partial, out):
+        aside = partial.with_name(f"{partial.name}-old")
+        out.rename(aside)
+        partial.rename(out)
+        aside.rename(partial)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names atomically; False where the system or the file system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0

@@ -1,0 +1,1 @@
+"""v2 inference over gRPC: the server and its messages."""

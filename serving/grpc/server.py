@@ -1,0 +1,218 @@
+"""gRPC: KServe's v2 service on KServe's messages, every call of it answered here.
+
+The SDK's own server takes no access token, reads its limit on messages from the command line alone, answers bytes that
+are no message with the text of an exception, unknown calls with "Method not found!", and logs a stack trace for each.
+
+    server = GrpcServer(predictor, grace_period=30, token=None)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc import aio
+
+from serving.auth import Token
+from serving.engine import GenerationResult
+from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError
+from serving.grpc.messages import grpc_response, read_grpc
+from serving.kserve.connection import LAST_WORDS
+from serving.kserve.listeners import grpc_addresses, refused
+from serving.kserve.predictor import Predictor
+from serving.kserve.sdk import pb
+from serving.logs import request_line
+from serving.peers import Peers
+from serving.service import INTERNAL, reason
+from serving.v2 import VERSION, check_model
+
+log = logging.getLogger("serving.rpc")
+SERVICE = "/inference.GRPCInferenceService/"
+PROBES = ("ServerLive", "ServerReady")  # open to callers without a token
+INFER = "ModelInfer"
+# Share of the drain after which a connection has to be a new one. gRPC draws a tenth more or less, and a proxy may
+# lead a client here for a moment longer: one more connection in a drain has to grow as old.
+GOAWAY = 0.6
+STREAMS = 100  # calls that one connection may always have at once, as HTTP/2 recommends
+SHOWN = 100  # characters of a caller's method name that a message or log line repeats
+
+# A call: its message, and a list to put results into, for the log; its answer.
+Method = Callable[[Any, list[GenerationResult]], Awaitable[Message]]
+
+
+class GrpcServer:
+    """The gRPC server of one predictor.
+
+    Args:
+        grace_period: seconds that running calls get to finish once it is told to stop.
+        token: what callers must send; None when the server is open.
+    """
+
+    def __init__(self, predictor: Predictor, *, grace_period: float, token: Token | None) -> None:
+        self._predictor, self._token, self._grace = predictor, token, grace_period
+        self._server: aio.Server | None = None
+
+    async def start(self) -> None:
+        """Serve until :meth:`stop`."""
+        config, engine = self._predictor.service.config, self._predictor.service.engine.config
+        lifetime = config.receive_timeout + config.request_timeout + LAST_WORDS
+        options = [
+            ("grpc.max_receive_message_length", config.max_body_bytes),
+            ("grpc.server_handshake_timeout_ms", _milliseconds(config.receive_timeout)),  # up to the first settings
+            ("grpc.max_connection_idle_ms", _milliseconds(config.idle_timeout)),  # half a call's head is no call yet
+            # Only a GOAWAY by age lets calls through that cross it; stop() fails them. So every connection is sent away
+            # now and then, and all of them within a drain: clients connect anew, and a proxy then leads them elsewhere.
+            ("grpc.max_connection_age_ms", _milliseconds(GOAWAY * config.drain_delay or math.inf)),
+            # What still runs then gets all the time that a call may take; who has not read its answer by then is cut.
+            ("grpc.max_connection_age_grace_ms", _milliseconds(lifetime)),
+            # gRPC holds an answer for a client that takes none; further calls wait on the client's side.
+            ("grpc.max_concurrent_streams", max(STREAMS, engine.slots + engine.queue)),
+            ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the calls
+        ]
+        self._server = aio.server(options=options)
+        self._server.add_generic_rpc_handlers((Service(self._predictor, self._token),))
+        for address in grpc_addresses(config):
+            try:
+                self._server.add_insecure_port(address)
+            except RuntimeError:  # its text is gRPC's own log
+                raise refused(config, "grpc_port", "taken meanwhile") from None
+        await self._server.start()
+        await self._server.wait_for_termination()
+
+    async def stop(self, sig: int | None = None, grace: float | None = None) -> None:
+        """Take no more calls and finish those that run, within ``grace`` seconds when it is given."""
+        if self._server is not None:
+            await self._server.stop(grace=self._grace if grace is None else grace)
+
+
+class Service(grpc.GenericRpcHandler):
+    """Finds and makes the call that a client asks for; refuses those that it may not make or that are not there."""
+
+    def __init__(self, predictor: Predictor, token: Token | None) -> None:
+        self._predictor, self._service, self._token = predictor, predictor.service, token
+        config = self._service.config
+        self._peers = Peers(self._service.readers, config.request_timeout + LAST_WORDS, self._service.metrics)
+        self._handlers = {
+            # For a unary handler gRPC awaits the message itself, for as long as the client likes.
+            name: grpc.stream_unary_rpc_method_handler(self._answer(name, message, method))
+            for name, (message, method) in self._methods().items()
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """The handler of one call."""
+        name = handler_call_details.method.removeprefix(SERVICE)
+        try:
+            if self._token is not None and name not in PROBES:
+                metadata = handler_call_details.invocation_metadata or ()
+                self._token.check(next((value for key, value in metadata if key == "authorization"), None))
+            found = self._handlers.get(name)
+            if found is None:
+                raise NotServed(f"{name[:SHOWN]} is not served here; ModelInfer, metadata and health are")
+        except ServingError as error:
+            self._service.metrics.refused(reason(error))
+            request_line("grpc", name[:SHOWN], error.code, 0.0, error=reason(error))
+            return _refusal(error)
+        return found
+
+    def _methods(self) -> dict[str, tuple[type[Message], Method]]:
+        return {
+            INFER: (pb.ModelInferRequest, self._infer),
+            "ServerLive": (pb.ServerLiveRequest, self._server_live),
+            "ServerReady": (pb.ServerReadyRequest, self._server_ready),
+            "ModelReady": (pb.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": (pb.ServerMetadataRequest, self._server_metadata),
+            "ModelMetadata": (pb.ModelMetadataRequest, self._model_metadata),
+            "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self._repository),
+            "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self._repository),
+        }
+
+    def _answer(self, name: str, kind: type[Message], method: Method) -> Callable[..., Awaitable[bytes]]:
+        """The method from bytes to bytes; every error as a status and a sentence."""
+        service = self._service
+
+        async def answer(messages: AsyncIterator[bytes], context: aio.ServicerContext) -> bytes:
+            started = time.perf_counter()
+            results: list[GenerationResult] = []
+            arrived = time.monotonic()
+            if name not in PROBES:
+                service.called = arrived
+            code, told = "CANCELLED", ServingError(INTERNAL)  # unless told otherwise below
+            error_kind = ""
+            try:
+                message = await self._receive(messages, kind)
+                response = (await method(message, results)).SerializeToString()
+                code = "OK"
+                self._peers.answered(context, len(response), arrived)
+                return response
+            except Exception as error:
+                if isinstance(error, ServingError):
+                    told = error
+                else:
+                    log.exception("%s failed", name)
+                code, error_kind = told.code, reason(error)
+                service.metrics.refused(error_kind)
+            finally:
+                if name == INFER or error_kind:
+                    request_line("grpc", name, code, time.perf_counter() - started, results, error_kind)
+            await context.abort(grpc.StatusCode[code], str(told))
+            raise AssertionError("abort raises")
+
+        return answer
+
+    async def _receive(self, messages: AsyncIterator[bytes], kind: type[Message]) -> Message:
+        """The one message of a call."""
+        limit = self._service.config.receive_timeout
+        try:
+            async with asyncio.timeout(limit):
+                return kind.FromString(await anext(messages))
+        except TimeoutError:
+            raise BodyTooSlow(f"message: not complete after {limit:g} seconds") from None
+        except StopAsyncIteration:
+            raise InvalidRequest("message", "is missing") from None
+        except DecodeError:
+            raise InvalidRequest("message", f"the bytes are no {kind.DESCRIPTOR.name}") from None
+
+    async def _infer(self, message: Any, results: list[GenerationResult]) -> Message:
+        call = read_grpc(message, self._predictor.name, self._service.config.max_prompts)
+        results += await self._predictor.predict(call)
+        return grpc_response(self._predictor.name, call, results)
+
+    async def _server_live(self, *_: Any) -> Message:
+        return pb.ServerLiveResponse(live=self._service.live)
+
+    async def _server_ready(self, *_: Any) -> Message:
+        return pb.ServerReadyResponse(ready=self._service.ready)
+
+    async def _model_ready(self, message: Any, _: Any) -> Message:
+        # Another model is not an error here: Triton's and KServe's clients ask whether it is ready, and it is not.
+        known = message.name == self._predictor.name and message.version in ("", VERSION)
+        return pb.ModelReadyResponse(ready=known and self._service.ready)
+
+    async def _server_metadata(self, *_: Any) -> Message:
+        return pb.ServerMetadataResponse(**self._predictor.server_metadata())
+
+    async def _model_metadata(self, message: Any, _: Any) -> Message:
+        check_model(message.name, message.version, self._predictor.name)
+        return pb.ModelMetadataResponse(**self._predictor.metadata())
+
+    async def _repository(self, *_: Any) -> Message:
+        raise PermissionDenied("the repository API is closed on this server")
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(min(seconds * 1000, 2**31 - 1))  # gRPC's option is 32 bits wide; its greatest is none at all
+
+
+def _refusal(error: ServingError) -> grpc.RpcMethodHandler:
+    """A handler that ends any call, unary or streamed, with an error."""
+
+    async def refuse(_: Any, context: aio.ServicerContext) -> None:
+        await context.abort(grpc.StatusCode[error.code], str(error))
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

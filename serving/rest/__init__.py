@@ -1,0 +1,81 @@
+"""REST: every address that is ours, and the layer around KServe's own.
+
+========================================================  =====================================================
+``POST /generate``, ``/generate_stream``                  prompt in, text out (``generate.py``)
+``POST /v2/models/{m}[/versions/{v}]/infer``              v2 inference, JSON and binary (``inference.py``)
+``POST /v2/models/{m}[/...]/generate[_stream]``           Open Inference text generation (``open_inference.py``)
+``[/openai]/v1/models[/{m}]``, ``completions``, ...       what OpenAI's clients call (``openai.py``)
+``GET /v2``, ``/v2/models/{m}[/versions/{v}][/ready]``    v2 metadata and readiness (``inference.py``)
+``GET /``                                                 a page to try the model on (``playground.py``)
+``GET /health``, ``/health/live``, ``/health/ready``      for people and for probes (``status.py``)
+``GET /v1/health``, ``/openai/health``                    the same as ``/health``
+``GET /info``                                             what is served (``status.py``)
+``GET /metrics``, ``/v2/health/*``, ``/v2/models``        KServe's own
+``POST /v2/repository/*``, ``/v1/models/{m}:predict``     closed
+========================================================  =====================================================
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+
+from serving.auth import Token
+from serving.kserve.predictor import Predictor
+from serving.rest import generate, inference, open_inference, openai, playground, status
+from serving.rest.errors import http_exception
+from serving.rest.middleware import Direct, Edge
+from serving.v2 import VERSION
+
+
+def register(app: FastAPI, predictor: Predictor, token: Token | None = None) -> None:
+    """Add our routes before KServe's, so that they win where both have the same path, and our layer around all.
+
+    They take the place of ``/openapi.json``, where FastAPI would describe KServe's routes: closed ones too, replaced
+    ones as they are not, and none of ours.
+    """
+    service, page = predictor.service, playground.routes()
+    routes = [
+        *inference.routes(predictor),
+        *open_inference.routes(service),
+        *openai.routes(service),
+        *generate.routes(service),
+        *status.routes(service),
+        *page,
+    ]
+    app.router.routes[:] = routes
+    edge = Middleware(
+        Edge,
+        metrics=service.metrics,
+        direct=direct(routes, {"name": predictor.name, "version": VERSION}),
+        token=token,
+        public=frozenset(route.path for route in page),
+    )
+    app.user_middleware.append(edge)
+    if service.config.allow_origins:
+        # Around the edge: a browser asks before it sends the token, and reads errors and streams too.
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=service.config.allow_origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("*",),
+            expose_headers=("inference-header-content-length", "retry-after", "www-authenticate"),
+            allow_private_network=True,  # a page of the internet and a server at home
+        )
+        app.user_middleware.insert(0, cors)
+    app.add_exception_handler(HTTPException, http_exception)
+
+
+def direct(routes: list[Route], known: dict[str, str]) -> Direct:
+    """(method, address) -> path parameters and endpoint, of the routes whose parameters are all in ``known``."""
+    found: Direct = {}
+    for route in routes:
+        names = route.param_convertors.keys()
+        if names <= known.keys():
+            parameters = {name: known[name] for name in names}
+            for method in route.methods or ():
+                found.setdefault((method, route.path.format(**parameters)), (parameters, route.endpoint))
+    return found

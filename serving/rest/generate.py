@@ -1,0 +1,111 @@
+"""``POST /generate`` and ``/generate_stream``: the project's own small API, prompt in, text out.
+
+curl localhost:8080/generate -d '{"prompt": "Привет!", "target": "en"}'
+curl -N localhost:8080/generate_stream -d '{"prompt": "Привет!", "target": "en"}'
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serving.engine import GenerationResult
+from serving.errors import InvalidRequest
+from serving.parameters import NAMES, check_known, flag, number, text
+from serving.rest.errors import json_response
+from serving.rest.middleware import cancelled_when_client_leaves, read_body, read_json
+from serving.rest.sse import EventStream, sse, told
+from serving.service import TextRequest, TextService
+
+# Names of Hugging Face's generate that mean the same as one of ours.
+ALIASES = {"max_length": "max_tokens", "num_beams": "beams"}
+FIELDS = ("prompt", "do_sample", "num_return_sequences", *ALIASES, *NAMES)
+
+
+def routes(service: TextService) -> list[Route]:
+    """``/generate`` and ``/generate_stream``."""
+    model_info = service.describe()
+
+    def summary(results: Sequence[GenerationResult], started: float) -> dict[str, Any]:
+        return {
+            "tokens_used": results[0].prompt_tokens + sum([result.generated_tokens for result in results]),
+            "generation_time": round(time.perf_counter() - started, 6),
+            "prompt_tokens": results[0].prompt_tokens,
+            "generated_tokens": sum([result.generated_tokens for result in results]),
+            "finish_reason": results[0].finish_reason,
+            "model_info": model_info,
+        }
+
+    async def generate(request: Request) -> Response:
+        wanted = read_fields(read_json(await read_body(request, service.config)))
+        started = time.perf_counter()
+        async with cancelled_when_client_leaves(request):
+            results = await service.complete(wanted)
+        request.scope["serving.results"] = results
+        answer = {"text": results[0].text, **summary(results, started)}
+        if wanted.samples > 1:
+            answer["texts"] = [result.text for result in results]
+            answer["finish_reasons"] = [result.finish_reason for result in results]
+            if any(result.error for result in results):
+                answer["errors"] = [result.error and str(result.error) for result in results]
+        return json_response(answer)
+
+    async def generate_stream(request: Request) -> Response:
+        wanted = read_fields(read_json(await read_body(request, service.config)))
+        if wanted.samples > 1:
+            raise InvalidRequest("num_return_sequences", "one text can be streamed; /generate returns several")
+        started = time.perf_counter()
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            async with aclosing(told(request, service, wanted)) as events:
+                async for _, event in events:
+                    if event.result is not None:
+                        last = {"text": event.text, **summary([event.result], started)}
+                        yield sse({**last, "time_to_first_token": round(event.result.first_token_seconds, 6)})
+                    elif event.text:
+                        yield sse({"text": event.text})
+
+        return EventStream(request, chunks(), service.metrics)
+
+    return [
+        Route("/generate", generate, methods=["POST"]),
+        Route("/generate_stream", generate_stream, methods=["POST"]),
+    ]
+
+
+def read_fields(body: dict[str, Any]) -> TextRequest:
+    """Read a request. ``do_sample`` false is greedy, true without a temperature is 1.
+
+    Raises:
+        InvalidRequest: naming the field.
+    """
+    check_known(body, FIELDS)
+    prompt = text("prompt", body.get("prompt"))
+    parameters = {name: value for name, value in body.items() if name in NAMES}
+    names = {"text": "prompt", "n": "num_return_sequences"}
+    for alias, name in ALIASES.items():
+        if body.get(alias) is not None:
+            if body.get(name) is not None:
+                raise InvalidRequest(alias, f"means the same as {name}; send one of them")
+            parameters[name] = number(alias, body[alias], int)
+            names[name] = alias
+    temperature = parameters.get("temperature")
+    if temperature is not None:
+        temperature = number("temperature", temperature, float)
+    if body.get("do_sample") is not None:
+        if not flag("do_sample", body["do_sample"]):
+            temperature = 0.0
+        elif temperature is None:
+            temperature = 1.0
+        elif temperature == 0:
+            raise InvalidRequest("do_sample", "true contradicts temperature 0, which is greedy")
+        parameters["temperature"] = temperature
+    samples = body.get("num_return_sequences")
+    samples = 1 if samples is None else number("num_return_sequences", samples, int)
+    return TextRequest([prompt], parameters, samples=samples, names=names)

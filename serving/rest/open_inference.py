@@ -1,0 +1,132 @@
+"""``/v2/models/{m}[/versions/{v}]/generate`` and ``/generate_stream``: text generation by the Open Inference API.
+
+By KServe's ``open_inference_generate_rest.yaml``, except for its defaults (temperature 1, 20 tokens): what a request
+leaves out is greedy and 128 tokens, as on all our addresses. ``parameters`` takes ours too, ``target`` first of all.
+
+curl localhost:8080/v2/models/prometheus-mini/generate -d '{"text_input": "Привет!", "parameters": {"target": "en"}}'
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serving.engine import Engine
+from serving.engine.request import TokenLogprobs
+from serving.errors import InvalidRequest
+from serving.parameters import NAMES, check_known, flag, text
+from serving.rest.errors import json_response
+from serving.rest.inference import PREFIXES, find_model
+from serving.rest.middleware import cancelled_when_client_leaves, read_body, read_json
+from serving.rest.sse import EventStream, Told, sse, told
+from serving.service import TextRequest, TextService
+from serving.v2 import VERSION
+
+FIELDS = ("text_input", "parameters")
+STRICT = {"temperature": "a number", "top_p": "a number", "max_tokens": "an integer", "stop": "a list of strings"}
+
+
+def routes(service: TextService) -> list[Route]:
+    """Both calls, with and without a version."""
+    config, engine = service.config, service.engine
+    model = {"model_name": config.model_name, "model_version": VERSION}
+
+    async def generate(request: Request) -> Response:
+        find_model(request, config.model_name)
+        wanted = read_request(read_json(await read_body(request, config)))
+        async with cancelled_when_client_leaves(request):
+            results = await service.complete(wanted)
+        request.scope["serving.results"] = results
+        result = results[0]
+        answer: dict[str, Any] = {"text_output": result.text, **model}
+        if wanted.logprobs is not None:
+            tokens = [token(engine, one) for one in result.logprobs or []]
+            answer["details"] = {"finish_reason": result.finish_reason, "logprobs": tokens}
+        return json_response(answer)
+
+    async def generate_stream(request: Request) -> Response:
+        find_model(request, config.model_name)
+        wanted = read_request(read_json(await read_body(request, config)))
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            shape = _plain if wanted.logprobs is None else _detailed
+            async with aclosing(told(request, service, wanted)) as events:
+                async for answer in shape(engine, events):
+                    yield sse({**answer, **model})
+
+        return EventStream(request, chunks(), service.metrics)
+
+    return [
+        *(Route(f"{prefix}/generate", generate, methods=["POST"]) for prefix in PREFIXES),
+        *(Route(f"{prefix}/generate_stream", generate_stream, methods=["POST"]) for prefix in PREFIXES),
+    ]
+
+
+async def _plain(engine: Engine, events: Told) -> AsyncGenerator[dict[str, Any], None]:
+    async for _, event in events:
+        if event.text or event.finish_reason is not None:
+            yield {"text_output": event.text}
+
+
+async def _detailed(engine: Engine, events: Told) -> AsyncGenerator[dict[str, Any], None]:
+    """One answer per token, the end-of-sequence token included. The spec's ``details`` cannot be without a
+    finish_reason, which only the last has; so the tokens before it stand by themselves."""
+    async for _, event in events:
+        answer: dict[str, Any] = {"text_output": event.text}
+        found = event.logprobs
+        if found is None and event.finish_reason is not None:  # a text that came back as it is: its end is certain
+            found = TokenLogprobs(engine.tokenizer.eos_id, 0.0)
+        if found is not None:
+            answer["token"] = token(engine, found)
+            if event.finish_reason is not None:
+                answer["details"] = {"finish_reason": event.finish_reason, "token": answer["token"]}
+        yield answer
+
+
+def read_request(body: dict[str, Any]) -> TextRequest:
+    """Read a GenerateRequest.
+
+    Raises:
+        InvalidRequest: naming the field.
+    """
+    check_known(body, FIELDS, hint="; the rest goes into parameters")
+    prompt = text("text_input", body.get("text_input"))
+    parameters = body.get("parameters")
+    parameters = {} if parameters is None else parameters
+    if not isinstance(parameters, dict):
+        raise InvalidRequest("parameters", f"must be a JSON object, not {type(parameters).__name__}")
+    check_known(parameters, ("details", *NAMES), "parameter")
+    for name, kind in STRICT.items():
+        if isinstance(parameters.get(name), str):  # taken elsewhere; the spec's types are narrower
+            raise InvalidRequest(name, f"must be {kind}, not a string")
+    details = parameters.get("details")
+    return TextRequest(
+        [prompt],
+        at_least_one_token({name: value for name, value in parameters.items() if name != "details"}),
+        logprobs=0 if details is not None and flag("details", details) else None,
+        names={"text": "text_input", "logprobs": "details"},
+    )
+
+
+def at_least_one_token(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with a ``top_p`` of 0, which these protocols allow, as the least that leaves one token."""
+    top_p = parameters.get("top_p")
+    if top_p == 0 and not isinstance(top_p, bool):
+        return {**parameters, "top_p": sys.float_info.min}
+    return parameters
+
+
+def token(engine: Engine, found: TokenLogprobs) -> dict[str, Any]:
+    """A Token of the spec."""
+    return {
+        "id": found.token_id,
+        "text": engine.token_bytes(found.token_id).decode("utf-8", "replace"),
+        "logprob": found.logprob,
+        "special": found.token_id < len(engine.tokenizer.control_tokens),
+    }

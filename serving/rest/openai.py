@@ -1,0 +1,212 @@
+"""``/v1`` and ``/openai/v1``: models, completions, chat completions, streamed too: for clients of OpenAI's API.
+
+KServe has such routes too, but only where vLLM is installed. A translation model takes the prompt, or the last message,
+as the text to translate; ``target`` says into which language where its script does not. Of several prompts each has its
+own outcome: a choice of one that is in fault ends by "error", with the error beside it.
+
+    client = openai.OpenAI(base_url="http://localhost:8080/v1", api_key="none")
+    client.completions.create(model="prometheus-mini", prompt="Привет!", extra_body={"target": "en"})
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from itertools import accumulate
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serving.engine import GenerationResult, TokenEvent
+from serving.engine.request import TokenLogprobs
+from serving.errors import ModelNotFound
+from serving.rest.errors import OPENAI, error_body, json_response
+from serving.rest.middleware import cancelled_when_client_leaves, read_body, read_json
+from serving.rest.openai_fields import Asked, read_chat, read_completion
+from serving.rest.sse import EventStream, sse, told
+from serving.service import TextService
+
+# OpenAI has no word for a choice that failed where others did not; "error" beside an ``error`` is OpenRouter's.
+FINISH = {"eos_token": "stop", "stop_sequence": "stop", "length": "length", "error": "error"}
+DONE = b"data: [DONE]\n\n"
+PREFIXES = ("/v1", "/openai/v1")
+
+
+def routes(service: TextService) -> list[Route]:
+    """The calls of OpenAI's API that this server has."""
+    config = service.config
+    model = {
+        "id": config.model_name,
+        "object": "model",
+        "created": int((service.bundle.path / "bundle.json").stat().st_mtime),
+        "owned_by": "prometheus-mini",
+    }
+
+    # KServe's V1 protocol has the same two addresses; its names stand beside OpenAI's.
+    async def models(request: Request) -> Response:
+        return json_response({"object": "list", "data": [model], "models": [config.model_name]})
+
+    async def one_model(request: Request) -> Response:
+        asked = request.path_params["model"]
+        if asked != config.model_name:
+            raise ModelNotFound(f"model: {asked[:64]!r} is not served here; {config.model_name!r} is")
+        ready = service.ready
+        return json_response({**model, "name": config.model_name, "ready": ready}, 200 if ready else 503)
+
+    async def completions(request: Request) -> Response:
+        body = read_json(await read_body(request, config))
+        return await answer(request, read_completion(body, config.model_name, config.max_prompts), Completion)
+
+    async def chat(request: Request) -> Response:
+        body = read_json(await read_body(request, config))
+        return await answer(request, read_chat(body, config.model_name), Chat)
+
+    async def answer(request: Request, asked: Asked, kind: type[Completion]) -> Response:
+        shape = kind(service)
+        if asked.stream:
+            return EventStream(request, chunks(request, asked, shape), service.metrics)
+        async with cancelled_when_client_leaves(request):
+            results = await service.complete(asked.request)
+        request.scope["serving.results"] = results
+        choices = [{**shape.choice(index, result), **fault(result)} for index, result in enumerate(results)]
+        counts = usage(dict(enumerate(results)), asked.request.samples)
+        return json_response({**shape.head, "choices": choices, "usage": counts})
+
+    async def chunks(request: Request, asked: Asked, shape: Completion) -> AsyncGenerator[bytes, None]:
+        head: dict[str, Any] = {**shape.chunk_head, "usage": None} if asked.usage else shape.chunk_head
+        counts: dict[int, TokenEvent] = {}
+        async with aclosing(told(request, service, asked.request)) as events:
+            async for index, event in events:
+                counts[index] = event
+                if event.result is None and not event.text and event.logprobs is None:
+                    continue
+                finish = None if event.finish_reason is None else FINISH.get(event.finish_reason, "stop")
+                logprobs = None if event.token_id is None or event.logprobs is None else [event.logprobs]
+                choice = shape.piece(index, event.text, logprobs, finish)
+                if event.result is not None:
+                    choice.update(fault(event.result))
+                if asked.running_usage:
+                    head["usage"] = usage(counts, asked.request.samples)
+                yield sse({**head, "choices": [choice]})
+        if asked.usage:
+            yield sse({**head, "choices": [], "usage": usage(counts, asked.request.samples)})
+        yield DONE
+
+    return [
+        route
+        for prefix in PREFIXES
+        for route in (
+            Route(f"{prefix}/completions", completions, methods=["POST"]),
+            Route(f"{prefix}/chat/completions", chat, methods=["POST"]),
+            Route(f"{prefix}/models", models),
+            Route(f"{prefix}/models/{{model:path}}", one_model),
+        )
+    ]
+
+
+class Completion:
+    """The shape of ``/completions``: one answer, whole (``choice``) or piece by piece (``piece``)."""
+
+    prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
+
+    def __init__(self, service: TextService) -> None:
+        self._token_bytes, self._drops_space = service.engine.token_bytes, service.engine.drops_space
+        rest = {"created": int(time.time()), "model": service.config.model_name}
+        name = f"{self.prefix}-{uuid.uuid4().hex}"
+        self.head: dict[str, Any] = {"id": name, "object": self.kind, **rest}
+        self.chunk_head: dict[str, Any] = {"id": name, "object": self.chunk_kind, **rest}
+        self._begun: dict[int, int] = {}  # index of a choice -> characters of it that were told with log-probabilities
+
+    def choice(self, index: int, result: GenerationResult) -> dict[str, Any]:
+        """A finished text."""
+        return self.piece(index, result.text, result.logprobs, FINISH.get(result.finish_reason, "stop"))
+
+    def piece(
+        self, index: int, text: str, logprobs: Sequence[TokenLogprobs] | None, finish: str | None
+    ) -> dict[str, Any]:
+        """New text of one choice."""
+        return {"index": index, "text": text, "logprobs": self._logprobs(index, logprobs), "finish_reason": finish}
+
+    def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs] | None) -> dict[str, Any] | None:
+        if logprobs is None:
+            return None
+        tokens = [self._text(found.token_id) for found in logprobs]
+        if index not in self._begun and self._drops_space and tokens:
+            tokens[0] = tokens[0].removeprefix(" ")
+        *offsets, self._begun[index] = accumulate(map(len, tokens), initial=self._begun.get(index, 0))
+        return {
+            "tokens": tokens,
+            "token_logprobs": [found.logprob for found in logprobs],
+            "top_logprobs": [{self._text(i): logprob for i, logprob in found.top} for found in logprobs],
+            "text_offset": offsets,
+        }
+
+    def _text(self, token_id: int) -> str:
+        """A token as text; one that is no text by itself as OpenAI writes it, ``bytes:\\xd0``."""
+        raw = self._token_bytes(token_id)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+class Chat(Completion):
+    """The shape of ``/chat/completions``."""
+
+    prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
+    def choice(self, index: int, result: GenerationResult) -> dict[str, Any]:
+        """A finished message."""
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": result.text, "refusal": None},
+            "logprobs": self._logprobs(index, result.logprobs),
+            "finish_reason": FINISH.get(result.finish_reason, "stop"),
+        }
+
+    def piece(
+        self, index: int, text: str, logprobs: Sequence[TokenLogprobs] | None, finish: str | None
+    ) -> dict[str, Any]:
+        """New text of one choice; its first piece names the role."""
+        delta: dict[str, Any] = {"content": text} if text else {}
+        if index not in self._begun:
+            self._begun[index] = 0
+            delta = {"role": "assistant", "content": text}
+        return {
+            "index": index,
+            "delta": delta,
+            "logprobs": self._logprobs(index, logprobs),
+            "finish_reason": finish,
+        }
+
+    def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs] | None) -> dict[str, Any] | None:
+        if logprobs is None:
+            return None
+        content = [
+            {
+                **self._token(found.token_id, found.logprob),
+                "top_logprobs": [self._token(token_id, logprob) for token_id, logprob in found.top],
+            }
+            for found in logprobs
+        ]
+        return {"content": content, "refusal": None}
+
+    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
+        raw = self._token_bytes(token_id)
+        return {"token": self._text(token_id), "logprob": logprob, "bytes": list(raw)}
+
+
+def fault(result: GenerationResult) -> dict[str, Any]:
+    """What a choice that failed says besides."""
+    return {} if result.error is None else error_body(result.error, OPENAI[0])
+
+
+def usage(choices: Mapping[int, GenerationResult | TokenEvent], samples: int) -> dict[str, int]:
+    """Tokens read and written by the choices so far; a prompt counts once, however many texts are drawn for it."""
+    read = sum({index // samples: choice.prompt_tokens for index, choice in choices.items()}.values())
+    written = sum([choice.generated_tokens for choice in choices.values()])
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
