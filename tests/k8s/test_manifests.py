@@ -294,7 +294,7 @@ def test_the_command_is_one_that_the_server_understands(runtime, service):
 def test_probes_ask_for_routes_that_the_server_has(runtime):
     served = {
         call.args[0].value
-        for path in (ROOT / "serving" / "routes").glob("*.py")
+        for path in (ROOT / "serving" / "rest").glob("*.py")
         for call in ast.walk(ast.parse(path.read_text()))
         if isinstance(call, ast.Call)
         and ast.unparse(call.func).endswith("Route")

@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from model import sessions
 from model.bundle import Bundle
 from model.config import QuantizationConfig
 from model.onnx.quantize import quantize_bundle
@@ -71,11 +72,11 @@ def test_the_probe_is_one_product_of_integers() -> None:
 
 @pytest.mark.parametrize("saturate", [True, False])
 def test_every_session_is_exact_where_products_saturate(bundle, monkeypatch, saturate) -> None:
-    monkeypatch.setattr(providers, "products_saturate", lambda: saturate)
-    sessions = [open_session(bundle / "decoder.onnx", 1)]
+    monkeypatch.setattr(sessions, "products_saturate", lambda: saturate)
+    opened = [open_session(bundle / "decoder.onnx", 1)]
     with Engine(Bundle.load(bundle), CONFIG) as engine:
-        sessions += [engine._runtime._decoder, engine._runtime._encoder]
-    for session in sessions:
+        opened += [engine._runtime._decoder, engine._runtime._encoder]
+    for session in opened:
         if saturate:
             assert session.get_session_options().get_session_config_entry(OPTION) == "1"
         else:
@@ -89,7 +90,7 @@ def test_both_kinds_of_kernels_say_the_same(bundle, monkeypatch) -> None:
     if products_saturate():
         pytest.skip("here only one kind is exact; the emulated processor's test compares it with that of another run")
     fast = answers(bundle)
-    monkeypatch.setattr(providers, "products_saturate", lambda: True)
+    monkeypatch.setattr(sessions, "products_saturate", lambda: True)
     assert answers(bundle) == fast
     assert len(set(map(tuple, fast[0]))) > 5  # they do say different things
 
