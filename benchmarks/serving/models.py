@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from safetensors.numpy import save_file
 
-from benchmarks.serving.shapes import BOS, CONTROL_TOKENS, EOS, FIRST_TEXT_TOKEN, SCALES, VOCABULARY
+from benchmarks.serving.shapes import CONTROL_TOKENS, EOS, FIRST_TEXT_TOKEN, SCALES, VOCABULARY
 from model.bundle import write_bundle
 from model.config import NetworkConfig
 from model.onnx.calibrate import calibrate
@@ -24,6 +24,7 @@ from model.onnx.export import build_graphs, graph_files, limits
 from model.onnx.graph import Calibration, Precision
 from model.onnx.weights import Weights, pack, random_weights
 from model.tokenizer import load_tokenizer
+from model.tokenizer.examples import Example
 from model.tokenizer.vocabulary import FORMAT_VERSION, NORMALIZATION, control_tokens
 
 LANGUAGES = ["ru", "en"]
@@ -78,7 +79,7 @@ def write_bundles(out: Path, config: NetworkConfig, variants: dict[str, Any] | N
     calibration: Calibration | None = None
     for name, (precision, scale) in (variants or VARIANTS).items():
         if precision == "int8" and calibration is None:
-            calibration = calibrate(packed, config, _examples(config), BOS)
+            calibration = calibrate(packed, config, _examples(config))
         roles = ("encoder", "decoder") if config.family == "seq2seq" else ("decoder",)
         write_bundle(
             out / name,
@@ -106,11 +107,11 @@ def parameters(config: NetworkConfig) -> int:
     return sum(int(np.prod(shape)) for shape in state_shapes(config, VOCABULARY).values())
 
 
-def _examples(config: NetworkConfig) -> list[tuple[list[int], list[int]]]:
+def _examples(config: NetworkConfig) -> list[Example]:
     random = np.random.default_rng(0)
     length = config.max_positions // 2
     rows = random.integers(FIRST_TEXT_TOKEN, VOCABULARY, (CALIBRATION_ROWS, 2, length - 1))
-    return [(prompt, target) for prompt, target in rows.tolist()]
+    return [Example(config.family, prompt, [*target, EOS]) for prompt, target in rows.tolist()]
 
 
 def main() -> None:

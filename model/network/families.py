@@ -2,7 +2,7 @@
 
     python -m model.network.families        # prints the presets and their parameter counts
 
-Shapes: B batch, S source, T target, D d_model, V vocabulary. Token 0 is padding.
+Shapes: B batch, S source, T target, D d_model, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from model.config import PRESETS, NetworkConfig, from_dict
 from model.network.layers import DecoderLayer, EncoderLayer, rotary_tables
+from model.tokenizer import Tokenizer
 
-PAD = 0
 EMBEDDING_STD = 0.02
 
 
@@ -65,7 +65,7 @@ class Seq2Seq(_Transformer):
 
     def encode(self, source_ids: Tensor) -> tuple[Tensor, Tensor]:
         """source_ids i64 [B, S] -> memory [B, S, D] and its mask, bool [B, 1, 1, S]."""
-        mask = (source_ids != PAD)[:, None, None, :]
+        mask = (source_ids != Tokenizer.pad_id)[:, None, None, :]
         x = self.embed(source_ids)
         for layer in self.encoder.layers:
             x = layer(x, (self.cos, self.sin), mask)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,8 +20,9 @@ import numpy as np
 
 from model.bundle import Bundle
 from model.onnx.calibrate import corpus_examples
-from model.onnx.runner import Runner, pad
+from model.onnx.runner import Runner
 from model.tokenizer import load_tokenizer
+from model.tokenizer.examples import pad
 
 TOLERANCE = 1e-4
 BATCH = 16
@@ -41,7 +43,7 @@ class Parity:
 
 
 def compare(
-    bundle: Bundle, checkpoint_dir: str | Path, prompts: list[list[int]], steps: int = 64, threads: int = 0
+    bundle: Bundle, checkpoint_dir: str | Path, prompts: Sequence[Sequence[int]], steps: int = 64, threads: int = 0
 ) -> Parity:
     """Compare a bundle with its checkpoint on prompts (token ids), at most ``steps`` new tokens each; needs torch."""
     import torch
@@ -90,11 +92,11 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=200)
     arguments = parser.parse_args()
     bundle = Bundle.load(arguments.bundle)
+    size = bundle.config.max_positions
     examples = corpus_examples(bundle, load_tokenizer(bundle.path), arguments.corpus, "heldout")
-    half = max(bundle.config.max_positions // 2, 1)
-    prompts = [
-        prompt if bundle.task == "translation" else prompt[:half] for prompt, _ in islice(examples, arguments.rows)
-    ]
+    fitting = islice((example for example in examples if example.width <= size), arguments.rows)
+    # A text has no prompt of its own: its first half is continued.
+    prompts = [e.prompt if bundle.task == "translation" else e.inputs[: max(size // 2, 1)] for e in fitting]
     result = compare(bundle, arguments.checkpoint, prompts)
     print(f"greedy outputs identical: {result.identical} of {result.rows}")
     print(f"largest logits difference over {result.positions} positions: {result.logits_difference:.2e}")

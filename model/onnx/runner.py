@@ -16,6 +16,7 @@ import onnxruntime
 from model.config import NetworkConfig
 from model.processors import available_cpus
 from model.sessions import keep_exact
+from model.tokenizer.examples import pad
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 
@@ -30,17 +31,12 @@ def open_session(model: bytes | Path, threads: int = 0) -> onnxruntime.Inference
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def pad(rows: Sequence[Sequence[int]], multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Token rows -> ids i64 [B, longest, rounded up], padded to the right with 0, and lengths i64 [B]."""
-    lengths = np.array([len(row) for row in rows], np.int64)
-    ids = np.zeros((len(rows), -(-int(lengths.max()) // multiple) * multiple), np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-    return ids, lengths
-
-
 class Runner:
-    """The graphs of one bundle, and the state of one batch that is being decoded."""
+    """The graphs of one bundle, and the state of one batch that is being decoded.
+
+    Attributes:
+        outputs: everything that the graph run last gave, by name.
+    """
 
     def __init__(self, graphs: Mapping[str, bytes | Path], config: NetworkConfig, threads: int = 1) -> None:
         self.config = config
@@ -48,7 +44,7 @@ class Runner:
         self.decoder = open_session(graphs["decoder"], threads)
         types = {item.name: item.type for item in self.decoder.get_inputs()}
         self.cache_dtype = _DTYPES[types["past_key_0"]]
-        self.names = [item.name for item in self.decoder.get_outputs()]
+        self.outputs: dict[str, np.ndarray] = {}
         self.cross: dict[str, np.ndarray] = {}
         self.past: dict[str, np.ndarray] = {}
         self.lengths = np.zeros(0, np.int32)
@@ -58,9 +54,9 @@ class Runner:
         if self.encoder is not None:
             assert sources is not None, "a seq2seq batch starts from its sources"
             ids, lengths = pad(sources)
-            names = [item.name for item in self.encoder.get_outputs()]
-            outputs = self.encoder.run(None, {"source_ids": ids, "source_lengths": lengths})
-            self.cross = {**dict(zip(names, outputs, strict=True)), "source_lengths": lengths}
+            self._run(self.encoder, {"source_ids": ids, "source_lengths": lengths})
+            self.cross = {name: value for name, value in self.outputs.items() if name.startswith("cross_")}
+            self.cross["source_lengths"] = lengths
             rows = len(sources)
         shape = (rows, self.config.kv_heads, capacity or self.config.max_positions, self.config.head_dim)
         parts = [f"past_{part}_{i}" for i in range(self.config.decoder_layers) for part in ("key", "value")]
@@ -71,15 +67,19 @@ class Runner:
         """Append ``tokens`` i64 [B, S], of which ``counts`` i64 [B] are real (all by default); logits f32 [B, V]."""
         counts = np.full(len(tokens), tokens.shape[1], np.int64) if counts is None else counts
         self.lengths = (self.lengths + counts).astype(np.int32)
-        feeds = {
+        feeds: dict[str, np.ndarray] = {
             "token_ids": np.asarray(tokens, np.int64),
             "cache_lengths": self.lengths - 1,
             "total_length": np.array(max(self.lengths.max(), tokens.shape[1]), np.int32),
             "last_index": np.asarray(counts - 1, np.int64),
         }
-        outputs = dict(zip(self.names, self.decoder.run(None, {**feeds, **self.cross, **self.past}), strict=True))
-        self.past = {name: outputs[name.replace("past_", "present_", 1)] for name in self.past}
-        return outputs["logits"]
+        self._run(self.decoder, {**feeds, **self.cross, **self.past})
+        self.past = {name: self.outputs[name.replace("past_", "present_", 1)] for name in self.past}
+        return self.outputs["logits"]
+
+    def _run(self, session: onnxruntime.InferenceSession, feeds: dict[str, np.ndarray]) -> None:
+        names = [item.name for item in session.get_outputs()]
+        self.outputs = dict(zip(names, session.run(None, feeds), strict=True))
 
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Teacher-forced logits f32 [B, S, V] of ``tokens`` i64 [B, S], one decode step at a time."""

@@ -12,9 +12,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .character import CharacterTokenizer
-from .sentencepiece_ import SentencePieceTokenizer
-from .vocabulary import FORMAT_VERSION, MANIFEST, NORMALIZATION, Tokenizer, TokenizerError
+from model.tokenizer.character import CharacterTokenizer
+from model.tokenizer.sentencepiece_ import SentencePieceTokenizer
+from model.tokenizer.vocabulary import FORMAT_VERSION, MANIFEST, NORMALIZATION, Tokenizer, TokenizerError
 
 if TYPE_CHECKING:
     from model.config import TokenizerConfig
@@ -55,6 +55,6 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
 
 def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerConfig) -> dict[str, Any]:
     """See :func:`model.tokenizer.train.train_tokenizer`; imported on call because serving has no corpus."""
-    from .train import train_tokenizer as train
+    from model.tokenizer.train import train_tokenizer as train
 
     return train(corpus_dir, out, config)

@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 from model.config import TokenizerConfig, from_dict, to_dict
-
-from . import load_tokenizer, train_tokenizer
+from model.tokenizer import load_tokenizer, train_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.files import sha256_file
-
-from .vocabulary import MANIFEST, Tokenizer, TokenizerError, normalize
+from model.tokenizer.vocabulary import MANIFEST, Tokenizer, TokenizerError, normalize
 
 
 class CharacterTokenizer(Tokenizer):

@@ -1,4 +1,4 @@
-"""From a request's text to the token ids a model is given: one rule for training, evaluation and serving.
+"""From text to the token ids a model is given: one rule for training, calibration, evaluation and serving.
 
 ========  ===========  =======================================================
 family    task         prompt
@@ -14,9 +14,10 @@ not, so that a request may leave the target out.
 
 from __future__ import annotations
 
-from model.languages import language_of
+from collections.abc import Sequence
 
-from .vocabulary import Tokenizer, TokenizerError
+from model.languages import language_of
+from model.tokenizer.vocabulary import Tokenizer, TokenizerError
 
 
 class PromptError(ValueError):
@@ -38,54 +39,53 @@ def encode_prompt(
     """
     if (family, task) not in {("seq2seq", "translation"), ("decoder", "translation"), ("decoder", "text")}:
         raise PromptError("task", f"a {family} model cannot do {task!r}")
-    ids = encode_text(tokenizer, text)
-    control = _controls(tokenizer, task, text, target, author)
-    if family == "seq2seq":
-        return [*control, *ids, tokenizer.eos_id]
-    return [tokenizer.bos_id, *control, *ids, *([tokenizer.bos_id] if task == "translation" else [])]
-
-
-def encode_text(tokenizer: Tokenizer, text: str, field: str = "text") -> list[int]:
-    """``tokenizer.encode`` with errors that name ``field``."""
     if not isinstance(text, str):
-        raise PromptError(field, f"expected a string, found {type(text).__name__}")
+        raise PromptError("text", f"expected a string, found {type(text).__name__}")
     try:
-        return tokenizer.encode(text)
+        ids = tokenizer.encode(text)
     except TokenizerError as error:
-        raise PromptError(field, str(error)) from None
-
-
-def known_languages(tokenizer: Tokenizer) -> list[str]:
-    """Language codes that the tokenizer has a ``<2xx>`` token for."""
-    return [token[2:-1] for token in tokenizer.control_tokens if token.startswith("<2")]
-
-
-def known_authors(tokenizer: Tokenizer) -> list[str]:
-    """Authors that the tokenizer has an ``<author:x>`` token for."""
-    return [token[len("<author:") : -1] for token in tokenizer.control_tokens if token.startswith("<author:")]
-
-
-def _controls(tokenizer: Tokenizer, task: str, text: str, target: str | None, author: str | None) -> list[int]:
+        raise PromptError("text", str(error)) from None
     if task == "text":
         for field, value in (("target", target), ("author", author)):
             if value is not None:
                 raise PromptError(field, "this model continues text and takes none; leave it out")
-        return []
-    languages = known_languages(tokenizer)
-    if target is None:
-        source = language_of(text, languages) if len(languages) == 2 else None
-        if source is None:
-            raise PromptError(
-                "target",
-                f"the text does not tell its language; say which to translate into: one of {', '.join(languages)}",
-            )
-        target = languages[1 - languages.index(source)]
+        return lay_out(tokenizer, family, ids)
+    languages, authors = _names(tokenizer, "<2"), _names(tokenizer, "<author:")
+    target = target if target is not None else _other_language(text, languages)
     if target not in languages:
         raise PromptError("target", f"unknown language {target!r}; known: {', '.join(languages)}")
-    control = [tokenizer.control_id(f"<2{target}>")]
+    if author is not None and author not in authors:
+        raise PromptError("author", f"unknown author {author!r}; known: {', '.join(authors) or 'none'}")
+    return lay_out(tokenizer, family, ids, target, author)
+
+
+def lay_out(
+    tokenizer: Tokenizer, family: str, text: Sequence[int], target: str | None = None, author: str | None = None
+) -> list[int]:
+    """The prompt around a text's ids, see the module's table; it is translation where there is a ``target``.
+
+    Raises:
+        TokenizerError: for a target or author without a control token.
+    """
+    control = [] if target is None else [tokenizer.control_id(f"<2{target}>")]
     if author is not None:
-        known = known_authors(tokenizer)
-        if author not in known:
-            raise PromptError("author", f"unknown author {author!r}; known: {', '.join(known) or 'none'}")
         control.append(tokenizer.control_id(f"<author:{author}>"))
-    return control
+    if family == "seq2seq":
+        return [*control, *text, tokenizer.eos_id]
+    return [tokenizer.bos_id, *control, *text, *([] if target is None else [tokenizer.bos_id])]
+
+
+def _names(tokenizer: Tokenizer, prefix: str) -> list[str]:
+    """What the control tokens of one kind name: languages for ``<2``, authors for ``<author:``."""
+    return [token[len(prefix) : -1] for token in tokenizer.control_tokens if token.startswith(prefix)]
+
+
+def _other_language(text: str, languages: list[str]) -> str:
+    """The language to translate a text into, where its letters tell which of two it is in."""
+    source = language_of(text, languages) if len(languages) == 2 else None
+    if source is None:
+        raise PromptError(
+            "target",
+            f"the text does not tell its language; say which to translate into: one of {', '.join(languages)}",
+        )
+    return languages[1 - languages.index(source)]

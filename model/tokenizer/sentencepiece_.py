@@ -21,8 +21,7 @@ import sentencepiece
 
 from model.files import sha256_file
 from model.processors import available_cpus
-
-from .vocabulary import MANIFEST, SPECIAL_TOKENS, Tokenizer, TokenizerError, normalize
+from model.tokenizer.vocabulary import MANIFEST, SPECIAL_TOKENS, Tokenizer, TokenizerError, normalize
 
 MODEL = "tokenizer.model"
 SPACE = "\u2581"

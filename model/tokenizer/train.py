@@ -21,11 +21,17 @@ from model.config import TokenizerConfig
 from model.corpus import read_card, read_split
 from model.files import replace_directory, sha256_file, write_json
 from model.row_counts import row_count, sentence
-
-from . import load_tokenizer
-from .character import collect_characters
-from .sentencepiece_ import MODEL, train_model
-from .vocabulary import FORMAT_VERSION, MANIFEST, NORMALIZATION, Tokenizer, TokenizerError, control_tokens
+from model.tokenizer import load_tokenizer
+from model.tokenizer.character import collect_characters
+from model.tokenizer.sentencepiece_ import MODEL, train_model
+from model.tokenizer.vocabulary import (
+    FORMAT_VERSION,
+    MANIFEST,
+    NORMALIZATION,
+    Tokenizer,
+    TokenizerError,
+    control_tokens,
+)
 
 REPORT = "tokenizer_report.json"
 REPORT_ROWS = 2000

@@ -5,12 +5,12 @@ and memory that does not grow with the corpus, but for one byte a row that says 
 is a pure function of the seed, so a resumed run skips the batches it has already seen and continues exactly where it
 was.
 
-Legend: B rows, S source tokens, T target tokens.
+Legend: B rows, L source tokens, S tokens of the decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,29 +22,15 @@ from model.config import NetworkConfig, TrainingConfig
 from model.corpus import read_card, read_split
 from model.row_counts import RowCount, row_count, too_long, warning
 from model.tokenizer import Tokenizer
+from model.tokenizer.examples import Example, pad, pair_example, text_examples
 
-PAD = 0
 POOL_ROWS = 20_000
 _LEFT_OUT, _TRAINED = 1, 2  # what became of a row of the train split; 0 is that its turn never came
 
 
 @dataclass(frozen=True)
-class Example:
-    """One training example as token ids; ``source`` is empty for the decoder-only family."""
-
-    source: list[int]
-    inputs: list[int]
-    labels: list[int]  # PAD where no loss is taken
-    row: int = 0  # the row's place among those that were given
-
-    @property
-    def width(self) -> int:
-        return max(len(self.source), len(self.inputs))
-
-
-@dataclass(frozen=True)
 class Batch:
-    """i64 tensors: source [B, S] or None, inputs [B, T], labels [B, T]; the place of each example's row."""
+    """i64 tensors: source [B, L] or None, inputs [B, S], labels [B, S]; the place of each example's row."""
 
     source: Tensor | None
     inputs: Tensor
@@ -53,12 +39,12 @@ class Batch:
 
     @property
     def target_tokens(self) -> int:
-        return int((self.labels != PAD).sum())
+        return int((self.labels != Tokenizer.pad_id).sum())
 
     @property
     def tokens(self) -> int:
         """Real tokens on both sides, the unit of tokens/s."""
-        return self.target_tokens + (int((self.source != PAD).sum()) if self.source is not None else 0)
+        return self.target_tokens + (int((self.source != Tokenizer.pad_id).sum()) if self.source is not None else 0)
 
     def to(self, device: torch.device) -> Batch:
         source = self.source.to(device) if self.source is not None else None
@@ -86,45 +72,25 @@ class Examples:
 
     def from_rows(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:
         """Encode a pool of rows; those longer than the network's positions are left out (translation) or cut (text)."""
-        if self.task == "text":
-            return self._text(rows, rng, training)
+        examples = self._text(rows, rng, training) if self.task == "text" else self._pairs(rows, rng, training)
+        return [example for example in examples if example.width <= self.network.max_positions]
+
+    def _pairs(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> Iterator[Example]:
         # Each row is shown in one direction per pass, by the draw; validation alternates, without chance.
         flips = rng.random(len(rows)) < 0.5 if training else np.arange(len(rows)) % 2 == 1
         hide = rng.random(len(rows)) < self.config.author_dropout if training else np.zeros(len(rows), bool)
-        first, second = self.languages
-        encoded = {code: self.tokenizer.encode_batch([row[code] for row in rows]) for code in self.languages}
-        controls = {code: self.tokenizer.control_id(f"<2{code}>") for code in self.languages}
-        limit = self.network.max_positions
-        examples = []
+        ids = {code: self.tokenizer.encode_batch([row[code] for row in rows]) for code in self.languages}
         for i, row in enumerate(rows):
-            source_code, target_code = (second, first) if flips[i] else (first, second)
-            prefix = [controls[target_code]]
-            if row.get("author") and not hide[i]:
-                prefix.append(self.tokenizer.control_id(f"<author:{row['author']}>"))
-            example = self._pair(prefix + encoded[source_code][i], encoded[target_code][i], i)
-            if example.width <= limit:
-                examples.append(example)
-        return examples
+            source, target = self.languages[::-1] if flips[i] else self.languages
+            author = None if hide[i] else row.get("author") or None
+            yield pair_example(self.tokenizer, self.network.family, ids[source][i], ids[target][i], target, author, i)
 
-    def _pair(self, prompt: list[int], target: list[int], row: int) -> Example:
-        bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
-        if self.network.family == "seq2seq":
-            return Example([*prompt, eos], [bos, *target], [*target, eos], row)
-        inputs = [bos, *prompt, bos, *target]
-        return Example([], inputs, [PAD] * (len(prompt) + 1) + [*target, eos], row)
-
-    def _text(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:
-        bos, eos, size = self.tokenizer.bos_id, self.tokenizer.eos_id, self.network.max_positions
-        examples = []
-        for row, piece in enumerate(self.tokenizer.encode_batch([row["text"] for row in rows])):
-            ids = [bos, *piece, eos]
+    def _text(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> Iterator[Example]:
+        size = self.network.max_positions
+        for i, ids in enumerate(self.tokenizer.encode_batch([row["text"] for row in rows])):
             # A first window of random length moves the cuts from pass to pass.
-            start = 0
-            end = int(rng.integers(size // 2, size + 1)) if training and len(ids) > size + 1 else size
-            while start < len(ids) - 1:
-                examples.append(Example([], ids[start : min(end, len(ids) - 1)], ids[start + 1 : end + 1], row))
-                start, end = end, end + size
-        return examples
+            first = int(rng.integers(size // 2, size + 1)) if training and len(ids) + 1 > size else 0
+            yield from text_examples(self.tokenizer, ids, size, first, i)
 
     def train_batches(self) -> Iterator[Batch]:
         """An endless stream of shuffled batches, pass after pass over the shards."""
@@ -201,16 +167,13 @@ class Examples:
 
 def collate(examples: list[Example]) -> Batch:
     """Pad examples to the longest of each side."""
-    source = _pad([e.source for e in examples]) if examples[0].source else None
-    rows = tuple(e.row for e in examples)
-    return Batch(source, _pad([e.inputs for e in examples]), _pad([e.labels for e in examples]), rows)
 
+    def tensor(rows: list[Sequence[int]]) -> Tensor:
+        return torch.from_numpy(pad(rows)[0])
 
-def _pad(rows: list[list[int]]) -> Tensor:
-    out = np.full((len(rows), max(map(len, rows))), PAD, np.int64)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = row
-    return torch.from_numpy(out)
+    source = tensor([e.source for e in examples]) if examples[0].source else None
+    inputs, labels = tensor([e.inputs for e in examples]), tensor([e.labels for e in examples])
+    return Batch(source, inputs, labels, tuple(e.row for e in examples))
 
 
 def _pools(rows: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:

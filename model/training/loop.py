@@ -29,8 +29,8 @@ from model.files import write_json
 from model.network.families import CausalDecoder, Seq2Seq, build_network, count_parameters
 from model.processors import available_cpus
 from model.row_counts import RowCount, sentence
-from model.tokenizer import load_tokenizer
-from model.training.batches import PAD, Batch, Examples
+from model.tokenizer import Tokenizer, load_tokenizer
+from model.training.batches import Batch, Examples
 from model.training.checkpoint import INFO, forget_last, load_last, save_last, save_weights
 from model.training.loss import linear_cross_entropy
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
@@ -213,7 +213,7 @@ class _Run:
     def _loss(self, batch: Batch, smoothing: float) -> Tensor:
         """Summed cross-entropy of a batch, a float32 scalar."""
         # Only positions that carry a loss reach the vocabulary, the widest matrix there is.
-        chosen = batch.labels != PAD
+        chosen = batch.labels != Tokenizer.pad_id
         with self._autocast():
             features = self.network.features(batch.source, batch.inputs)[chosen].to(self.dtype)
             return linear_cross_entropy(features, self.network.embedding.weight, batch.labels[chosen], smoothing)

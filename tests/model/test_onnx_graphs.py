@@ -8,8 +8,9 @@ import torch
 from model.config import NetworkConfig
 from model.network import build_network
 from model.onnx.export import build_graphs, graph_files
-from model.onnx.runner import Runner, open_session, pad
+from model.onnx.runner import Runner, open_session
 from model.onnx.weights import WeightsError, pack, random_weights, state_shapes
+from model.tokenizer.examples import pad
 from tests.helpers.bundles import TINY
 
 VOCABULARY = 97

@@ -12,8 +12,9 @@ from model.onnx.calibrate import CalibrationError, calibrate
 from model.onnx.export import build_graphs, graph_files
 from model.onnx.graph import Calibration, quantize_matrix
 from model.onnx.quantize import QuantizationError, main, quantize_bundle
-from model.onnx.runner import Runner, open_session, pad
+from model.onnx.runner import Runner, open_session
 from model.onnx.weights import pack, random_weights, read_packed
+from model.tokenizer.examples import Example, pad
 from tests.helpers.bundles import TINY, tiny_bundle, tiny_corpus
 
 NETWORKS = [
@@ -140,7 +141,7 @@ def test_rows_of_zeros_stay_zeros(scale):
         if name.endswith("ffn.up.weight"):
             state[name] = np.zeros_like(state[name])
     weights = pack(state, config, 50)
-    calibration = calibrate(weights, config, [([5, 6, 7, 8], [9, 10])], 2)
+    calibration = calibrate(weights, config, [Example("decoder", [5, 6, 7, 8], [9, 10, 3])])
     tokens = np.arange(4, 12)[None]
     logits = []
     for precision in ("fp32", "int8"):
@@ -155,20 +156,20 @@ def test_rows_of_zeros_stay_zeros(scale):
 def test_calibration_bounds_what_the_cache_holds(bundles):
     bundle = bundles({"family": "decoder"}, "fp32")
     weights = read_packed([bundle.graph("decoder")])
-    rows = [([5, 6, 7, 8, 9], []), ([20, 30, 40], [])]
-    measured = calibrate(weights, bundle.config, rows, 2, quantile=1.0)
+    examples = [Example("decoder", [5, 6], [7, 8, 9, 3]), Example("decoder", [20], [30, 40, 3])]
+    measured = calibrate(weights, bundle.config, examples, quantile=1.0)
     graphs = open_runner(bundle)
     keys, values = [], []
-    for row, _ in rows:
+    for example in examples:
         graphs.start(rows=1)
-        graphs.step(np.array([row]))
+        graphs.step(np.array([example.inputs]))
         keys.append(np.abs(graphs.past["past_key_1"]).max())
         values.append(np.abs(graphs.past["past_value_1"]).max())
     assert measured.keys[1] == pytest.approx(max(keys), rel=1e-5)
     assert measured.values[1] == pytest.approx(max(values), rel=1e-5)
     inputs = {name for name, values in weights.items() if values.ndim == 2}
     assert set(measured.activations) == inputs
-    narrower = calibrate(weights, bundle.config, rows, 2, quantile=0.5)
+    narrower = calibrate(weights, bundle.config, examples, quantile=0.5)
     assert all(narrower.activations[name] <= bound for name, bound in measured.activations.items())
 
 

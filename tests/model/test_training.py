@@ -18,7 +18,7 @@ import zstandard
 from model.config import NetworkConfig, TokenizerConfig, TrainingConfig, from_dict, to_dict
 from model.tokenizer import load_tokenizer, train_tokenizer
 from model.training import load_checkpoint, train
-from model.training.batches import PAD, Examples
+from model.training.batches import Examples
 from model.training.checkpoint import CheckpointError
 from model.training.loop import TrainingError, choose_device
 from model.training.optimizer import build_optimizers, learning_rate
@@ -154,7 +154,7 @@ def test_examples_of_both_families(parallel: tuple[Path, Path]) -> None:
     (single,) = Examples(parallel[0], tokenizer, decoder, CONFIG).from_rows(rows, rng, training=False)
     assert single.source == []
     assert len(single.inputs) == len(single.labels)
-    taken = [label for label in single.labels if label != PAD]
+    taken = [label for label in single.labels if label != tokenizer.pad_id]
     assert taken == pair.labels  # the loss is taken on the target alone
     assert single.inputs[single.labels.index(taken[0])] == tokenizer.bos_id
 
