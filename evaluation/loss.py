@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.progress import Progress
+from model.tokenizer.examples import text_windows
 from serving.engine import Engine
 
 Example = tuple[list[int], list[int], int]  # prompt ids, target ids, characters of the target
@@ -54,11 +55,11 @@ def text_examples(engine: Engine, rows: Sequence[dict]) -> list[Example]:
     tokenizer, size = engine.tokenizer, min(engine.limits.max_new_tokens, engine.limits.context - 1)
     examples = []
     for row in rows:
-        ids = [tokenizer.bos_id, *tokenizer.encode(row["text"]), tokenizer.eos_id]
-        for start in range(0, len(ids) - 1, size):
-            target = ids[start + 1 : start + size + 1]
-            share = len(target) / (len(ids) - 1)
-            examples.append((ids[start : start + 1], target, round(share * len(row["text"]))))
+        windows = list(text_windows(tokenizer, tokenizer.encode(row["text"]), size))
+        predicted = sum(len(window.answer) for window in windows)
+        for window in windows:
+            share = len(window.answer) / predicted
+            examples.append((window.prompt, window.answer, round(share * len(row["text"]))))
     return examples
 
 

@@ -26,7 +26,7 @@ from model.onnx.runner import Runner
 from model.onnx.weights import Weights
 from model.row_counts import RowCount, row_count, too_long
 from model.tokenizer import Tokenizer, load_tokenizer
-from model.tokenizer.examples import Example, pair_example, text_examples
+from model.tokenizer.examples import Example, pair_example, text_windows
 
 ACTIVATION_QUANTILE = 0.999
 
@@ -51,7 +51,7 @@ def corpus_examples(bundle: Bundle, tokenizer: Tokenizer, corpus_dir: str | Path
         )
     for i, record in enumerate(read_split(corpus_dir, split)):
         if bundle.task == "text":
-            yield next(text_examples(tokenizer, tokenizer.encode(record["text"]), bundle.config.max_positions))
+            yield next(text_windows(tokenizer, tokenizer.encode(record["text"]), bundle.config.max_positions))
             continue
         source, target = bundle.languages if i % 2 == 0 else bundle.languages[::-1]
         author = record.get("author") if i % 4 < 2 else None

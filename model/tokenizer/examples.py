@@ -19,12 +19,12 @@ class Example:
     """A prompt, and the answer that a network of this family is to give, token by token."""
 
     family: str
-    prompt: Sequence[int]
-    answer: Sequence[int]  # ends with </s>, but where running text goes on in another window
+    prompt: list[int]
+    answer: list[int]  # ends with </s>, but where running text goes on in another window
     row: int = 0  # the place of its text among those that were given
 
     @property
-    def source(self) -> Sequence[int]:
+    def source(self) -> list[int]:
         """What the encoder reads; nothing for the decoder-only family."""
         return self.prompt if self.family == "seq2seq" else []
 
@@ -36,7 +36,7 @@ class Example:
     @property
     def labels(self) -> list[int]:
         """What the decoder is to say after each of the inputs; padding where it is not asked."""
-        return [Tokenizer.pad_id] * (len(self.inputs) - len(self.answer)) + list(self.answer)
+        return [Tokenizer.pad_id] * (len(self.inputs) - len(self.answer)) + self.answer
 
     @property
     def width(self) -> int:
@@ -57,7 +57,7 @@ def pair_example(
     return Example(family, lay_out(tokenizer, family, text, target, author), [*translation, tokenizer.eos_id], row)
 
 
-def text_examples(
+def text_windows(
     tokenizer: Tokenizer, text: Sequence[int], size: int, first: int = 0, row: int = 0
 ) -> Iterator[Example]:
     """Running text in consecutive windows of at most ``size`` tokens, the first one of ``first`` where that is given.

@@ -22,7 +22,7 @@ from model.config import NetworkConfig, TrainingConfig
 from model.corpus import read_card, read_split
 from model.row_counts import RowCount, row_count, too_long, warning
 from model.tokenizer import Tokenizer
-from model.tokenizer.examples import Example, pad, pair_example, text_examples
+from model.tokenizer.examples import Example, pad, pair_example, text_windows
 
 POOL_ROWS = 20_000
 _LEFT_OUT, _TRAINED = 1, 2  # what became of a row of the train split; 0 is that its turn never came
@@ -90,7 +90,7 @@ class Examples:
         for i, ids in enumerate(self.tokenizer.encode_batch([row["text"] for row in rows])):
             # A first window of random length moves the cuts from pass to pass.
             first = int(rng.integers(size // 2, size + 1)) if training and len(ids) + 1 > size else 0
-            yield from text_examples(self.tokenizer, ids, size, first, i)
+            yield from text_windows(self.tokenizer, ids, size, first, i)
 
     def train_batches(self) -> Iterator[Batch]:
         """An endless stream of shuffled batches, pass after pass over the shards."""

@@ -17,6 +17,7 @@ import zstandard
 
 from model.config import NetworkConfig, TokenizerConfig, TrainingConfig, from_dict, to_dict
 from model.tokenizer import load_tokenizer, train_tokenizer
+from model.tokenizer.prompt import encode_prompt
 from model.training import load_checkpoint, train
 from model.training.batches import Examples
 from model.training.checkpoint import CheckpointError
@@ -145,14 +146,17 @@ def test_examples_of_both_families(parallel: tuple[Path, Path]) -> None:
     tokenizer = load_tokenizer(parallel[1])
     rows = [{"ru": "один", "en": "one", "author": "clerk"}]
     rng = np.random.default_rng(0)
+    served = {"task": "translation", "text": "один", "target": "en", "author": "clerk"}
     (pair,) = Examples(parallel[0], tokenizer, NETWORK, CONFIG).from_rows(rows, rng, training=False)
     author, to_english = tokenizer.control_id("<author:clerk>"), tokenizer.control_id("<2en>")
     assert pair.source == [to_english, author, *tokenizer.encode("один"), tokenizer.eos_id]
+    assert pair.prompt == encode_prompt(tokenizer, family="seq2seq", **served)
     assert pair.inputs == [tokenizer.bos_id, *tokenizer.encode("one")]
     assert pair.labels == [*tokenizer.encode("one"), tokenizer.eos_id]
     decoder = from_dict(NetworkConfig, {**to_dict(NETWORK), "family": "decoder"})
     (single,) = Examples(parallel[0], tokenizer, decoder, CONFIG).from_rows(rows, rng, training=False)
     assert single.source == []
+    assert single.prompt == encode_prompt(tokenizer, family="decoder", **served)
     assert len(single.inputs) == len(single.labels)
     taken = [label for label in single.labels if label != tokenizer.pad_id]
     assert taken == pair.labels  # the loss is taken on the target alone
