@@ -2,19 +2,20 @@
 
     python -m model.network.families        # prints the presets and their parameter counts
 
-Shapes: B batch, S source, T target, D d_model, V vocabulary.
+Legend: B rows, L source tokens, S tokens (of the target, where there is a source), D width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import PRESETS, NetworkConfig, from_dict
-from model.network.layers import DecoderLayer, EncoderLayer, rotary_tables
+from model.network.layers import Layer, rotary_tables
 from model.tokenizer import Tokenizer
 
 EMBEDDING_STD = 0.02
@@ -23,10 +24,16 @@ EMBEDDING_STD = 0.02
 class _Stack(nn.Module):
     """The layers of one side and their final norm, named as in the checkpoint."""
 
-    def __init__(self, layers: list[nn.Module], config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, count: int, causal: bool, cross: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(Layer(config, causal, cross) for _ in range(count))
         self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+
+    def forward(self, x: Tensor, *inputs: Any) -> Tensor:
+        """x [B, S, D] -> [B, S, D]; the inputs are those of every layer."""
+        for layer in self.layers:
+            x = layer(x, *inputs)
+        return self.norm(x)
 
 
 class _Transformer(nn.Module):
@@ -45,7 +52,7 @@ class _Transformer(nn.Module):
         self.sin: Tensor
 
     def embed(self, ids: Tensor) -> Tensor:
-        """ids i64 [B, T] -> [B, T, D], scaled to unit variance."""
+        """ids i64 [B, S] -> [B, S, D], scaled to unit variance."""
         if ids.shape[1] > self.config.max_positions:
             raise ValueError(f"a row of {ids.shape[1]} tokens is longer than max_positions={self.config.max_positions}")
         return self.embedding(ids) * math.sqrt(self.config.d_model)
@@ -60,31 +67,25 @@ class Seq2Seq(_Transformer):
 
     def __init__(self, config: NetworkConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
-        self.encoder = _Stack([EncoderLayer(config) for _ in range(config.encoder_layers)], config)
-        self.decoder = _Stack([DecoderLayer(config, cross=True) for _ in range(config.decoder_layers)], config)
+        self.encoder = _Stack(config, config.encoder_layers, causal=False)
+        self.decoder = _Stack(config, config.decoder_layers, causal=True, cross=True)
 
     def encode(self, source_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """source_ids i64 [B, S] -> memory [B, S, D] and its mask, bool [B, 1, 1, S]."""
+        """source_ids i64 [B, L] -> memory [B, L, D] and its mask, bool [B, 1, 1, L]."""
         mask = (source_ids != Tokenizer.pad_id)[:, None, None, :]
-        x = self.embed(source_ids)
-        for layer in self.encoder.layers:
-            x = layer(x, (self.cos, self.sin), mask)
-        return self.encoder.norm(x), mask
+        return self.encoder(self.embed(source_ids), (self.cos, self.sin), mask), mask
 
     def decode(self, memory: Tensor, mask: Tensor, target_ids: Tensor) -> Tensor:
-        """memory [B, S, D], target_ids i64 [B, T] -> features [B, T, D]."""
-        x = self.embed(target_ids)
-        for layer in self.decoder.layers:
-            x = layer(x, (self.cos, self.sin), memory, mask)
-        return self.decoder.norm(x)
+        """memory [B, L, D], target_ids i64 [B, S] -> features [B, S, D]."""
+        return self.decoder(self.embed(target_ids), (self.cos, self.sin), None, memory, mask)
 
     def features(self, source_ids: Tensor | None, target_ids: Tensor) -> Tensor:
-        """source_ids i64 [B, S], target_ids i64 [B, T] -> features [B, T, D] that :meth:`project` turns to logits."""
+        """source_ids i64 [B, L], target_ids i64 [B, S] -> features [B, S, D] that :meth:`project` turns to logits."""
         assert source_ids is not None, "an encoder-decoder network needs a source"
         return self.decode(*self.encode(source_ids), target_ids)
 
     def forward(self, source_ids: Tensor, target_ids: Tensor) -> Tensor:
-        """source_ids i64 [B, S], target_ids i64 [B, T] -> logits [B, T, V]."""
+        """source_ids i64 [B, L], target_ids i64 [B, S] -> logits [B, S, V]."""
         return self.project(self.features(source_ids, target_ids))
 
 
@@ -93,17 +94,14 @@ class CausalDecoder(_Transformer):
 
     def __init__(self, config: NetworkConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
-        self.decoder = _Stack([DecoderLayer(config, cross=False) for _ in range(config.decoder_layers)], config)
+        self.decoder = _Stack(config, config.decoder_layers, causal=True)
 
     def features(self, source_ids: Tensor | None, target_ids: Tensor) -> Tensor:
-        """target_ids i64 [B, T] -> features [B, T, D]; there is no source."""
-        x = self.embed(target_ids)
-        for layer in self.decoder.layers:
-            x = layer(x, (self.cos, self.sin))
-        return self.decoder.norm(x)
+        """target_ids i64 [B, S] -> features [B, S, D]; there is no source."""
+        return self.decoder(self.embed(target_ids), (self.cos, self.sin))
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids i64 [B, T] -> logits [B, T, V]."""
+        """ids i64 [B, S] -> logits [B, S, V]."""
         return self.project(self.features(None, ids))
 
 
