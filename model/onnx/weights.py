@@ -6,7 +6,8 @@ and sqrt(d_model), by which embeddings are multiplied, moves into the table, wit
 so that the tied output head stays the same tensor. Initializers carry the packed names, so a bundle alone is enough to
 quantize it.
 
-Packed names (D width, F feed-forward, H heads, K key/value heads, h head width, V vocabulary, N decoder layers):
+Legend: D width, F feed-forward, H query heads, K key/value heads, h head width, V vocabulary, N decoder layers.
+The packed names:
 
     embedding [V, D]        encoder.{i}.qkv [D, (H+2K)h]   .out [Hh, D]   .up [D, F]   .down [F, D]
     cross.kv [D, N*2Kh]     decoder.{i}.* the same plus    .cross_query [D, Hh]        .cross_out [Hh, D]
@@ -16,7 +17,9 @@ Packed names (D width, F feed-forward, H heads, K key/value heads, h head width,
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,16 @@ import numpy as np
 from model.config import NetworkConfig
 
 Weights = dict[str, np.ndarray]
+# Packed name of a layer's tensor <- the layer's tensors in the checkpoint, joined along their outputs.
+_LAYER = {
+    "qkv": ("attention.query", "attention.kv"), "out": ("attention.out",), "up": ("ffn.up",), "down": ("ffn.down",),
+    "attention_norm": ("attention_norm",), "ffn_norm": ("ffn_norm",),
+    "query_norm": ("attention.query_norm",), "key_norm": ("attention.key_norm",),
+}  # fmt: skip
+_CROSS = {
+    "cross_query": ("cross.query",), "cross_out": ("cross.out",), "cross_norm": ("cross_norm",),
+    "cross_query_norm": ("cross.query_norm",), "cross_key_norm": ("cross.key_norm",),
+}  # fmt: skip
 
 
 class WeightsError(ValueError):
@@ -33,25 +46,15 @@ class WeightsError(ValueError):
 def state_shapes(config: NetworkConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a checkpoint (``model.safetensors``) for this network."""
     width, query, kv = config.d_model, config.heads * config.head_dim, 2 * config.kv_heads * config.head_dim
+    heads = {"query_norm": (config.head_dim,), "key_norm": (config.head_dim,)}
+    attention = {"query": (query, width), "kv": (kv, width), **heads, "out": (width, query)}
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab_size, width)}
-
-    def attention(prefix: str, norm: str) -> None:
-        shapes[f"{prefix}_norm.weight".replace("attention_norm", norm)] = (width,)
-        shapes[f"{prefix}.query.weight"] = (query, width)
-        shapes[f"{prefix}.kv.weight"] = (kv, width)
-        shapes[f"{prefix}.query_norm.weight"] = (config.head_dim,)
-        shapes[f"{prefix}.key_norm.weight"] = (config.head_dim,)
-        shapes[f"{prefix}.out.weight"] = (width, query)
-
-    sides = {"decoder": config.decoder_layers}
-    if config.family == "seq2seq":
-        sides["encoder"] = config.encoder_layers
-    for side, layers in sides.items():
+    for side, layers, blocks in _sides(config):
         for i in range(layers):
             layer = f"{side}.layers.{i}"
-            attention(f"{layer}.attention", "attention_norm")
-            if side == "decoder" and config.family == "seq2seq":
-                attention(f"{layer}.cross", "cross_norm")
+            for block in blocks:
+                shapes[f"{layer}.{block}_norm.weight"] = (width,)
+                shapes |= {f"{layer}.{block}.{name}.weight": shape for name, shape in attention.items()}
             shapes[f"{layer}.ffn_norm.weight"] = (width,)
             shapes[f"{layer}.ffn.up.weight"] = (config.d_ff, width)
             shapes[f"{layer}.ffn.down.weight"] = (width, config.d_ff)
@@ -93,38 +96,32 @@ def random_weights(config: NetworkConfig, vocab_size: int, seed: int = 0) -> Wei
 def pack(state: Weights, config: NetworkConfig, vocab_size: int) -> Weights:
     """Checkpoint tensors -> graph tensors (float32, names above)."""
     check_state(state, config, vocab_size)
-    state = {name: np.asarray(value, np.float32) for name, value in state.items()}
     scale = np.float32(math.sqrt(config.d_model))
-    packed = {"embedding": state["embedding.weight"] * scale}
+    packed = {"embedding": np.asarray(state["embedding.weight"], np.float32) * scale}
 
-    def layer(source: str, target: str) -> None:
-        qkv = [state[f"{source}.attention.query.weight"], state[f"{source}.attention.kv.weight"]]
-        packed[f"{target}.qkv"] = np.concatenate(qkv).T
-        packed[f"{target}.out"] = state[f"{source}.attention.out.weight"].T
-        packed[f"{target}.up"] = state[f"{source}.ffn.up.weight"].T
-        packed[f"{target}.down"] = state[f"{source}.ffn.down.weight"].T
-        packed[f"{target}.query_norm"] = state[f"{source}.attention.query_norm.weight"]
-        packed[f"{target}.key_norm"] = state[f"{source}.attention.key_norm.weight"]
-        packed[f"{target}.attention_norm"] = state[f"{source}.attention_norm.weight"]
-        packed[f"{target}.ffn_norm"] = state[f"{source}.ffn_norm.weight"]
+    def join(names: Iterable[str]) -> np.ndarray:
+        """Tensors [out, in] or [out] as one: [in, all of their outs] or [out]."""
+        return np.ascontiguousarray(np.concatenate([np.asarray(state[f"{n}.weight"], np.float32) for n in names]).T)
 
-    for i in range(config.decoder_layers):
-        layer(f"decoder.layers.{i}", f"decoder.{i}")
-    packed["decoder.norm"] = (state["decoder.norm.weight"] / scale).astype(np.float32)
+    for side, layers, blocks in _sides(config):
+        names = {**_LAYER, **(_CROSS if "cross" in blocks else {})}
+        for i, (name, parts) in itertools.product(range(layers), names.items()):
+            packed[f"{side}.{i}.{name}"] = join(f"{side}.layers.{i}.{part}" for part in parts)
+        packed[f"{side}.norm"] = join([f"{side}.norm"])
+    packed["decoder.norm"] /= scale
     if config.family == "seq2seq":
-        for i in range(config.encoder_layers):
-            layer(f"encoder.layers.{i}", f"encoder.{i}")
-        packed["encoder.norm"] = state["encoder.norm.weight"]
-        for i in range(config.decoder_layers):
-            cross = f"decoder.layers.{i}.cross"
-            packed[f"decoder.{i}.cross_query"] = state[f"{cross}.query.weight"].T
-            packed[f"decoder.{i}.cross_out"] = state[f"{cross}.out.weight"].T
-            packed[f"decoder.{i}.cross_norm"] = state[f"{cross}_norm.weight"]
-            packed[f"decoder.{i}.cross_query_norm"] = state[f"{cross}.query_norm.weight"]
-            packed[f"decoder.{i}.cross_key_norm"] = state[f"{cross}.key_norm.weight"]
-        kv = [state[f"decoder.layers.{i}.cross.kv.weight"] for i in range(config.decoder_layers)]
-        packed["cross.kv"] = np.concatenate(kv).T
-    return {name: np.ascontiguousarray(value) for name, value in packed.items()}
+        packed["cross.kv"] = join(f"decoder.layers.{i}.cross.kv" for i in range(config.decoder_layers))
+    return packed
+
+
+def _sides(config: NetworkConfig) -> list[tuple[str, int, list[str]]]:
+    """Each side's name, number of layers, and the blocks of attention in a layer."""
+    if config.family == "decoder":
+        return [("decoder", config.decoder_layers, ["attention"])]
+    return [
+        ("decoder", config.decoder_layers, ["attention", "cross"]),
+        ("encoder", config.encoder_layers, ["attention"]),
+    ]
 
 
 def read_packed(graphs: list[Path]) -> Weights:
