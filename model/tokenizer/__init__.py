@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.tokenizer.character import CharacterTokenizer
-from model.tokenizer.sentencepiece_ import SentencePieceTokenizer
+from model.tokenizer.subword import SentencePieceTokenizer
 from model.tokenizer.vocabulary import FORMAT_VERSION, MANIFEST, NORMALIZATION, Tokenizer, TokenizerError
 
 if TYPE_CHECKING:

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.files import sha256_file
-from model.tokenizer.vocabulary import MANIFEST, Tokenizer, TokenizerError, normalize
+from model.tokenizer.vocabulary import MANIFEST, NO_TEXT, Tokenizer, TokenizerError, normalize
+
+if TYPE_CHECKING:
+    from model.config import TokenizerConfig
 
 
 class CharacterTokenizer(Tokenizer):
@@ -32,21 +35,18 @@ class CharacterTokenizer(Tokenizer):
         super().__init__(control, table, {MANIFEST: sha256_file(directory / MANIFEST)})
 
     def encode(self, text: str) -> list[int]:
-        ids = []
+        ids: list[int] = []
         for character in normalize(text):
             known = self._ids.get(character)
-            if known is None:
-                ids += [self._first_byte + byte for byte in character.encode()]
-            else:
-                ids.append(known)
+            ids += [self._first_byte + byte for byte in character.encode()] if known is None else [known]
         return ids
 
     def is_byte(self, token_id: int) -> bool:
         return self._first_byte <= token_id < self._first_byte + 256
 
 
-def collect_characters(lines: Iterable[str], vocab_size: int, character_coverage: float, control: Sequence[str]) -> str:
-    """The characters worth an id, most frequent first: at most ``vocab_size``, and as many as cover the text.
+def collect_characters(lines: Iterable[str], config: TokenizerConfig, control: Sequence[str]) -> str:
+    """The characters worth an id, most frequent first: as many as fit the vocabulary, and as cover the text.
 
     Raises:
         TokenizerError: when control tokens and bytes leave no room, or there is no text at all.
@@ -55,16 +55,15 @@ def collect_characters(lines: Iterable[str], vocab_size: int, character_coverage
     for text in lines:
         counts.update(normalize(text))
     if not counts:
-        raise TokenizerError("the corpus has no text to train a tokenizer on")
-    room = vocab_size - len(control) - 256
-    if room < 1:
+        raise TokenizerError(NO_TEXT)
+    first = len(control) + 256
+    if config.vocab_size <= first:
         raise TokenizerError(
-            f"tokenizer.vocab_size: {vocab_size} leaves no room for characters: {len(control)} control tokens and "
-            f"256 bytes come first; the corpus has {len(counts)} characters, so {len(control) + 256 + len(counts)} "
-            "holds them all"
+            f"tokenizer.vocab_size: {config.vocab_size} leaves no room for characters: {len(control)} control tokens "
+            f"and 256 bytes come first; the corpus has {len(counts)} characters, so {first + len(counts)} hold them all"
         )
-    wanted, covered, characters = character_coverage * counts.total(), 0, []
-    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:room]:
+    wanted, covered, characters = config.character_coverage * counts.total(), 0, []
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: config.vocab_size - first]:
         if covered >= wanted:
             break
         characters.append(character)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ import sentencepiece
 from model.config import TokenizerConfig
 from model.corpus import read_card, read_split
 from model.files import replace_directory, sha256_file, write_json
-from model.row_counts import row_count, sentence
+from model.row_counts import RowCount, row_count, sentence
 from model.tokenizer import load_tokenizer
 from model.tokenizer.character import collect_characters
-from model.tokenizer.sentencepiece_ import MODEL, train_model
+from model.tokenizer.subword import MODEL, train_subwords
 from model.tokenizer.vocabulary import (
     FORMAT_VERSION,
     MANIFEST,
@@ -46,38 +46,17 @@ def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerCo
         TokenizerError: for a corpus without text or a vocabulary too small for it.
     """
     started = time.perf_counter()
-    card = read_card(corpus_dir)
+    out, card = Path(out), read_card(corpus_dir)
     control = control_tokens(card["languages"], card.get("authors", []))
-    lines = _CountedLines(sample_lines(corpus_dir, card, config.sample_lines, config.seed))
-    manifest: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "kind": config.kind,
-        "normalization": NORMALIZATION,
-        "control_tokens": list(control),
-    }
-    out = Path(out)
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise TokenizerError(f"{out}: holds something other than a tokenizer; choose another directory")
 
     def fill(directory: Path) -> dict[str, Any]:
-        if config.kind == "char":
-            manifest["characters"] = collect_characters(lines, config.vocab_size, config.character_coverage, control)
-        else:
-            model = train_model(lines, config.kind, config.vocab_size, config.character_coverage, control)
-            (directory / MODEL).write_bytes(model)
-            manifest["model_sha256"] = sha256_file(directory / MODEL)
-        write_json(directory / MANIFEST, manifest)
+        _learn(directory, sample_lines(corpus_dir, card, config.sample_lines, config.seed), config, control)
         trained_seconds = time.perf_counter() - started
         tokenizer = load_tokenizer(directory)
         split, languages = measure(tokenizer, corpus_dir, card)
-        counts = card["counts"]
-        sampled, measured = lines.count // len(text_fields(card)), next(iter(languages.values()))["rows"]
-        beyond = f"beyond the {REPORT_ROWS:,} that are measured"
-        row_counts = [
-            row_count("tokenizer", "train", counts["train"], sampled,
-                      {"beyond tokenizer.sample_lines": counts["train"] - sampled}),
-            row_count("tokenizer report", split, counts[split], measured, {beyond: counts[split] - measured}),
-        ]  # fmt: skip
+        row_counts = _row_counts(card, config, split, next(iter(languages.values()))["rows"])
         print(sentence(row_counts), flush=True)
         report = {
             "kind": config.kind,
@@ -85,7 +64,7 @@ def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerCo
             "requested_vocab_size": config.vocab_size,
             "control_tokens": list(control),
             "normalization": NORMALIZATION,
-            "sampled_lines": lines.count,
+            "sampled_lines": row_counts[0]["used"] * len(text_fields(card)),
             "measured_on": split,
             "row_counts": row_counts,
             "languages": languages,
@@ -100,23 +79,49 @@ def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerCo
     return replace_directory(out, fill)
 
 
+def _learn(directory: Path, lines: Iterator[str], config: TokenizerConfig, control: Sequence[str]) -> None:
+    """Write the files of a tokenizer that is trained on the lines."""
+    manifest: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "kind": config.kind,
+        "normalization": NORMALIZATION,
+        "control_tokens": list(control),
+    }
+    if config.kind == "char":
+        manifest["characters"] = collect_characters(lines, config, control)
+    else:
+        (directory / MODEL).write_bytes(train_subwords(lines, config, control))
+        manifest["model_sha256"] = sha256_file(directory / MODEL)
+    write_json(directory / MANIFEST, manifest)
+
+
+def _row_counts(card: dict[str, Any], config: TokenizerConfig, split: str, measured: int) -> list[RowCount]:
+    rows, sampled = card["counts"]["train"], sampled_rows(card, config.sample_lines)
+    beyond = {f"beyond the {REPORT_ROWS:,} that are measured": card["counts"][split] - measured}
+    return [
+        row_count("tokenizer", "train", rows, sampled, {"beyond tokenizer.sample_lines": rows - sampled}),
+        row_count("tokenizer report", split, card["counts"][split], measured, beyond),
+    ]
+
+
+def sampled_rows(card: dict[str, Any], limit: int) -> int:
+    """How many rows of the train split hold about ``limit`` texts."""
+    return min(card["counts"]["train"], max(1, limit // len(text_fields(card))))
+
+
 def sample_lines(corpus_dir: str | Path, card: dict[str, Any], limit: int, seed: int) -> Iterator[str]:
     """About ``limit`` texts of the train split, every side of each chosen row; in the order of the corpus.
 
     Rows are chosen by selection sampling (Knuth, TAOCP vol. 2, 3.4.2, algorithm S): one pass, no buffer.
     """
-    fields = text_fields(card)
-    rows = card["counts"]["train"]
-    wanted = min(rows, max(1, limit // len(fields)))
+    rows, wanted = card["counts"]["train"], sampled_rows(card, limit)
     chance = random.Random(seed)
-    taken = 0
     for i, record in enumerate(read_split(corpus_dir, "train")):
-        if taken == wanted:
+        if not wanted:
             return
-        if chance.random() * (rows - i) < wanted - taken:
-            taken += 1
-            for field in fields:
-                yield record[field]
+        if chance.random() * (rows - i) < wanted:
+            wanted -= 1
+            yield from (record[field] for field in text_fields(card))
 
 
 def text_fields(card: dict[str, Any]) -> list[str]:
@@ -154,19 +159,6 @@ def measure(tokenizer: Tokenizer, corpus_dir: str | Path, card: dict[str, Any]) 
             "unknown_rate": _ratio(sum(ids.count(tokenizer.unk_id) for ids in encoded), tokens, 6),
         }
     return split, languages
-
-
-class _CountedLines:
-    """An iterator that knows how many lines went through it."""
-
-    def __init__(self, lines: Iterator[str]):
-        self._lines = lines
-        self.count = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
-            self.count += 1
-            yield line
 
 
 def _ratio(part: float, whole: float, digits: int = 4) -> float:

@@ -22,6 +22,7 @@ FORMAT_VERSION = 1
 NORMALIZATION: Final = "NFC"
 MANIFEST = "tokenizer.json"
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
+NO_TEXT = "the corpus has no text to train a tokenizer on"
 
 
 class TokenizerError(ValueError):

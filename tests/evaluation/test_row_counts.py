@@ -14,7 +14,7 @@ from model.onnx.export import export_bundle
 from model.onnx.quantize import quantize_bundle
 from model.row_counts import row_count, sentence, too_long, warning
 from model.tokenizer import load_tokenizer, train_tokenizer
-from model.tokenizer.sentencepiece_ import LONGEST_LINE_BYTES, train_model
+from model.tokenizer.subword import LONGEST_LINE_BYTES, train_subwords
 from model.tokenizer.vocabulary import control_tokens
 from model.training import train
 from model.training.batches import Examples
@@ -153,7 +153,8 @@ def test_a_line_beyond_sentencepieces_limit_is_learnt_from(kind):
     words = ["".join(chr(97 + d) for d in np.random.default_rng(i).integers(0, 26, 6)) for i in range(60)]
     long = " ".join(["необычное", *words] * (LONGEST_LINE_BYTES // 300))
     assert len(long.encode()) > LONGEST_LINE_BYTES
-    model = train_model([*words, long], kind, 700, 1.0, control_tokens(["ru", "en"], []))
+    config = TokenizerConfig(kind=kind, vocab_size=700, character_coverage=1.0)
+    model = train_subwords([*words, long], config, control_tokens(["ru", "en"], []))
     assert all(letter.encode() in model for letter in "необычное")
 
 

@@ -280,6 +280,16 @@ def test_a_vocabulary_too_small_says_what_it_needs(corpus, tmp_path, kind, words
     assert list(tmp_path.iterdir()) == []  # a failed step leaves nothing behind
 
 
+def test_a_corpus_without_text_is_refused(tmp_path):
+    from model.tokenizer import train_tokenizer
+
+    corpus = write_corpus(tmp_path / "corpus", kind="text", rows=3)
+    (corpus / "train-00000.jsonl.zst").write_bytes(zstandard.compress(b'{"text": ""}\n' * 3))
+    for kind in KINDS:
+        with pytest.raises(TokenizerError, match="the corpus has no text to train a tokenizer on"):
+            train_tokenizer(corpus, tmp_path / "out", TokenizerConfig(kind=kind))
+
+
 def test_a_foreign_directory_is_not_overwritten(corpus, tmp_path):
     from model.tokenizer import train_tokenizer
 

@@ -15,13 +15,16 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sentencepiece
 
 from model.files import sha256_file
 from model.processors import available_cpus
-from model.tokenizer.vocabulary import MANIFEST, SPECIAL_TOKENS, Tokenizer, TokenizerError, normalize
+from model.tokenizer.vocabulary import MANIFEST, NO_TEXT, SPECIAL_TOKENS, Tokenizer, TokenizerError, normalize
+
+if TYPE_CHECKING:
+    from model.config import TokenizerConfig
 
 MODEL = "tokenizer.model"
 SPACE = "\u2581"
@@ -53,83 +56,64 @@ class SentencePieceTokenizer(Tokenizer):
         self._byte_ids = {self._model.piece_to_id(f"<0x{byte:02X}>"): byte for byte in range(256)}
         if len(self._byte_ids) != 256:
             raise TokenizerError(f"{model}: has no byte fallback; train it with `python -m model.tokenizer`")
-        table = [
-            b"" if i < len(control) else bytes([self._byte_ids[i]]) if i in self._byte_ids else _text(piece).encode()
-            for i, piece in enumerate(pieces)
-        ]
-        ids_of_bytes = {byte: i for i, byte in self._byte_ids.items()}
-        self._space_character = [ids_of_bytes[byte] for byte in SPACE.encode()]
+        self._space_character = [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        table = [piece.replace(SPACE, " ").encode() for piece in pieces]
+        table[: len(control)] = [b""] * len(control)
+        for i, byte in self._byte_ids.items():
+            table[i] = bytes([byte])
         super().__init__(control, table, files)
 
     def encode(self, text: str) -> list[int]:
-        text = normalize(text)
-        if not text:
-            return []
-        first, *others = (" " + text).split(SPACE)
-        ids: list[int] = self._model.encode(first)
-        for part in others:
-            ids += self._space_character
-            if part:
-                ids += self._model.encode(part)
-        return ids
+        return self._joined([self._model.encode(part) for part in _parts(text)])
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """As ``encode``, on SentencePiece's own threads."""
-        normal = [normalize(text) for text in texts]
-        plain = [i for i, text in enumerate(normal) if text and SPACE not in text]
-        batch = self._model.encode([" " + normal[i] for i in plain], num_threads=available_cpus()) if plain else []
-        result: list[list[int]] = [[] for _ in normal]
-        for i, ids in zip(plain, batch, strict=True):
-            result[i] = ids
-        for i, text in enumerate(normal):
-            if SPACE in text:
-                result[i] = self.encode(text)
-        return result
+        parts = [_parts(text) for text in texts]
+        encoded = iter(self._model.encode(list(itertools.chain(*parts)), num_threads=available_cpus()))
+        return [self._joined(itertools.islice(encoded, len(own))) for own in parts]
+
+    def _joined(self, parts: Iterable[list[int]]) -> list[int]:
+        ids: list[int] = []
+        for i, part in enumerate(parts):
+            ids += [*self._space_character, *part] if i else part
+        return ids
 
     def is_byte(self, token_id: int) -> bool:
         return token_id in self._byte_ids
 
 
-def _text(piece: str) -> str:
-    return piece.replace(SPACE, " ")
+def _parts(text: str) -> list[str]:
+    """A text as it is encoded: normalised, a space before it, cut where U+2581 stands."""
+    text = normalize(text)
+    return (" " + text).split(SPACE) if text else []
 
 
-def train_model(
-    lines: Iterable[str], kind: str, vocab_size: int, character_coverage: float, control: Sequence[str]
-) -> bytes:
+def train_subwords(lines: Iterable[str], config: TokenizerConfig, control: Sequence[str]) -> bytes:
     """Train a model and return the bytes of its file; the same lines give the same bytes on any machine.
 
-    The vocabulary comes out smaller than ``vocab_size`` where the text has too few distinct pieces: a small corpus is
-    no reason to stop.
+    The vocabulary comes out smaller than ``config.vocab_size`` where the text has too few distinct pieces: a small
+    corpus is no reason to stop.
 
     Raises:
         TokenizerError: when the characters and bytes alone need a larger vocabulary, or there is no text at all.
     """
     model = BytesIO()
-    sentences = _sentences(lines)
-    first = next(sentences, None)
-    if first is None:
-        raise TokenizerError("the corpus has no text to train a tokenizer on")
+    specials: dict[str, Any] = {}
+    for i, name in enumerate(("pad", "unk", "bos", "eos")):
+        specials |= {f"{name}_id": i, f"{name}_piece": SPECIAL_TOKENS[i]}
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=itertools.chain([first], sentences),
+            sentence_iterator=_sentences(lines),
             model_writer=model,
-            model_type=kind,
-            vocab_size=vocab_size,
+            model_type=config.kind,
+            vocab_size=config.vocab_size,
             hard_vocab_limit=False,
-            character_coverage=character_coverage,
+            character_coverage=config.character_coverage,
             byte_fallback=True,
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
             add_dummy_prefix=False,
-            pad_id=Tokenizer.pad_id,
-            unk_id=Tokenizer.unk_id,
-            bos_id=Tokenizer.bos_id,
-            eos_id=Tokenizer.eos_id,
-            pad_piece=SPECIAL_TOKENS[0],
-            unk_piece=SPECIAL_TOKENS[1],
-            bos_piece=SPECIAL_TOKENS[2],
-            eos_piece=SPECIAL_TOKENS[3],
+            **specials,
             control_symbols=list(control[len(SPECIAL_TOKENS) :]),
             num_threads=TRAINING_THREADS,
             max_sentence_length=LONGEST_LINE_BYTES,
@@ -137,11 +121,14 @@ def train_model(
         )
     except RuntimeError as error:
         message = str(error)
+        if "sentences_.empty()" in message:
+            raise TokenizerError(NO_TEXT) from None
         if "smaller than required_chars" in message:
             needed = message.split(" vs ")[1].split(".", maxsplit=1)[0]
             raise TokenizerError(
-                f"tokenizer.vocab_size: {vocab_size} is too small for this corpus: its characters, the 256 bytes and "
-                f"the control tokens need {needed}; raise it, or lower character_coverage (now {character_coverage})"
+                f"tokenizer.vocab_size: {config.vocab_size} is too small for this corpus: its characters, the 256 "
+                f"bytes and the control tokens need {needed}; raise it, or lower character_coverage (now "
+                f"{config.character_coverage})"
             ) from None
         raise TokenizerError(f"SentencePiece could not train on this corpus: {message}") from None
     return model.getvalue()
