@@ -36,12 +36,17 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file beside its place, which may be in a new folder, and rename it into it."""
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file beside its place, which may be in a new folder, and rename it into it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
+    draft.write_bytes(data)
     draft.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file, whole or not at all."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -7,14 +7,14 @@ training runs, ``last/`` (weights, optimiser state, step) to resume from. Nothin
 from __future__ import annotations
 
 import json
-import os
 import shutil
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.files import replace_directory, write_json
+from model.files import replace_directory, write_bytes, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -50,11 +50,10 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str
 
 def save_weights(network: nn.Module, folder: Path) -> None:
     """Write the network's weights as the best ones of this run."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    partial = folder / (WEIGHTS + ".partial")
-    save_file({name: tensor.detach().float().contiguous() for name, tensor in network.state_dict().items()}, partial)
-    os.replace(partial, folder / WEIGHTS)
+    tensors = {name: tensor.detach().float().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(folder / WEIGHTS, save(tensors))
 
 
 def save_last(
@@ -100,13 +99,12 @@ def load_last(
     tensors = load_file(source / "state.safetensors")
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     torch.set_rng_state(tensors["rng"])
-    for i, optimizer in enumerate(optimizers):
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        prefix = f"optimizer.{i}."
-        for name, tensor in tensors.items():
-            if name.startswith(prefix):
-                parameter, key = name.removeprefix(prefix).split(".", 1)
-                state.setdefault(int(parameter), {})[key] = tensor
+    states: list[dict[int, dict[str, torch.Tensor]]] = [defaultdict(dict) for _ in optimizers]
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, parameter, key = name.split(".", 3)
+            states[int(i)][int(parameter)][key] = tensor
+    for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress
 

@@ -34,7 +34,7 @@ from model.training.batches import Batch, Examples
 from model.training.checkpoint import INFO, forget_last, load_last, save_last, save_weights
 from model.training.loss import linear_cross_entropy
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
-from model.training.tracking import Tracker
+from model.training.tracking import Tracker, start_tracker
 
 PROGRESS_SECONDS = 10.0
 TRIM_STEPS = 20
@@ -136,7 +136,7 @@ class _Run:
         if saved:
             self.state, self.curve = Progress(**saved["state"]), saved["curve"]
             print(f"resuming after step {self.state.step}, {_clock(self.state.seconds)} into the run", flush=True)
-        tracker = Tracker(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out)
+        tracker = start_tracker(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out)
         valid = self.examples.valid_batches()
         try:
             self._loop(tracker, identity, valid)

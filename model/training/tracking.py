@@ -18,44 +18,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-FINISH_SECONDS = 20.0
-
 
 class Tracker:
-    """The training side of the pipe; an offline session is kept in ``folder/clearml``.
+    """The training side of the pipe to a tracker's process; without a process nothing is recorded.
 
-    ``PROMETHEUS_TRACKING=off`` turns it off.
+    Attributes:
+        dropped: messages that the tracker did not keep up with.
     """
 
-    def __init__(self, name: str, settings: dict[str, Any], folder: Path) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, process: subprocess.Popen[bytes] | None) -> None:
         self.dropped = 0
-        if os.environ.get("PROMETHEUS_TRACKING", "on").lower() in ("off", "0", "false"):
-            return
-        try:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "model.training.tracking"),
-                    *(f"--name={name}", f"--folder={(folder / 'clearml').resolve()}"),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=Path(__file__).parents[2],
-            )
-        except OSError as error:
-            print(f"tracking is off: {error}", file=sys.stderr)
-            return
-        assert self._process.stdin is not None
-        os.set_blocking(self._process.stdin.fileno(), False)
-        self._send({"settings": settings})
+        self._process = process
+        if process is not None and process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
 
     def log(self, step: int, **values: float) -> None:
-        """Record one point of each named series; drops it when the tracker does not keep up."""
+        """Record one point of each named series."""
         for series, value in values.items():
-            self._send({"series": series, "step": step, "value": value})
+            self.send({"series": series, "step": step, "value": value})
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one message, or drop it when the tracker does not keep up."""
         if self._process is None or self._process.stdin is None:
             return
         try:
@@ -64,21 +47,46 @@ class Tracker:
         except BlockingIOError:
             self.dropped += 1
         except OSError:
-            print("the ClearML tracker has ended; the run goes on without it", file=sys.stderr)
+            _warn("the ClearML tracker has ended; the run goes on without it")
             self._process = None
 
-    def close(self) -> None:
+    def close(self, seconds: float = 20.0) -> None:
         """Let the tracker flush for a bounded time, then leave it behind."""
         if self._process is None or self._process.stdin is None:
             return
         self._process.stdin.close()
         try:
-            self._process.wait(FINISH_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            print("the ClearML tracker did not finish in time and was stopped; the run is complete", file=sys.stderr)
+            _warn("the ClearML tracker did not finish in time and was stopped; the run is complete")
         if self.dropped:
-            print(f"{self.dropped} tracking points were dropped because ClearML did not keep up", file=sys.stderr)
+            _warn(f"{self.dropped} tracking points were dropped because ClearML did not keep up")
+
+
+def start_tracker(name: str, settings: dict[str, Any], folder: Path) -> Tracker:
+    """A tracker that keeps an offline session in ``folder/clearml``; ``PROMETHEUS_TRACKING=off`` turns it off."""
+    if os.environ.get("PROMETHEUS_TRACKING", "on").lower() in ("off", "0", "false"):
+        return Tracker(None)
+    options = [f"--name={name}", f"--folder={(folder / 'clearml').resolve()}"]
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "model.training.tracking", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[2],
+        )
+    except OSError as error:
+        _warn(f"tracking is off: {error}")
+        return Tracker(None)
+    tracker = Tracker(process)
+    tracker.send({"settings": settings})
+    return tracker
+
+
+def _warn(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def has_server() -> bool:

@@ -237,7 +237,7 @@ def test_tracking_offline_records_and_never_blocks(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PROMETHEUS_TRACKING", "on")
     monkeypatch.delenv("CLEARML_CACHE_DIR", raising=False)
     monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "none.conf"))
-    tracker = tracking.Tracker("test", {"steps": 1}, tmp_path)
+    tracker = tracking.start_tracker("test", {"steps": 1}, tmp_path)
     tracker.log(1, loss=2.5)
     tracker.close()
     (session,) = (tmp_path / "clearml").rglob("*.zip")
@@ -246,15 +246,10 @@ def test_tracking_offline_records_and_never_blocks(tmp_path: Path, monkeypatch: 
 
     stuck = tmp_path / "stuck.py"
     stuck.write_text("import time; time.sleep(600)")
-    tracker = tracking.Tracker.__new__(tracking.Tracker)
-    tracker.dropped = 0
-    tracker._process = subprocess.Popen([sys.executable, str(stuck)], stdin=subprocess.PIPE)
-    assert tracker._process.stdin is not None
-    os.set_blocking(tracker._process.stdin.fileno(), False)
-    monkeypatch.setattr(tracking, "FINISH_SECONDS", 0.2)
+    tracker = tracking.Tracker(subprocess.Popen([sys.executable, str(stuck)], stdin=subprocess.PIPE))
     start = time.monotonic()
     for step in range(5000):
         tracker.log(step, loss=1.0)
-    tracker.close()
+    tracker.close(seconds=0.2)
     assert time.monotonic() - start < 60
     assert tracker.dropped > 0
