@@ -23,13 +23,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from model.errors import ProjectError
+
 START, END = "==> ", "<== "
 STEPS_VARIABLE = "PROMETHEUS_STEPS"
-# Errors raised by our own packages are sentences for people; any other needs its type to make sense.
-_OUR_PACKAGES = {"components", "evaluation", "model", "serving"}
 
 
-class StepError(RuntimeError):
+class StepError(ProjectError, RuntimeError):
     """A step that ended without writing what it promised."""
 
 
@@ -67,8 +67,9 @@ def step(name: str, **outputs: str) -> Iterator[None]:
 def describe(error: BaseException) -> str:
     """The line to show for an error: bare for our own exceptions, with the type's name for any other."""
     text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip()).replace(":; ", ": ")
-    ours = type(error).__module__.split(".")[0] in _OUR_PACKAGES
-    return text if ours and text else f"{type(error).__name__}{f': {text}' if text else ', which gives no reason'}"
+    if isinstance(error, ProjectError) and text:
+        return text
+    return f"{type(error).__name__}{f': {text}' if text else ', which gives no reason'}"
 
 
 def scalars(values: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -6,14 +6,13 @@ python -m evaluation BUNDLE CORPUS --out DIR
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
 from evaluation.evaluate import EvaluationError, evaluate_bundle
 from evaluation.report.page import result_table
 from model.bundle import Bundle, BundleError
-from model.config import EvaluationConfig
+from model.config import EvaluationConfig, from_dict
 from model.corpus import CorpusError
 
 
@@ -24,10 +23,12 @@ def main() -> int:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder for evaluation.json and the hypotheses")
     parser.add_argument("--variant", help="name of the variant; the bundle's precision by default")
-    for field in dataclasses.fields(EvaluationConfig):
-        parser.add_argument(f"--{field.name}", type=int, default=field.default, help=field.metadata["help"])
+    for name, field in EvaluationConfig.model_fields.items():
+        parser.add_argument(f"--{name}", type=int, default=field.default, help=field.description)
     arguments = vars(parser.parse_args())
-    config = EvaluationConfig(**{f.name: arguments[f.name] for f in dataclasses.fields(EvaluationConfig)})
+    config = from_dict(
+        EvaluationConfig, {name: arguments[name] for name in EvaluationConfig.model_fields}, "evaluation"
+    )
     try:
         variant = arguments["variant"] or Bundle.load(arguments["bundle"]).precision
         evaluation = evaluate_bundle(arguments["bundle"], arguments["corpus"], arguments["out"], variant, config)

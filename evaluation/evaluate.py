@@ -23,6 +23,7 @@ from evaluation.speed import measure_speed, peak_memory_mb
 from model.bundle import Bundle
 from model.config import EvaluationConfig
 from model.corpus import read_card, read_split, test_sets
+from model.errors import ProjectError
 from model.files import write_text
 from model.progress import Progress
 from model.row_counts import RowCount, row_count, sentence, too_long
@@ -35,7 +36,7 @@ _SPEED_ROWS = 64  # whose prompts are timed, in turn
 _SAMPLE_WORDS = 4  # shorter sources teach a reader little, so they are shown only where there is nothing longer
 
 
-class EvaluationError(ValueError):
+class EvaluationError(ProjectError, ValueError):
     """A bundle and a corpus that cannot be measured together; the message says why and what to do."""
 
 

@@ -108,9 +108,9 @@ def impossible(profile: Profile) -> list[str]:
             ("corpus.valid_rows", corpus.valid_rows, "they choose the best weights and calibrate int8"),
             ("training.steps", training.steps, nothing),
             ("training.batch_tokens", training.batch_tokens, nothing),
-            ("training.accumulate", training.accumulate, nothing),
-            ("training.validate_every", training.validate_every, "validation chooses the weights that are kept"),
-            ("training.checkpoint_every", training.checkpoint_every, "give training.steps to write none"),
+            ("training.grad_accum_steps", training.grad_accum_steps, nothing),
+            ("training.eval_every", training.eval_every, "validation chooses the weights that are kept"),
+            ("training.save_every", training.save_every, "give training.steps to write none"),
             ("quantization.calibration_rows", profile.quantization.calibration_rows, "int8 needs them for its scales"),
             ("evaluation.loss_rows", evaluation.loss_rows, "without a held-out loss nothing is published"),
         )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class ProjectError(Exception):
+    """Base of what is raised on purpose: the message is a sentence for people, who can do something about it."""
+
+
 def reason(error: BaseException) -> str:
     """The error's type and words on one line; some errors have no words of their own, as a time-out has not."""
     words = " ".join(str(error).split())

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from components.step import END, START, STEPS_VARIABLE
+from model.errors import ProjectError
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _KUBEFLOW = re.compile(r"\d\d:\d\d:\d\d\.\d{3} - [A-Z]+ - ")
 _CHATTER = re.compile(r"\[KFP Executor .* (INFO|DEBUG)\]: ")  # any library's logging, in Kubeflow's format
 
 
-class RunError(RuntimeError):
+class RunError(ProjectError, RuntimeError):
     """A run in which a step failed."""
 
 

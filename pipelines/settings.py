@@ -15,12 +15,13 @@ from model.config import ConfigError, Profile, from_dict
 from model.corpus import CorpusError
 from model.corpus.files import stem
 from model.corpus.sources import gather
+from model.errors import ProjectError
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
 RUNNERS = ("local", "docker", "cluster")
 
 
-class UsageError(ValueError):
+class UsageError(ProjectError, ValueError):
     """A request that cannot be run; the message lists every problem, one per line."""
 
 

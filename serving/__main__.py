@@ -9,28 +9,52 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
-from serving.config import parse
+from model.options import OK, Parser, read_settings, run
+from serving.config import ServerConfig
+from serving.engine.config import EngineConfig
 
 # gRPC's core writes to the log by itself, what a peer sent included; read when it is first imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+DESCRIPTION = """\
+Serve a bundle with KServe: v2 REST and gRPC, OpenAI's API, /generate, a playground page, health and metrics.
+A bundle is the directory that `make pipeline-run` publishes; its hashes are verified before anything is loaded.
+"""
+EPILOG = """\
+Once it runs:
+  curl localhost:8080/generate -d '{"prompt": "Привет!", "target": "en"}'
+  curl -N localhost:8080/generate_stream -d '{"prompt": "Привет!", "target": "en"}'
+  curl localhost:8080/v1/completions -d '{"model": "prometheus-mini", "prompt": "Привет!", "target": "en"}'
+  curl localhost:8080/v2/models/prometheus-mini/infer -d '{"inputs": [{"name": "text_input", "datatype": "BYTES",
+       "shape": [1], "data": ["Привет!"]}], "parameters": {"target": "en", "max_tokens": 64}}'
+  http://localhost:8080/                a page to try the model on
+  curl localhost:8080/info              what is served, its languages and limits
+  curl localhost:8080/health/ready      200 when requests are taken;  /health/live fails when the engine has died
+  curl localhost:8080/metrics           Prometheus metrics, prefixed slm_
+SIGTERM turns readiness off, answers what still comes for up to --drain_delay seconds, finishes what runs within
+--grace_period seconds, and leaves. Ctrl-C waits for what runs only, and a second one for nothing.
+"""
 
-def main() -> int:
+
+def parser() -> Parser:
+    """Every setting of the server and of its engine."""
+    made = Parser("serving", DESCRIPTION, EPILOG)
+    made.add_settings(ServerConfig, "server", required=["bundle"])
+    made.add_settings(EngineConfig, "engine")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the server; the exit status is 2 when the bundle cannot be served, 1 when the engine fails while it is."""
-    server, engine = parse()
-    from model.bundle import BundleError
-    from model.config import ConfigError
-    from serving.errors import ServingError
+    options = parser().parse_args(argv)
+    server, engine = read_settings(ServerConfig, options), read_settings(EngineConfig, options)
     from serving.server import serve
 
-    try:
-        serve(server, engine)
-    except (BundleError, ConfigError, ServingError) as error:
-        print(f"cannot serve: {error}", file=sys.stderr)
-        return 2
-    return 0
+    serve(server, engine)
+    return OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

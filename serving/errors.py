@@ -9,6 +9,8 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
+from model.errors import ProjectError
+
 SHOWN = 64  # characters of a caller's value that a message repeats
 
 
@@ -18,7 +20,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN + 2 else text[: SHOWN - 1] + "..."
 
 
-class ServingError(Exception):
+class ServingError(ProjectError):
     """Base of everything the engine raises or reports on purpose."""
 
     status: int = 500

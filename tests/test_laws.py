@@ -10,7 +10,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("components", "evaluation", "model", "pipelines", "serving")
-SERVED = ("bundle", "config", "environment", "files", "languages", "processors", "sessions", "tokenizer")
+SERVED = (
+    "bundle",
+    "config",
+    "environment",
+    "errors",
+    "files",
+    "languages",
+    "options",
+    "processors",
+    "sessions",
+    "tokenizer",
+)
 ALLOWED = {
     "model": ("model",),
     "serving": ("serving", *(f"model.{name}" for name in SERVED)),

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from benchmarks.serving.shapes import CONTROL_TOKENS, EOS, FIRST_TEXT_TOKEN, SCALES, VOCABULARY
 from model.bundle import write_bundle
-from model.config import NetworkConfig
+from model.config import NetworkConfig, to_dict
 from model.onnx.calibrate import calibrate
 from model.onnx.export import build_graphs, graph_files, limits
 from model.onnx.graph import Calibration, Precision
@@ -71,7 +71,7 @@ def write_tokenizer(out: Path, vocab_size: int = VOCABULARY) -> Path:
 def write_bundles(out: Path, config: NetworkConfig, variants: dict[str, Any] | None = None, seed: int = 0) -> None:
     """``weights.safetensors`` and one bundle per variant, in ``out``."""
     weights = lively_weights(config, VOCABULARY, seed)
-    network = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    network = to_dict(config)
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / "weights.safetensors", {"network": json.dumps(network)})
     tokenizer = load_tokenizer(write_tokenizer(out / "tokenizer"))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from model.config import ConfigError, NetworkConfig, from_dict, to_dict
+from model.errors import ProjectError
 from model.files import fsync_path, replace_directory, sha256_file
 
 FORMAT_VERSION = 1
@@ -32,7 +33,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class BundleError(Exception):
+class BundleError(ProjectError):
     """A directory that is not a usable bundle; the message says what is wrong, where, and what to do."""
 
 

@@ -7,7 +7,6 @@ python -m model.corpus --out corpus --kind text --languages en book.txt
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 
 import yaml
@@ -27,12 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--test", action="append", default=[], metavar="FILE", help="a test set, kept out of training; repeatable"
     )
-    for field in dataclasses.fields(CorpusConfig):
+    for name, field in CorpusConfig.model_fields.items():
         parser.add_argument(
-            f"--{field.name}",
+            f"--{name}",
             metavar="VALUE",
             default=argparse.SUPPRESS,
-            help=field.metadata["help"].replace("%", "%%"),
+            help=str(field.description).replace("%", "%%"),
         )
     given = vars(parser.parse_args(arguments))
     sources, tests, out = given.pop("sources"), given.pop("test"), given.pop("out")

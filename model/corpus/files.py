@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import zstandard
 
-from model.errors import reason
+from model.errors import ProjectError, reason
 from model.places import locate
 
 HEAD_BYTES = 32  # enough to tell what a file is
@@ -52,7 +52,7 @@ _OTHER = (
 _SECRET = re.compile(r"(?<=://)[^/@\s'\"]*@|\?[^\s'\"]+")  # credentials and signed query strings inside messages
 
 
-class CorpusError(ValueError):
+class CorpusError(ProjectError, ValueError):
     """A corpus that cannot be used; the message names the file, the line where there is one, and what to do."""
 
 

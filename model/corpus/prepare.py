@@ -11,7 +11,6 @@ set, and with the corpus only by one bucket of the sort, 1/256 of it.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import shutil
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from model.config import CorpusConfig
+from model.config import CorpusConfig, to_dict
 from model.files import replace_directory, sha256_file, write_json
 from model.languages import scripts
 
@@ -167,7 +166,7 @@ def _prepare(
         "characters": {name: characters[name] for name in columns},
         "shards": shards,
         "seconds": 0.0,
-        "config": dataclasses.asdict(config),
+        "config": to_dict(config),
         "files": tally.files + test_tally.files,
         "left_out": [],
         "malformed": tally.examples,

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from model.bundle import Bundle
 from model.config import NetworkConfig
 from model.corpus import read_card, read_split
+from model.errors import ProjectError
 from model.onnx.decoder import build_decoder
 from model.onnx.encoder import build_encoder
 from model.onnx.graph import Calibration, Graph
@@ -31,7 +32,7 @@ from model.tokenizer.examples import Example, pair_example, text_windows
 ACTIVATION_QUANTILE = 0.999
 
 
-class CalibrationError(ValueError):
+class CalibrationError(ProjectError, ValueError):
     """A corpus that cannot calibrate this bundle; the message says why."""
 
 

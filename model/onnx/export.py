@@ -13,6 +13,7 @@ import onnx
 
 from model.bundle import BundleError, write_bundle
 from model.config import ConfigError, NetworkConfig, from_dict
+from model.errors import ProjectError
 from model.onnx.decoder import build_decoder
 from model.onnx.encoder import build_encoder
 from model.onnx.graph import Calibration, Graph, Precision
@@ -24,7 +25,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters")  # of the checkpoint's, kept as provenance
 
 
-class ExportError(ValueError):
+class ExportError(ProjectError, ValueError):
     """A checkpoint that cannot be exported; the message says why."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from model.bundle import Bundle, BundleError, write_bundle
 from model.config import QuantizationConfig
+from model.errors import ProjectError
 from model.onnx.calibrate import CalibrationError, calibrate_bundle
 from model.onnx.export import build_graphs, graph_files, tokenizer_files
 from model.onnx.graph import Calibration, Precision
@@ -23,7 +24,7 @@ from model.onnx.weights import Weights, WeightsError, read_packed
 from model.row_counts import sentence
 
 
-class QuantizationError(ValueError):
+class QuantizationError(ProjectError, ValueError):
     """A bundle that cannot be quantized; the message says why."""
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from model.config import NetworkConfig
+from model.errors import ProjectError
 
 Weights = dict[str, np.ndarray]
 # Packed name of a layer's tensor <- the layer's tensors in the checkpoint, joined along their outputs.
@@ -39,7 +40,7 @@ _CROSS = {
 }  # fmt: skip
 
 
-class WeightsError(ValueError):
+class WeightsError(ProjectError, ValueError):
     """Weights that do not fit the network; the message lists every problem, one per line."""
 
 

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", help="directory to write the tokenizer to")
     parser.add_argument("--show", nargs=2, metavar=("DIR", "TEXT"), help="print the tokens of a text")
     for name, default in to_dict(TokenizerConfig()).items():
-        text = TokenizerConfig.__dataclass_fields__[name].metadata["help"]
+        text = TokenizerConfig.model_fields[name].description
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=text)
     options = parser.parse_args(arguments)
     try:

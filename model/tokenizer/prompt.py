@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from model.errors import ProjectError
 from model.languages import language_of
 from model.tokenizer.vocabulary import Tokenizer, TokenizerError
 
 
-class PromptError(ValueError):
+class PromptError(ProjectError, ValueError):
     """A request that cannot become a prompt; ``field`` names the part at fault, as the message does."""
 
     def __init__(self, field: str, message: str):

@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from model.errors import ProjectError
 from model.unicode import nfc
 
 FORMAT_VERSION = 1
@@ -25,7 +26,7 @@ SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
 NO_TEXT = "the corpus has no text to train a tokenizer on"
 
 
-class TokenizerError(ValueError):
+class TokenizerError(ProjectError, ValueError):
     """A tokenizer, text or token id that cannot be used; the message says what to do instead."""
 
 

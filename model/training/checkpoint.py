@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.errors import ProjectError
 from model.files import replace_directory, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ INFO = "training.json"
 LAST = "last"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ProjectError, ValueError):
     """A checkpoint that cannot be read or does not belong to this run."""
 
 

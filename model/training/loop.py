@@ -25,6 +25,7 @@ from torch import Tensor
 
 from model.config import NetworkConfig, TrainingConfig, to_dict
 from model.corpus import read_card
+from model.errors import ProjectError
 from model.files import write_json
 from model.network.families import CausalDecoder, Seq2Seq, build_network, count_parameters
 from model.processors import available_cpus
@@ -41,7 +42,7 @@ TRIM_STEPS = 20
 CURVE_POINTS = 200  # training points kept in the curve, whatever the number of steps
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ProjectError, RuntimeError):
     """Training cannot go on; the message says why and what to change."""
 
 
@@ -81,7 +82,7 @@ def train(
     }
     print(
         f"training {count_parameters(module):,} parameters ({network.family}) on {device}, {run.precision}, "
-        f"{config.steps} steps of {config.accumulate} x {config.batch_tokens} tokens",
+        f"{config.steps} steps of {config.grad_accum_steps} x {config.batch_tokens} tokens",
         flush=True,
     )
     run.fit(identity)
@@ -147,7 +148,7 @@ class _Run:
     def _loop(self, tracker: Tracker, identity: dict[str, Any], valid: list[Batch]) -> None:
         config, state = self.config, self.state
         # The stream is a pure function of the seed: skipping what was seen is an exact resume.
-        batches = itertools.islice(self.examples.train_batches(), state.step * config.accumulate, None)
+        batches = itertools.islice(self.examples.train_batches(), state.step * config.grad_accum_steps, None)
         every = max(1, config.steps // CURVE_POINTS)
         recent: list[float] = []
         first_step, first_tokens, first_seconds = state.step, state.tokens, state.seconds
@@ -155,7 +156,7 @@ class _Run:
         printed = -math.inf
         while state.step < config.steps:
             rate = learning_rate(state.step, config)
-            loss = self._update([next(batches) for _ in range(config.accumulate)], rate)
+            loss = self._update([next(batches) for _ in range(config.grad_accum_steps)], rate)
             recent.append(loss)
             state.step += 1
             state.seconds = time.perf_counter() - began
@@ -174,12 +175,12 @@ class _Run:
                     f"{_clock(state.seconds)} gone, {_clock(left)} left",
                     flush=True,
                 )
-            if (state.step % config.validate_every == 0 or last) and not self._improves(valid, tracker):
+            if (state.step % config.eval_every == 0 or last) and not self._improves(valid, tracker):
                 print(f"stopping early: no improvement in {config.patience} validations", flush=True)
                 return
             if state.step % TRIM_STEPS == 0 and self.device.type == "cpu":
                 _return_free_memory()
-            if state.step % config.checkpoint_every == 0 and not last:
+            if state.step % config.save_every == 0 and not last:
                 progress = {"identity": identity, "state": dataclasses.asdict(state), "curve": self.curve}
                 save_last(self.out, self.network, self.optimizers, progress)
 
@@ -198,12 +199,12 @@ class _Run:
         if not math.isfinite(total):
             raise TrainingError(
                 f"the loss became {total} at step {self.state.step + 1}: lower training.muon_lr and training.adam_lr, "
-                "set training.clip_norm (1.0 is usual), or train with training.precision=fp32"
+                "set training.grad_clip (1.0 is usual), or train with training.precision=fp32"
             )
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
-        if self.config.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        if self.config.grad_clip > 0:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)

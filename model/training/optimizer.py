@@ -32,10 +32,12 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
         return (step + 1) / config.warmup_steps
     if config.schedule == "cosine":
         progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        return config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    start = config.decay_from * config.steps
+        return config.final_lr_fraction + (1 - config.final_lr_fraction) * 0.5 * (
+            1 + math.cos(math.pi * min(1.0, progress))
+        )
+    start = (1 - config.warmdown_fraction) * config.steps
     progress = (step - start) / max(1.0, config.steps - start)
-    return max(config.floor, min(1.0, 1 - progress))
+    return max(config.final_lr_fraction, min(1.0, 1 - progress))
 
 
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], share: float) -> None:

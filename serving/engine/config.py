@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from model.config import ConfigError, option
+from pydantic import field_validator
+
+from model.config import Count, Settings, setting
 
 
-@dataclass(frozen=True)
-class EngineConfig:
+class EngineConfig(Settings):
     """How one engine uses its machine."""
 
-    slots: int = option(64, "Requests decoded together; each slot holds one row of the KV cache.")
-    queue: int = option(256, "Requests that may wait for a slot; one more is refused as overloaded.")
-    prefill_tokens: int = option(
+    slots: Count = setting(64, "Requests decoded together; each slot holds one row of the KV cache.")
+    queue: Count = setting(256, "Requests that may wait for a slot; one more is refused as overloaded.")
+    prefill_tokens: Count = setting(
         128, "Prompt tokens run per step at most (one prompt always may), so that running streams do not stall."
     )
-    threads: int = option(
-        1, "Threads inside one matrix product, for which small models are too small; 0 takes all processors."
+    threads: int = setting(
+        1, "Threads inside one matrix product, for which small models are too small; 0 takes all.", ge=0, le=4096
     )
-    spin: bool = option(
+    spin: bool = setting(
         False, "Let ONNX Runtime's threads spin between products: faster on idle cores, bad on shared ones."
     )
-    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = option(
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = setting(
         "auto", "Where to run; auto takes CUDA when it truly works, any other is refused when it does not."
     )
-    source_buckets: list[int] = option(
+    source_buckets: list[Count] = setting(
         [32, 64, 128, 256], "Lengths that cross-attention is padded to, so that short sources do not pay for long ones."
     )
 
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} must be at least 1, not {getattr(self, name)}"
-            for name in ("slots", "queue", "prefill_tokens")
-            if getattr(self, name) < 1
-        ]
-        if self.threads < 0:
-            problems.append(f"threads must be 0 or more, not {self.threads}")
-        buckets = self.source_buckets
-        if not buckets or sorted(set(buckets)) != list(buckets) or buckets[0] < 1:
-            problems.append(f"source_buckets must be growing lengths of at least 1, not {buckets}")
-        if problems:
-            raise ConfigError("\n".join(problems))
+    @field_validator("source_buckets")
+    @classmethod
+    def _grow(cls, buckets: list[int]) -> list[int]:
+        if not buckets or sorted(set(buckets)) != buckets:
+            raise ValueError(f"must be growing lengths of at least 1, not {buckets}")
+        return buckets

@@ -134,7 +134,7 @@ def test_a_row_that_fits_one_way_only_counts_as_trained_once_it_was(tmp_path):
 
 def test_no_validation_row_that_fits_stops_the_run_at_its_beginning(tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
-    network = NetworkConfig(**{**NETWORK.__dict__, "max_positions": 4})
+    network = NETWORK.model_copy(update={"max_positions": 4})
     with pytest.raises(ValueError, match=r"none of the 12 validation rows fits in max_positions=4.*raise"):
         train(corpus, tmp_path / "tokenizer", tmp_path / "out", network, CONFIG)
 

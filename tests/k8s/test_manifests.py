@@ -275,12 +275,15 @@ def test_names_agree_between_the_manifests(runtime, service):
 
 
 def test_the_command_is_one_that_the_server_understands(runtime, service):
-    from serving.config import parse
+    from model.options import read_settings
+    from serving.__main__ import parser
+    from serving.config import ServerConfig
 
     container = runtime["spec"]["containers"][0]
     assert container["name"] == "kserve-container"  # KServe mounts the model into the container of this name
     assert container["command"] == ["python3", "-m", "serving"]
-    server, _ = parse([argument.replace("{{.Name}}", service["metadata"]["name"]) for argument in container["args"]])
+    words = [argument.replace("{{.Name}}", service["metadata"]["name"]) for argument in container["args"]]
+    server = read_settings(ServerConfig, parser().parse_args(words))
     assert (server.bundle, server.model_name) == ("/mnt/models", "prometheus-mini")
     assert server.host == "::"  # a command in a manifest takes the place of the image's
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {

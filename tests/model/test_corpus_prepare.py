@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from model import corpus
-from model.config import CorpusConfig
+from model.config import CorpusConfig, to_dict
 from model.corpus import CorpusError, prepare_corpus, read_card, read_split
 from model.corpus.shuffle import Shuffle
 from model.files import sha256_file
@@ -33,7 +32,7 @@ def pairs(directory: Path, split: str) -> list[tuple[str, str]]:
 
 
 def change(**settings: Any) -> CorpusConfig:
-    return dataclasses.replace(CONFIG, **settings)
+    return CONFIG.model_copy(update=settings)
 
 
 def content(directory: Path) -> dict[str, str]:
@@ -64,7 +63,7 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
         "script 1 (corpus.min_script_ratio), malformed 1 (corpus.max_malformed)"
     )
     assert card["kind"] == "parallel" and card["languages"] == ["ru", "en"] and card["authors"] == []
-    assert card["config"] == dataclasses.asdict(CONFIG)
+    assert card["config"] == to_dict(CONFIG)
     assert read_card(out) == card
 
     assert [shard["rows"] for shard in card["shards"]] == [500, 500, 500, 430]

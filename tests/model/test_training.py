@@ -25,7 +25,7 @@ from model.training.loop import TrainingError, choose_device
 from model.training.optimizer import build_optimizers, learning_rate
 
 NETWORK = NetworkConfig(d_model=32, encoder_layers=1, decoder_layers=1, heads=2, head_dim=16, d_ff=64, max_positions=64)
-CONFIG = TrainingConfig(steps=24, batch_tokens=256, warmup_steps=4, validate_every=8, checkpoint_every=8, threads=1)
+CONFIG = TrainingConfig(steps=24, batch_tokens=256, warmup_steps=4, eval_every=8, save_every=8, threads=1)
 RUSSIAN = ["ноль", "один", "два", "три", "четыре", "пять", "шесть", "семь", "восемь", "девять"]
 ENGLISH = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -92,9 +92,7 @@ def test_a_seed_gives_one_run(parallel: tuple[Path, Path], tmp_path: Path) -> No
 
 def test_a_killed_run_resumes_exactly(parallel: tuple[Path, Path], tmp_path: Path) -> None:
     """A real process, killed with SIGKILL after its first checkpoint, then started again."""
-    config = from_dict(
-        TrainingConfig, {**to_dict(CONFIG), "steps": 400, "checkpoint_every": 100, "validate_every": 100}
-    )
+    config = from_dict(TrainingConfig, {**to_dict(CONFIG), "steps": 400, "save_every": 100, "eval_every": 100})
     settings = [f"{key}={json.dumps(value)}" for key, value in to_dict(config).items()]
     network = [f"{key}={json.dumps(value)}" for key, value in to_dict(NETWORK).items()]
     command = [sys.executable, "-m", "model.training", *map(str, parallel), "--out", str(tmp_path / "killed")]
@@ -184,13 +182,13 @@ def test_text_corpus_trains_a_decoder_and_refuses_seq2seq(tmp_path: Path) -> Non
 
 
 def test_early_stopping(parallel: tuple[Path, Path], tmp_path: Path) -> None:
-    config = from_dict(TrainingConfig, {**to_dict(CONFIG), "patience": 1, "muon_lr": 0.0, "adam_lr": 0.0, "steps": 80})
+    config = CONFIG.model_copy(update={"patience": 1, "muon_lr": 0.0, "adam_lr": 0.0, "steps": 80})
     info = train(*parallel, tmp_path / "out", NETWORK, config)
     assert info["steps"] == 16 and info["best_step"] == 8
 
 
 def test_a_loss_that_explodes_says_what_to_change(parallel: tuple[Path, Path], tmp_path: Path) -> None:
-    config = from_dict(TrainingConfig, {**to_dict(CONFIG), "adam_lr": 1e30, "muon_lr": 1e30})
+    config = CONFIG.model_copy(update={"adam_lr": 1e30, "muon_lr": 1e30})
     with pytest.raises(TrainingError, match=r"the loss became .* lower training.muon_lr"):
         train(*parallel, tmp_path / "out", NETWORK, config)
 
@@ -204,11 +202,23 @@ def test_a_demanded_gpu_that_is_not_there_is_an_error() -> None:
 
 @pytest.mark.parametrize("schedule", ["stable-decay", "cosine"])
 def test_schedule(schedule: str) -> None:
-    config = from_dict(TrainingConfig, {"steps": 100, "warmup_steps": 10, "schedule": schedule, "floor": 0.05})
+    config = from_dict(
+        TrainingConfig, {"steps": 100, "warmup_steps": 10, "schedule": schedule, "final_lr_fraction": 0.05}
+    )
     rates = [learning_rate(step, config) for step in range(100)]
     assert rates[0] == 0.1 and max(rates) == 1.0
     assert rates[-1] == pytest.approx(0.05, abs=0.01)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize("steps", [3, 120, 150, 600, 2000, 2400])
+def test_the_last_fraction_of_the_steps_falls_bit_for_bit_as_from_the_share_before_it(steps: int) -> None:
+    """1 - 0.4 is 0.6 in floating point too: a run of a release that counted from the start is repeated exactly."""
+    config = TrainingConfig(steps=steps)
+    start = 0.6 * steps
+    for step in range(config.warmup_steps, steps):
+        share = (step - start) / max(1.0, steps - start)
+        assert learning_rate(step, config) == max(0.05, min(1.0, 1 - share))
 
 
 def test_every_parameter_has_one_optimizer() -> None:

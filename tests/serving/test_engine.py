@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.config import ConfigError
+from model.config import ConfigError, from_dict
 from serving.engine import EngineConfig, GenerationRequest
 from serving.errors import InvalidRequest
 from tests.helpers.engines import PATIENCE, Call, prompt
@@ -273,5 +273,5 @@ def test_prompt_names_what_is_wrong_with_a_text(engine):
 
 
 def test_config_reports_all_problems_together():
-    with pytest.raises(ConfigError, match=r"(?s)slots must be.*queue must be.*source_buckets must be"):
-        EngineConfig(slots=0, queue=0, source_buckets=[8, 4])
+    with pytest.raises(ConfigError, match=r"(?s)slots: must be.*queue: must be.*source_buckets: must be"):
+        from_dict(EngineConfig, {"slots": 0, "queue": 0, "source_buckets": [8, 4]})

@@ -17,7 +17,7 @@ from serving.engine.beam import BeamSearch, continuations
 from serving.errors import InvalidRequest
 from tests.helpers.engines import CONFIG, Call, family_bundle, long_prompt, prompt, talkative_bundle
 
-WIDE = replace(CONFIG, slots=9)
+WIDE = CONFIG.model_copy(update={"slots": 9})
 TEXTS = ["кот cat", "абв", "hello", "", "мир и мир", "a b c d e f g", "собака спит дома"]
 
 
@@ -260,7 +260,7 @@ def test_what_does_not_go_with_beams_is_refused(engine, field, change, message):
 
 
 def test_more_beams_than_slots_and_beams_without_an_encoder_are_refused(bundle, tmp_path):
-    engine = Engine(bundle, replace(CONFIG, slots=3))
+    engine = Engine(bundle, CONFIG.model_copy(update={"slots": 3}))
     assert engine.limits.beams == 3
     with pytest.raises(InvalidRequest, match=r"^beams: 4 beams do not fit, this server has 3 slots"):
         engine.submit(GenerationRequest(prompt(engine), beams=4), print)
@@ -270,7 +270,7 @@ def test_more_beams_than_slots_and_beams_without_an_encoder_are_refused(bundle, 
 
 
 def test_a_wide_search_waits_for_its_rows_and_is_not_overtaken(bundle):
-    with Engine(bundle, replace(CONFIG, slots=4)) as engine:
+    with Engine(bundle, CONFIG.model_copy(update={"slots": 4})) as engine:
         request = long_prompt(engine)
         calls = []
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +134,7 @@ def nothing_is_left(engine: Engine) -> None:
 
 @pytest.fixture(scope="module")
 def many(bundle: Bundle) -> Iterator[Engine]:
-    with Engine(bundle, replace(CONFIG, slots=24)) as engine:
+    with Engine(bundle, CONFIG.model_copy(update={"slots": 24})) as engine:
         yield engine
 
 
@@ -173,7 +172,7 @@ def test_a_fault_ends_the_request_whose_call_it_was(many: Engine, method: str, s
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("position", [1, 3, "last"])
 def test_a_fault_of_decode_is_everyones(bundle: Bundle, scenario: str, position: int | str) -> None:
-    with Engine(bundle, replace(CONFIG, slots=24)) as engine:
+    with Engine(bundle, CONFIG.model_copy(update={"slots": 24})) as engine:
         with calls_of(engine._runtime, "decode") as count:
             sound = outcomes(run(engine, SCENARIOS[scenario]))
         fails = count[0] if position == "last" else position
@@ -217,7 +216,7 @@ def test_the_engine_fails_when_it_can_run_no_prompt_and_not_for_one_that_comes_a
 
 @pytest.mark.parametrize("broken", ["vacate", "seat"])
 def test_whatever_else_fails_everyone_is_told(bundle: Bundle, broken: str) -> None:
-    with Engine(bundle, replace(CONFIG, slots=24)) as engine:
+    with Engine(bundle, CONFIG.model_copy(update={"slots": 24})) as engine:
 
         def fail(*args: Any) -> Any:
             raise RuntimeError("injected")
@@ -240,7 +239,7 @@ class Broken:
 
 def test_an_observers_faults_touch_nobody(many: Engine, caplog: pytest.LogCaptureFixture) -> None:
     sound = outcomes(run(many, SCENARIOS["greedy"]))
-    with Engine(many.bundle, replace(CONFIG, slots=24), observer=Broken()) as engine:
+    with Engine(many.bundle, CONFIG.model_copy(update={"slots": 24}), observer=Broken()) as engine:
         assert outcomes(run(engine, SCENARIOS["greedy"])) == sound
         with pytest.raises(ServingError, match="must not be empty"):
             engine.submit(GenerationRequest([]), print)

@@ -19,7 +19,7 @@ from tests.helpers.engines import CONFIG, PATIENCE, Call, long_prompt, prompt
 
 
 def test_cancel_frees_the_slot_within_a_step(bundle):
-    with Engine(bundle, replace(CONFIG, slots=1)) as engine:
+    with Engine(bundle, CONFIG.model_copy(update={"slots": 1})) as engine:
         request = long_prompt(engine)
         first = Call(engine, request, lambda call: call.handle.cancel() if len(call.events) == 3 else None)
         second = Call(engine, replace(request, max_tokens=5))
@@ -41,7 +41,7 @@ def test_cancel_while_waiting(bundle):
 
 
 def test_a_full_queue_refuses_and_draining_finishes_the_rest(bundle):
-    engine = Engine(bundle, replace(CONFIG, queue=2))
+    engine = Engine(bundle, CONFIG.model_copy(update={"queue": 2}))
     calls = [Call(engine, GenerationRequest(prompt(engine), 4)) for _ in range(2)]
     with pytest.raises(Overloaded, match="2 requests are waiting already"):
         Call(engine, GenerationRequest(prompt(engine), 4))
@@ -71,7 +71,7 @@ def test_closing_an_engine_that_never_started_ends_what_waits(bundle):
 
 
 def test_deadlines_end_running_and_waiting_requests(bundle):
-    with Engine(bundle, replace(CONFIG, slots=1)) as engine:
+    with Engine(bundle, CONFIG.model_copy(update={"slots": 1})) as engine:
         request = long_prompt(engine)
         running = Call(engine, replace(request, deadline=time.monotonic() + 0.1), lambda call: time.sleep(0.02))
         waiting = Call(engine, replace(request, deadline=time.monotonic() + 0.05))
@@ -122,7 +122,7 @@ def test_a_prompt_that_fails_ends_alone(bundle):
 
 def test_a_request_whose_token_cannot_be_chosen_ends_alone(bundle):
     """Real exceptions, from samplers and a search of the wrong size slipped in behind the border's checks."""
-    engine = Engine(bundle, replace(CONFIG, slots=8))
+    engine = Engine(bundle, CONFIG.model_copy(update={"slots": 8}))
     drawing = GenerationRequest(prompt(engine), 20, temperature=2.0, seed=1, frequency_penalty=0.5, logprobs=2)
     searching = replace(drawing, temperature=0.0, logprobs=None, beams=engine.limits.beams)
     requests = [
@@ -216,7 +216,7 @@ class Rows:
 def test_the_prompts_of_a_step_are_bounded_by_their_tokens(bundle, budget, taken):
     """Prompts of 30 tokens: so many come in before the next step of those that run already."""
     rows = Rows()
-    engine = Engine(bundle, replace(CONFIG, prefill_tokens=budget), observer=rows)
+    engine = Engine(bundle, CONFIG.model_copy(update={"prefill_tokens": budget}), observer=rows)
     requests = [GenerationRequest([9 + i] * 30, 20, temperature=3.0, seed=i) for i in range(4)]
     calls = [Call(engine, request) for request in requests]
     engine.start()

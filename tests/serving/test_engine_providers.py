@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import onnxruntime
 import pytest
@@ -32,13 +31,13 @@ def fp16(fp32, tmp_path_factory):
 @pytest.mark.parametrize("setting", ["cuda", "tensorrt"])
 def test_precisions_without_gpu_kernels_are_refused(fp32, setting):
     with pytest.raises(EngineFailed, match="fp32 variant has no CUDA kernels; publish the fp16 variant"):
-        Engine(fp32, replace(CONFIG, provider=setting)).start()
+        Engine(fp32, CONFIG.model_copy(update={"provider": setting})).start()
 
 
 @pytest.mark.parametrize(("setting", "name"), [("cuda", CUDA), ("tensorrt", TENSORRT)])
 def test_a_demanded_provider_runs_or_is_refused_by_name(fp16, setting, name):
     """Where there is no GPU, ONNX Runtime lists CUDA all the same and quietly falls back to the CPU: we must not."""
-    engine = Engine(fp16, replace(CONFIG, provider=setting))
+    engine = Engine(fp16, CONFIG.model_copy(update={"provider": setting}))
     try:
         engine.start()
     except EngineFailed as error:
@@ -55,7 +54,7 @@ def test_a_demanded_provider_runs_or_is_refused_by_name(fp16, setting, name):
 def test_auto_takes_the_cpu_where_there_is_no_gpu(fp16):
     if os.path.exists("/dev/nvidiactl"):
         pytest.skip("this machine has a GPU")
-    with Engine(fp16, replace(CONFIG, provider="auto")) as engine:
+    with Engine(fp16, CONFIG.model_copy(update={"provider": "auto"})) as engine:
         assert engine.provider == CPU
 
 

@@ -21,8 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from model.bundle import Bundle
+from model.options import read_settings
 from serving import logs
-from serving.config import ServerConfig, parse
+from serving.__main__ import parser
+from serving.config import ServerConfig
 from serving.engine import Engine, EngineConfig
 from serving.engine.runtime import Runtime
 from serving.errors import EngineFailed, InvalidRequest, ServingError, ShuttingDown
@@ -143,7 +145,9 @@ def test_any_bytes_are_unpacked_or_refused(raw: bytes, count: int) -> None:
 
 
 def test_command_line() -> None:
-    server, engine = parse(["--bundle", "b", "--http_port", "1234", "--slots", "3", "--request_timeout", "2.5"])
+    words = ["--bundle", "b", "--http_port", "1234", "--slots", "3", "--request_timeout", "2.5"]
+    options = parser().parse_args(words)
+    server, engine = read_settings(ServerConfig, options), read_settings(EngineConfig, options)
     assert server == ServerConfig(bundle="b", http_port=1234, request_timeout=2.5)
     assert engine.slots == 3
 

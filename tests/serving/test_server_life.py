@@ -201,11 +201,11 @@ def test_a_taken_port_is_named(narrow: Server, slow: Path) -> None:
     [
         ([], "required: --bundle"),
         (["--bundle", "/nowhere"], "/nowhere: no such directory"),
-        (["--bundle", "x", "--http_port", "0"], "http_port must be a port"),
-        (["--bundle", "x", "--request_timeout", "inf"], "request_timeout must be a number above 0, not inf"),
-        (["--bundle", "x", "--receive_timeout", "nan"], "receive_timeout must be a number above 0, not nan"),
-        (["--bundle", "x", "--idle_timeout", "0"], "idle_timeout must be a number above 0, not 0.0"),
-        (["--bundle", "x", "--slots", "0"], "slots must be at least 1"),
+        (["--bundle", "x", "--http_port", "0"], "--http_port: must be at least 1, not 0"),
+        (["--bundle", "x", "--request_timeout", "inf"], "--request_timeout: must be a finite number, not inf"),
+        (["--bundle", "x", "--receive_timeout", "nan"], "--receive_timeout: must be a finite number, not nan"),
+        (["--bundle", "x", "--idle_timeout", "0"], "--idle_timeout: must be above 0, not 0.0"),
+        (["--bundle", "x", "--slots", "0"], "--slots: must be at least 1, not 0"),
         (["--bundle", "x", "--slot", "3"], "unrecognized arguments: --slot"),
     ],
 )
@@ -227,6 +227,6 @@ def test_help_teaches() -> None:
         "--receive_timeout",
         "--slots",
         "SIGTERM",
-        "(default: 8080)",
+        "(default: 127.0.0.1)",
     ):
         assert words in done.stdout
