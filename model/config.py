@@ -1,8 +1,6 @@
-"""Every setting of the factory, as pydantic models: its default, its range, its unit and one sentence.
+"""Every setting of the factory, with its default, its range and one sentence.
 
-Profiles (``pipelines/profiles/*.yaml``), the command lines and the pipeline's parameters are all read through
-:func:`from_dict`, so that an unknown key, a wrong type or a value out of range is an error wherever it comes from, and
-all problems of a file are reported together instead of one per attempt.
+Profiles (``pipelines/profiles/*.yaml``), the command lines and the pipeline's parameters are read into these.
 
     python -m model.config            # prints every setting with its default, its range and its sentence
     python -m model.config --schema   # a profile's JSON Schema, for editors
@@ -10,74 +8,17 @@ all problems of a file are reported together instead of one per attempt.
 
 from __future__ import annotations
 
-import contextlib
-import typing
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic.fields import FieldInfo
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from model.errors import ProjectError
+from model.options import OK, Parser, run
+from model.settings import ConfigError, Count, Natural, Settings, Share, describe, from_dict, section, setting, to_dict
 
-
-class ConfigError(ProjectError, ValueError):
-    """A configuration that cannot be used; the message lists every problem, one per line."""
-
-
-class Settings(BaseModel):
-    """A group of settings: it cannot be changed, knows its keys, and takes no number for a word or the other way.
-
-    A validator's message begins with what is wrong of the value; that of a whole model with the setting's name, a line
-    for each problem.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _read(cls, value: Any, info: ValidationInfo) -> Any:
-        kind = cls.model_fields[str(info.field_name)].annotation
-        if kind is int:
-            return _whole(value)  # Kubeflow carries every number inside a dict as a float
-        if typing.get_origin(kind) is dict and isinstance(value, dict):
-            return {key: _number(entry) for key, entry in value.items()}
-        return _number(value) if kind is float else value
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-6, without a point, as a string.
-    with contextlib.suppress(ValueError):
-        return float(value) if isinstance(value, str) else value
-    return value
-
-
-def setting(default: Any, text: str, unit: str = "", **limits: Any) -> Any:
-    """A field with its sentence, its unit, and its limits in pydantic's words (``ge``, ``gt``, ``le``, ``lt``)."""
-    return Field(default, description=text, json_schema_extra={"unit": unit} if unit else None, **limits)
-
-
-def section(model: type[Settings], text: str) -> Any:
-    """A field that is a group of settings."""
-    return Field(default_factory=model, description=text)
-
-
-MAX = 2**31 - 1
-Natural = Annotated[int, Field(ge=0, le=MAX)]
-Count = Annotated[int, Field(ge=1, le=MAX)]
-Share = Annotated[float, Field(ge=0, le=1)]
+__all__ = ["PRESETS", "ConfigError", "Profile", "from_dict", "to_dict"]
 Compared = Literal["fp16", "int8"]  # precisions that are held against fp32
 
 
@@ -133,6 +74,9 @@ class TokenizerConfig(Settings):
 class NetworkConfig(Settings):
     """The shape of the transformer. The vocabulary comes from the tokenizer."""
 
+    preset: Literal["custom", "prometheus-8m", "mini-gpt"] = setting(
+        "custom", "Start from these settings.", exclude=True
+    )
     family: Literal["seq2seq", "decoder"] = setting("seq2seq", "Encoder-decoder, or decoder-only.")
     d_model: int = setting(256, "Width of the residual stream.", ge=1, le=1 << 16)
     encoder_layers: int = setting(6, "Layers of the encoder; unused by the decoder-only family.", ge=0, le=1000)
@@ -152,8 +96,8 @@ class NetworkConfig(Settings):
     @classmethod
     def _start_from_preset(cls, data: Any) -> Any:
         if isinstance(data, dict) and str(data.get("preset")) in PRESETS:
-            return {**PRESETS[data["preset"]], **{key: value for key, value in data.items() if key != "preset"}}
-        return data  # an unknown one stays, and is told with all the other problems
+            return PRESETS[data["preset"]] | data | {"preset": "custom"}
+        return data
 
     @field_validator("encoder_layers")
     @classmethod
@@ -266,89 +210,20 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-T = TypeVar("T", bound=Settings)
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser("model.config", "Print every setting.")
+    made.add_argument("--schema", action="store_true", help="a profile's JSON Schema instead, for editors")
+    return made
 
 
-def from_dict(model: type[T], data: Any, where: str = "") -> T:
-    """Build settings from plain data; a network section may start from ``preset: <name>``.
-
-    Integral floats become ints, because Kubeflow carries every number inside a dict as a float.
-
-    Raises:
-        ConfigError: naming every unknown key and every value of the wrong type or out of range, together.
-    """
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_problems(error, model, where or model.__name__))) from None
-
-
-def to_dict(config: Settings) -> dict[str, Any]:
-    """The plain-data form of a config, fit for JSON, YAML and pipeline parameters."""
-    return config.model_dump()
-
-
-# pydantic's findings in our words; any other is of the wrong type.
-_WORDS = {
-    "extra_forbidden": "unknown setting; known: {known}",
-    "literal_error": "{input!r:.60} is not one of {choices}",
-    "finite_number": "must be a finite number, not {input!s:.40} ({sentence})",
-    "greater_than_equal": "must be at least {ge}, not {input!s:.40} ({sentence})",
-    "greater_than": "must be above {gt}, not {input!s:.40} ({sentence})",
-    "less_than_equal": "must be at most {le}, not {input!s:.40} ({sentence})",
-    "less_than": "must be below {lt}, not {input!s:.40} ({sentence})",
-    "multiple_of": "must be a multiple of {multiple_of}, not {input!s:.40} ({sentence})",
-}
-_TYPES = {"int": "int", "float": "float", "string": "text", "bool": "true or false", "list": "a list"}
-_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
-
-
-def _problems(error: ValidationError, model: type[Settings], where: str) -> Iterator[str]:
-    """What is wrong in a line each: where, what, and what would do."""
-    for found in error.errors(include_url=False):
-        path = [part for part in found["loc"] if part != "[key]"]
-        place = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-        context = {name: _whole(value) for name, value in found.get("ctx", {}).items()}
-        if found["type"] == "value_error":
-            yield from (f"{place}{': ' if path else '.'}{line}" for line in str(context["error"]).splitlines())
-            continue
-        group = model
-        while len(path) > 1 and (inner := _group(group.model_fields[str(path[0])])):
-            group, path = inner, path[1:]
-        expected = _TYPES.get(found["type"].partition("_")[0], "a mapping")
-        words = _WORDS.get(found["type"], f"expected {expected}, found {{input!r:.60}}")
-        known, field = sorted(group.model_fields), group.model_fields.get(str(path[0])) if path else None
-        if group is NetworkConfig and path == ["preset"]:
-            words, known = "unknown preset {input!r:.60}; known: {known}", list(PRESETS)
-        context |= {"known": ", ".join(known), "input": found["input"]}
-        context["sentence"] = str(field.description).rstrip(".") if field else ""
-        context["choices"] = str(context.get("expected")).replace("'", "").replace(" or ", ", ")
-        yield f"{place}: {words.format(**context)}"
-
-
-def _group(field: FieldInfo) -> type[Settings] | None:
-    return field.annotation if isinstance(field.annotation, type) and issubclass(field.annotation, Settings) else None
-
-
-def limits(field: FieldInfo) -> str:
-    """A setting's unit and range, as in ``tokens, at least 1``; empty where any value will do."""
-    extra = field.json_schema_extra
-    bounds = {name: getattr(entry, name) for entry in field.metadata for name in _BOUNDS if hasattr(entry, name)}
-    words = [f"{_BOUNDS[name]} {bound}" for name, bound in bounds.items() if bound != MAX]
-    return ", ".join([*([str(extra["unit"])] if isinstance(extra, dict) else []), *words])
-
-
-def describe(model: type[Settings] = Profile, prefix: str = "") -> list[str]:
-    """One line per setting: ``name = default  (unit, range)``, and its sentence in the next."""
-    lines = []
-    for name, field in model.model_fields.items():
-        if group := _group(field):
-            lines += ["", f"# {field.description}", *describe(group, f"{prefix}{name}.")]
-        else:
-            bounds = f"  ({limits(field)})" if limits(field) else ""
-            lines += [f"{prefix}{name} = {field.default!r}{bounds}\n    {field.description}"]
-    return lines
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the settings."""
+    schema = parser().parse_args(argv).schema
+    print(json.dumps(Profile.model_json_schema(), indent=1) if schema else "\n".join(describe(Profile)))
+    return OK
 
 
 if __name__ == "__main__":
-    print("\n".join(describe()))
+    sys.exit(run(main))

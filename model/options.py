@@ -24,8 +24,8 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic.fields import FieldInfo
 
-from model.config import ConfigError, Settings, from_dict, limits
 from model.errors import ProjectError
+from model.settings import ConfigError, Settings, from_dict, limits
 
 T = TypeVar("T", bound=Settings)
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130

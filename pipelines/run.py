@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from model.config import Profile, describe, to_dict
+from model.config import Profile, to_dict
 from model.files import write_json, write_text
+from model.settings import describe
 from pipelines.given import not_text, settings, sources
 from pipelines.settings import UsageError, check_floors, check_runner, check_sources, load_profile, profile_names
 from pipelines.summary import gather, point_latest, read_steps
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     options = parse(arguments)
     if options.settings:
-        print("\n".join(describe()))
+        print("\n".join(describe(Profile)))
         return OK
     options.corpus, options.test = sources(options.corpus), sources(options.test)
     options.overrides = settings(options.overrides)

@@ -9,7 +9,7 @@ import re
 
 from pydantic import ValidationInfo, field_validator
 
-from model.config import Count, Natural, Settings, setting
+from model.settings import Count, Natural, Settings, setting
 
 
 class ServerConfig(Settings):
@@ -42,9 +42,7 @@ class ServerConfig(Settings):
         gt=0,
     )
     idle_timeout: float = setting(
-        65.0,
-        "Seconds after which a connection without a request is closed; above the 60 of most load balancers.",
-        gt=0,
+        65.0, "Seconds after which a connection without a request is closed; above the 60 of most load balancers.", gt=0
     )
     drain_delay: float = setting(
         8.0,

@@ -10,18 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("components", "evaluation", "model", "pipelines", "serving")
-SERVED = (
-    "bundle",
-    "config",
-    "environment",
-    "errors",
-    "files",
-    "languages",
-    "options",
-    "processors",
-    "sessions",
-    "tokenizer",
-)
+SERVED = ("bundle", "config", "environment", "errors", "files", "languages", "options", "processors", "sessions")
+SERVED += ("settings", "tokenizer")
 ALLOWED = {
     "model": ("model",),
     "serving": ("serving", *(f"model.{name}" for name in SERVED)),

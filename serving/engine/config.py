@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from model.config import Count, Settings, setting
+from model.settings import Count, Settings, setting
 
 
 class EngineConfig(Settings):

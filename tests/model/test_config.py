@@ -2,7 +2,8 @@
 
 import pytest
 
-from model.config import PRESETS, ConfigError, NetworkConfig, Profile, describe, from_dict, to_dict
+from model.config import PRESETS, ConfigError, NetworkConfig, Profile, from_dict, to_dict
+from model.settings import describe
 
 
 def test_all_problems_are_reported_together() -> None:
@@ -17,7 +18,7 @@ def test_all_problems_are_reported_together() -> None:
     assert "profile.corpus.kind: 'audio' is not one of parallel, text" in message
     assert "profile.corpus.max_chars: expected int, found 'long'" in message
     assert "profile.trainig: unknown setting" in message
-    assert "profile.network.preset: unknown preset 'nope'; known: prometheus-8m, mini-gpt" in message
+    assert "profile.network.preset: 'nope' is not one of custom, prometheus-8m, mini-gpt" in message
     assert "heads (3) must be a multiple of kv_heads (2)" in message
 
 
@@ -44,6 +45,6 @@ def test_booleans_are_not_numbers() -> None:
 
 
 def test_every_setting_has_a_sentence() -> None:
-    lines = [line for line in describe() if "=" in line]
+    lines = [line for line in describe(Profile) if "=" in line]
     assert len(lines) > 40
     assert all("\n    " in line for line in lines)
