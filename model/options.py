@@ -78,7 +78,7 @@ def run(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except ProjectError as error:
-        sentence = "; ".join(str(error).splitlines())
+        sentence = "\n  ".join(str(error).splitlines())
     except OSError as error:
         if error.filename is None:
             raise

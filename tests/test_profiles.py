@@ -1,8 +1,11 @@
 """Every shipped profile parses; what is wrong with a profile or a request is told together, before anything runs."""
 
+import json
 import re
 
+import jsonschema
 import pytest
+import yaml
 
 from model.config import PRESETS, NetworkConfig, Profile, from_dict, to_dict
 from pipelines.settings import PROFILES, UsageError, check_runner, check_sources, load_profile, profile_names
@@ -147,6 +150,18 @@ def test_runners_that_cannot_run(runner, message):
         check_runner(runner)
 
 
-def test_every_profile_says_what_it_is_for():
+def test_every_profile_says_what_it_is_for_and_where_an_editor_finds_its_schema():
     for path in PROFILES.glob("*.yaml"):
-        assert path.read_text(encoding="utf-8").startswith("# "), path
+        comment = path.read_text(encoding="utf-8").partition("name:")[0]
+        assert comment.startswith("# ") and comment.endswith("\n# yaml-language-server: $schema=profile.schema.json\n")
+
+
+def test_the_schema_is_that_of_the_settings_and_takes_the_shipped_profiles():
+    text = (PROFILES / "profile.schema.json").read_text(encoding="utf-8")
+    schema = json.loads(text)
+    assert schema == Profile.model_json_schema(), "write it anew: python -m model.config --schema"
+    for name in profile_names():
+        jsonschema.validate(yaml.safe_load((PROFILES / f"{name}.yaml").read_text(encoding="utf-8")), schema)
+    for wrong in ({"training": {"steps": 0}}, {"trainig": {}}, {"gate": {"max_chrf_loss": {"int9": 0.1}}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
