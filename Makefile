@@ -11,7 +11,6 @@ CLIENTS := .venv-clients
 CLIENTS_STAMP := $(CLIENTS)/.stamp
 
 PROFILE ?= demo
-RUNNER ?= local
 BUNDLE ?= runs/latest/bundle
 # Not ?=, or conda's and tcsh's own HOST would be taken; 0.0.0.0 is everyone.
 HOST = 127.0.0.1
@@ -30,7 +29,16 @@ done < <(cat $$from 2>/dev/null || ps -o args= -p $$PPID | tr ' ' '\0'); \
 [[ $$given && -r $$from || $${given[1]} ]] || given=('$(subst ','\'',$(value $(2)))'); \
 for value in "$${given[@]}"; do [[ -z $$value ]] || printf ' %q' '$(1)='"$$value"; done)
 endef
-unexport PROFILE RUNNER CORPUS TEST SET BUNDLE HOST HTTP_PORT GRPC_PORT ROUNDS SOAK_SECONDS # else make expands them once more
+KNOWN := PROFILE CORPUS TEST SET BUNDLE HOST HTTP_PORT GRPC_PORT ROUNDS SOAK_SECONDS PYTHON
+unexport $(filter-out PYTHON,$(KNOWN)) # else make expands them once more
+# A variable of another name would be left aside without a word: `make pipeline-run CORPOS=x` would run the demo.
+UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+UNKNOWN := $(firstword $(filter-out $(KNOWN) VENV SHELL MAKE% %TELEMETRY DO_NOT_TRACK,$(UNKNOWN)))
+ifneq (,$(UNKNOWN))
+$(error unknown variable $(UNKNOWN); $(shell python3 -c 'import difflib, sys; name, *known = sys.argv[1:]; \
+print(*(f"did you mean {near}? " for near in difflib.get_close_matches(name.upper(), known, 1)), end="")' \
+	'$(subst ','\'',$(UNKNOWN))' $(KNOWN))known: $(KNOWN))
+endif
 # Nothing is reported to the makers of libraries (model/environment.py).
 export ORT_DISABLE_TELEMETRY ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
@@ -52,8 +60,8 @@ $(STAMP): requirements/all.lock
 	@touch $@
 
 pipeline-run: $(STAMP) ## text to a published model: PROFILE=demo CORPUS=file TEST=file SET=training.steps=50, all repeatable
-	@$(PY) -m pipelines.run $(call option,--profile,PROFILE) $(call option,--runner,RUNNER) \
-		$(call option,--corpus,CORPUS) $(call option,--test,TEST) $(call option,--set,SET)
+	@$(PY) -m pipelines.run $(call option,--profile,PROFILE) $(call option,--corpus,CORPUS) \
+		$(call option,--test,TEST) $(call option,--set,SET)
 
 pipeline-compile: $(STAMP) ## write build/pipeline.yaml for Kubeflow
 	@$(PY) -m pipelines.compile

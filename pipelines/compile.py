@@ -1,40 +1,48 @@
 """Compile the pipeline to the YAML that Kubeflow Pipelines takes.
 
-    python -m pipelines.compile [build/pipeline.yaml]
+    python -m pipelines.compile build/pipeline.yaml
 
 The file holds two documents: the pipeline, and its Kubernetes settings. The image comes from $PROMETHEUS_IMAGE.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from kfp import compiler
 
 from components.image import IMAGE
+from model.files import write_bytes
+from model.options import OK, Parser, run
 from pipelines.pipeline import pipeline
 from pipelines.provenance import code_version
 
 
-def compile_pipeline(out: str | Path) -> Path:
-    """Write the IR YAML, with this code's version as the default of its parameter; returns the path."""
-    target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}")
-    parameters = {"code_version": code_version()}
-    compiler.Compiler().compile(pipeline, str(draft), pipeline_parameters=parameters)
-    draft.replace(target)
-    return target
+def compile_pipeline(out: Path) -> None:
+    """Write the IR YAML, with this code's version as the default of its parameter."""
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder, "pipeline.yaml")
+        compiler.Compiler().compile(pipeline, str(draft), pipeline_parameters={"code_version": code_version()})
+        write_bytes(out, draft.read_bytes())
 
 
-def main() -> None:
-    """Command line: where to write."""
-    parser = argparse.ArgumentParser(description="Compile the pipeline to Kubeflow's YAML.")
-    parser.add_argument("out", nargs="?", default="build/pipeline.yaml", help="default: %(default)s")
-    target = compile_pipeline(parser.parse_args().out)
-    print(f"wrote {target} (image {IMAGE}): upload it to Kubeflow Pipelines")
+def parser() -> Parser:
+    """The command line."""
+    made = Parser("pipelines.compile", "Compile the pipeline to Kubeflow's YAML.")
+    made.add_argument("out", nargs="?", type=Path, default=Path("build/pipeline.yaml"), help="default: %(default)s")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the file."""
+    out = parser().parse_args(argv).out
+    compile_pipeline(out)
+    print(f"wrote {out} (image {IMAGE}): upload it to Kubeflow Pipelines")
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

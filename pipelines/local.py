@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -84,11 +84,8 @@ def run_locally(arguments: Mapping[str, Any], run_dir: Path, steps: Path) -> Non
     for component in (pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()):
         for task in component.dag.tasks.values():
             task.ClearField("retry_policy")
-    with (
-        open(run_dir / "kfp.log", "w", encoding="utf-8") as log,
-        _environment({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", STEPS_VARIABLE: str(steps)}),
-        warnings.catch_warnings(),
-    ):
+    os.environ.update({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", STEPS_VARIABLE: str(steps)})
+    with open(run_dir / "kfp.log", "w", encoding="utf-8") as log, warnings.catch_warnings():
         for noise in (".*have no effect in the current local runner", ".*non-Python base image"):
             warnings.filterwarnings("ignore", message=noise)
         local.init(
@@ -122,17 +119,3 @@ def _stop_children(grace: float = 1.0, patience: float = 10.0) -> None:
     for child in psutil.wait_procs(children, timeout=patience)[1]:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -11,7 +11,7 @@ from kfp import dsl, kubernetes
 
 from components.evaluate.component import evaluate
 from components.export_onnx.component import export_onnx
-from components.gate.component import gate
+from components.gate.component import gate as judge
 from components.prepare_data.component import prepare_data
 from components.publish.component import publish
 from components.quantize.component import quantize
@@ -46,15 +46,15 @@ def _placed(task: dsl.PipelineTask, *, hours: int, cpu: str, memory: str) -> dsl
 @dsl.pipeline(name=NAME, description="Text in, a gated and servable small language model out.")
 def pipeline(
     publish_to: str,
-    corpus: list = [],  # noqa: B006 - Kubeflow reads the default from the signature
+    sources: list = [],  # noqa: B006 - Kubeflow reads the default from the signature
     tests: list = [],  # noqa: B006
-    corpus_config: dict = DEFAULTS["corpus"],
-    tokenizer_config: dict = DEFAULTS["tokenizer"],
+    corpus: dict = DEFAULTS["corpus"],
+    tokenizer: dict = DEFAULTS["tokenizer"],
     network: dict = DEFAULTS["network"],
-    training_config: dict = DEFAULTS["training"],
-    quantization_config: dict = DEFAULTS["quantization"],
-    evaluation_config: dict = DEFAULTS["evaluation"],
-    gate_config: dict = DEFAULTS["gate"],
+    training: dict = DEFAULTS["training"],
+    quantization: dict = DEFAULTS["quantization"],
+    evaluation: dict = DEFAULTS["evaluation"],
+    gate: dict = DEFAULTS["gate"],
     machine: str = "cpu",
     run_id: str = "",
     code_version: str = "unknown",
@@ -65,35 +65,35 @@ def pipeline(
 
     Args:
         publish_to: Directory or s3:// address of the published bundle.
-        corpus: Sources of text; empty for the embedded phrasebook.
+        sources: Files or addresses of text; empty for the embedded phrasebook.
         tests: Test files, each a test set of its own.
-        corpus_config: The profile's section "corpus".
-        tokenizer_config: The profile's section "tokenizer".
-        network: The profile's section "network".
-        training_config: The profile's section "training".
-        quantization_config: The profile's section "quantization".
-        evaluation_config: The profile's section "evaluation".
-        gate_config: The profile's section "gate".
+        corpus: The profile's section of this name, as the six that follow.
+        tokenizer: The profile's section.
+        network: The profile's section.
+        training: The profile's section.
+        quantization: The profile's section.
+        evaluation: The profile's section.
+        gate: The profile's section.
         machine: cpu or gpu: what the published bundle will be served on.
         run_id: Name of the run, kept in the bundle's provenance.
         code_version: Version of the code, part of every step's cache key.
         gpu_node_selector: Labels of the nodes that train.
         gpu_tolerations: Tolerations of the training pod.
     """
-    prepared = prepare_data(sources=corpus, tests=tests, config=corpus_config, code_version=code_version)
+    prepared = prepare_data(sources=sources, tests=tests, config=corpus, code_version=code_version)
     _placed(prepared, hours=12, cpu="2", memory="8Gi")
     kubernetes.use_secret_as_env(prepared, "prometheus-storage", STORAGE_SECRET, optional=True)
     kubernetes.use_secret_as_env(prepared, "prometheus-hub", HUB_SECRET, optional=True)
     text = prepared.outputs["corpus"]
 
-    cut = train_tokenizer(corpus=text, config=tokenizer_config, code_version=code_version)
+    cut = train_tokenizer(corpus=text, config=tokenizer, code_version=code_version)
     _placed(cut, hours=4, cpu="4", memory="16Gi")
 
     trained = train_model(
         corpus=text,
         tokenizer=cut.outputs["tokenizer"],
         network=network,
-        config=training_config,
+        config=training,
         code_version=code_version,
     )
     _placed(trained, hours=72, cpu="4", memory="32Gi").set_accelerator_type(GPU).set_accelerator_limit(1)
@@ -113,7 +113,7 @@ def pipeline(
             bundle=bundles["fp32"],
             corpus=text,
             precision=precision,
-            config=quantization_config,
+            config=quantization,
             code_version=code_version,
         )
         _placed(smaller, hours=1, cpu="2", memory="8Gi").set_display_name(f"quantize {precision}")
@@ -122,12 +122,12 @@ def pipeline(
     evaluations = {}
     for variant in VARIANTS:
         measured = evaluate(
-            bundle=bundles[variant], corpus=text, variant=variant, config=evaluation_config, code_version=code_version
+            bundle=bundles[variant], corpus=text, variant=variant, config=evaluation, code_version=code_version
         )
         _placed(measured, hours=6, cpu="4", memory="8Gi").set_display_name(f"evaluate {variant}")
         evaluations[variant] = measured.outputs["evaluation"]
 
-    judged = gate(**evaluations, config=gate_config, machine=machine, code_version=code_version)
+    judged = judge(**evaluations, config=gate, machine=machine, code_version=code_version)
     _placed(judged, hours=1, cpu="1", memory="2Gi")
 
     with dsl.If(judged.outputs["Output"] != NONE, name="gate-passed"):

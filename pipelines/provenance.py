@@ -9,10 +9,14 @@ import hashlib
 import json
 import platform
 import subprocess
+import sys
 import tomllib
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from model.options import OK, Parser, run
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("components", "evaluation", "model", "pipelines", "serving")
@@ -54,16 +58,23 @@ def hardware() -> dict[str, Any]:
 
     from model import sessions
 
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if _gpu_works() else []
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     memory = round(psutil.virtual_memory().total / 2**30, 1)
+    names = [torch.cuda.get_device_name(i) for i in gpus]
     return {**sessions.hardware(), "memory_gib": memory, "gpus": names, "system": platform.system()}
 
 
-def _gpu_works() -> bool:
-    import torch
+def parser() -> Parser:
+    """The command line."""
+    return Parser("pipelines.provenance", "Print the code's version, the libraries' and the hardware as JSON.")
 
-    return torch.cuda.is_available()
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the facts."""
+    parser().parse_args(argv)
+    print(json.dumps({"code_version": code_version(), "versions": versions(), "hardware": hardware()}, indent=1))
+    return OK
 
 
 if __name__ == "__main__":
-    print(json.dumps({"code_version": code_version(), "versions": versions(), "hardware": hardware()}, indent=1))
+    sys.exit(run(main))

@@ -20,7 +20,8 @@ STEPS |= {"quantize", "quantize-2", "evaluate", "evaluate-2", "evaluate-3"}
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory):
-    path = compile_pipeline(tmp_path_factory.mktemp("build") / "pipeline.yaml")
+    path = tmp_path_factory.mktemp("build") / "new" / "pipeline.yaml"
+    compile_pipeline(path)
     assert [p.name for p in path.parent.iterdir()] == ["pipeline.yaml"]
     return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
@@ -127,9 +128,6 @@ def test_variants_are_made_and_measured_once_each(tasks):
 
 def test_defaults_are_the_profile_sections(documents):
     parameters = documents[0]["root"]["inputDefinitions"]["parameters"]
-    sections = {
-        name: parameters["network" if name == "network" else f"{name}_config"]["defaultValue"]
-        for name in ("corpus", "tokenizer", "network", "training", "quantization", "evaluation", "gate")
-    }
+    sections = {name: parameters[name]["defaultValue"] for name in Profile.model_fields if name != "name"}
     assert from_dict(Profile, sections) == Profile()
     assert all(parameters[name].get("description") for name in parameters)

@@ -33,7 +33,7 @@ def options(*arguments: str, **variables: str) -> list[str]:
     shown = make("-n", "pipeline-run", *arguments, **variables).replace("\\\n", " ")
     words = subprocess.run(["bash", "-c", f"printf '%s\\0' {shown}"], capture_output=True, check=True).stdout
     found = words.decode().split("\0")[:-1]
-    return found[found.index("--runner=local") + 1 :]
+    return found[found.index("--profile=demo") + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,34 @@ def test_what_is_typed_is_what_python_gets(checkout, profile, corpus, changes, b
         return (checkout / "arguments").read_bytes().decode().split("\0")[:-1]
 
     words = [*(f"CORPUS={name}" for name in corpus), *(f"SET={change}" for change in changes), f"PROFILE={profile}"]
-    expected = [f"--profile={profile}", "--runner=local", *(f"--corpus={name}" for name in corpus)]
+    expected = [f"--profile={profile}", *(f"--corpus={name}" for name in corpus)]
     assert run("pipeline-run", *words) == ["-m", "pipelines.run", *expected, *(f"--set={change}" for change in changes)]
     served = run("serve", BUNDLE=bundle) if by_environment else run("serve", f"BUNDLE={bundle}")
     assert served == ["-m", "serving", f"--bundle={bundle}", "--host=127.0.0.1", *PORTS]
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "near"),
+    [
+        ("pipeline-run", "CORPOS", "did you mean CORPUS? known: PROFILE CORPUS"),
+        ("pipeline-run", "profile", "did you mean PROFILE? known:"),
+        ("serve", "HTTP-PORT", "did you mean HTTP_PORT?"),
+        ("test", "ZZZ", "unknown variable ZZZ; known: PROFILE"),
+        ("help", "it's", "unknown variable it's; known:"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_refused_by_name(target, name, near):
+    command = ["make", "-o", ".venv/.stamp", target, f"{name}=x"]
+    done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert f"unknown variable {name};" in line and near in line
+
+
+def test_what_make_and_this_makefile_know_is_taken():
+    for word in ("PYTHON=python3", "MAKEFLAGS=k", "DO_NOT_TRACK=1", "HF_HUB_DISABLE_TELEMETRY=1"):
+        assert "pipeline-run" in make("help", word)
+    assert "pipeline-run" in make("help", CORPOS="from the environment, which is full of names")
 
 
 def test_help_lists_every_target_in_one_line_each():
@@ -111,7 +135,7 @@ def test_continuous_integration_runs_what_people_run():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-def test_the_locks_pin_what_the_issue_pins_and_name_no_machine():
+def test_the_locks_pin_the_large_libraries_and_name_no_machine():
     everything = (ROOT / "requirements" / "all.lock").read_text(encoding="utf-8")
     serving = (ROOT / "requirements" / "serving.lock").read_text(encoding="utf-8")
     for pin in ("torch==2.13.0", "kfp==2.17.0", "kfp-kubernetes==2.17.0", "kserve==0.21.0"):
