@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from model.onnx.graph import MICROSOFT, Graph
+from model.onnx.graph import Graph
 
 
 def build_decoder(graph: Graph) -> onnx.ModelProto:
@@ -68,7 +68,6 @@ def build_decoder(graph: Graph) -> onnx.ModelProto:
 
 
 def _self_attention(graph: Graph, x: str, i: int) -> str:
-    config = graph.config
     query, key, value = graph.query_key_value(x, f"decoder.{i}")
     inputs = [query, key, value, f"past_key_{i}", f"past_value_{i}", "cache_lengths", "total_length"]
     inputs += graph.rotary_tables()
@@ -81,18 +80,7 @@ def _self_attention(graph: Graph, x: str, i: int) -> str:
         ]
         inputs += ["", "", "", *steps]
         attributes = {"k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR", "kv_cache_bit_width": 8}
-    attended, _, _ = graph.node(
-        "GroupQueryAttention",
-        inputs,
-        [f"attended_{i}", f"present_key_{i}", f"present_value_{i}"],
-        MICROSOFT,
-        num_heads=config.heads,
-        kv_num_heads=config.kv_heads,
-        do_rotary=1,
-        scale=config.head_dim**-0.5,
-        **attributes,
-    )
-    return attended
+    return graph.attend(inputs, [f"attended_{i}", f"present_key_{i}", f"present_value_{i}"], **attributes)
 
 
 def _cross_attention(graph: Graph, x: str, i: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from model.onnx.graph import MICROSOFT, Graph
+from model.onnx.graph import Graph
 
 
 def build_encoder(graph: Graph) -> onnx.ModelProto:
@@ -30,17 +30,7 @@ def build_encoder(graph: Graph) -> onnx.ModelProto:
     for i in range(config.encoder_layers):
         layer = f"encoder.{i}"
         query, key, value = graph.query_key_value(normed, layer)
-        attended, _, _ = graph.node(
-            "GroupQueryAttention",
-            [query, key, value, "", "", last, length, cos, sin],
-            3,
-            MICROSOFT,
-            num_heads=config.heads,
-            kv_num_heads=config.kv_heads,
-            do_rotary=1,
-            causal=0,
-            scale=config.head_dim**-0.5,
-        )
+        attended = graph.attend([query, key, value, "", "", last, length, cos, sin], 3, causal=0)
         normed, residual = graph.residual_norm(graph.linear(attended, f"{layer}.out"), residual, f"{layer}.ffn_norm")
         following = f"encoder.{i + 1}.attention_norm" if i + 1 < config.encoder_layers else "encoder.norm"
         normed, residual = graph.residual_norm(graph.feed_forward(normed, layer), residual, following)

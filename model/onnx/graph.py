@@ -13,7 +13,7 @@ a briefly trained network a common scale for them alone added four times the div
 common scales add together, to save 2 % of a step.
 Activations are unsigned with zero point 128: signed ones fall off ONNX Runtime's fast path (25-47 times slower).
 
-Shapes: B rows, S tokens, D width, H query heads, K key/value heads, h head width, F feed-forward, V vocabulary.
+Legend: B rows, S tokens, D width, H query heads, K key/value heads, h head width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -48,38 +48,36 @@ class Calibration:
     activations: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass
 class Graph:
-    """Nodes and initializers under construction, with the layers that both networks are made of."""
+    """Nodes and initializers under construction, with the layers that both networks are made of.
 
-    def __init__(
-        self,
-        weights: Weights,
-        config: NetworkConfig,
-        precision: Precision = "fp32",
-        calibration: Calibration | None = None,
-        activation_scale: Literal["row", "static"] = "row",
-        tied_head: bool = False,
-    ) -> None:
-        if precision == "int8" and calibration is None:
+    Attributes:
+        matmul_inputs: name of the tensor that each matrix is multiplied with, by the matrix's, for calibration.
+    """
+
+    weights: Weights
+    config: NetworkConfig
+    precision: Precision = "fp32"
+    calibration: Calibration | None = None
+    activation_scale: Literal["row", "static"] = "row"
+    tied_head: bool = False
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    matmul_inputs: dict[str, str] = field(default_factory=dict)
+    _zero_points: str = ""
+
+    def __post_init__(self) -> None:
+        if self.precision == "int8" and self.calibration is None:
             raise ValueError("an int8 graph needs a calibration: model.onnx.calibrate measures one on real text")
-        self.weights, self.config, self.precision = weights, config, precision
-        self.calibration, self.activation_scale = calibration, activation_scale
-        self.float_type, self.float_dtype = FLOAT_TYPES["fp16" if precision == "fp16" else "fp32"]
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
-        self.matmul_inputs: dict[str, str] = {}  # matrix name -> tensor name, for calibration
-        self.tied_head = tied_head
-        self.count = 0
-        self._zero_points = ""
+        self.float_type, self.float_dtype = FLOAT_TYPES["fp16" if self.precision == "fp16" else "fp32"]
 
     # -- primitives ---------------------------------------------------------------------------------------------
 
     def constant(self, name: str, values: Any, dtype: Any = None) -> str:
         """An initializer, stored once however often it is asked for. A leading ``_`` marks what is not a weight."""
         if name not in self.initializers:
-            array = np.ascontiguousarray(np.asarray(values, dtype).astype(dtype or np.asarray(values).dtype))
-            shape = np.asarray(values).shape
-            self.initializers[name] = numpy_helper.from_array(array.reshape(shape), name)
+            self.initializers[name] = numpy_helper.from_array(np.asarray(values, dtype, order="C"), name)
         return name
 
     def weight(self, name: str) -> str:
@@ -89,9 +87,9 @@ class Graph:
         self, op: str, inputs: list[str], outputs: int | list[str] = 1, domain: str = "", **attributes: Any
     ) -> Any:
         """Append a node; the output's name, or the list of names when there are several."""
-        self.count += 1
-        names = outputs if isinstance(outputs, list) else [f"{op}_{self.count}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(op, inputs, names, f"{op}_{self.count}", domain=domain, **attributes))
+        name = f"{op}_{len(self.nodes) + 1}"
+        names = outputs if isinstance(outputs, list) else [f"{name}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, name, domain=domain, **attributes))
         return names[0] if len(names) == 1 else names
 
     def model(self, name: str, inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
@@ -206,7 +204,7 @@ class Graph:
         normed, _, _, total = self.node(
             "SkipSimplifiedLayerNormalization",
             [update, residual, self.weight(gain)],
-            [f"normed_{self.count}", "", "", f"residual_{self.count}"],
+            [f"normed_{len(self.nodes)}", "", "", f"residual_{len(self.nodes)}"],
             MICROSOFT,
             epsilon=self.config.norm_eps,
         )
@@ -243,6 +241,12 @@ class Graph:
         query = self.head_norm(query, config.heads, f"{layer}.query_norm")
         key = self.head_norm(key, config.kv_heads, f"{layer}.key_norm")
         return query, key, self.node("Mul", [value, scale]) if scale else value
+
+    def attend(self, inputs: list[str], outputs: int | list[str], **attributes: Any) -> str:
+        """GroupQueryAttention with rotary positions: [B, S, H*h]; its first output, of ``outputs``."""
+        config = self.config
+        attributes |= {"num_heads": config.heads, "kv_num_heads": config.kv_heads, "scale": config.head_dim**-0.5}
+        return self.node("GroupQueryAttention", inputs, outputs, MICROSOFT, do_rotary=1, **attributes)[0]
 
     def feed_forward(self, x: str, layer: str) -> str:
         """down(relu(up(x))^2). A row's scale s passes through as s^2, which keeps it off the widest tensor."""
