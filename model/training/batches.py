@@ -10,7 +10,8 @@ Legend: B rows, L source tokens, S tokens of the decoder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,11 +95,9 @@ class Examples:
 
     def train_batches(self) -> Iterator[Batch]:
         """An endless stream of shuffled batches, pass after pass over the shards."""
-        epoch = 0
-        while True:
-            rng = np.random.default_rng([self.config.seed, epoch])
-            produced, first = False, 0
-            for rows in _pools(read_split(self.corpus, "train")):
+        for epoch in itertools.count():
+            rng, records, first = np.random.default_rng([self.config.seed, epoch]), read_split(self.corpus, "train"), 0
+            while rows := list(itertools.islice(records, POOL_ROWS)):
                 examples = self.from_rows(rows, rng, training=True)
                 fate = self._fate[first : first + len(rows)]
                 absent = np.ones(len(rows), bool)
@@ -109,16 +108,14 @@ class Examples:
                     if loud := warning([row_count("training", "train", len(rows), int((~absent).sum()), lost)]):
                         print(loud, flush=True)
                 for batch in self._bucketed(examples, rng):
-                    produced = True
                     fate[list(batch.rows)] = _TRAINED
                     yield batch
                 first += len(rows)
-            if not produced:
+            if not (self._fate == _TRAINED).any():
                 raise ValueError(
                     f"no training row fits in max_positions={self.network.max_positions} tokens: "
                     "raise network.max_positions or the tokenizer's vocab_size"
                 )
-            epoch += 1
 
     def valid_batches(self) -> list[Batch]:
         """The validation split as batches, the same ones at every validation.
@@ -174,14 +171,3 @@ def collate(examples: list[Example]) -> Batch:
     source = tensor([e.source for e in examples]) if examples[0].source else None
     inputs, labels = tensor([e.inputs for e in examples]), tensor([e.labels for e in examples])
     return Batch(source, inputs, labels, tuple(e.row for e in examples))
-
-
-def _pools(rows: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
-    pool: list[dict[str, str]] = []
-    for row in rows:
-        pool.append(row)
-        if len(pool) == POOL_ROWS:
-            yield pool
-            pool = []
-    if pool:
-        yield pool

@@ -5,7 +5,7 @@ and written several times by the usual log-softmax and its backward pass. Workin
 cache, and making the gradient in the same visit, costs a fraction of it (the idea of fused linear cross-entropy,
 Liger Kernel, arXiv 2410.10989).
 
-Legend: N rows, D d_model, V vocabulary.
+Legend: S tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ BLOCK_LOGITS = 2_000_000  # logits per block: 8 MB of float32
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-        needs_gradient = features.requires_grad or weight.requires_grad
-        half = features.dtype
-        matrix = weight.to(half)
-        vocabulary = weight.shape[0]
+        matrix, vocabulary = weight.to(features.dtype), weight.shape[0]
         rows = max(1, BLOCK_LOGITS // vocabulary)
         total = torch.zeros((), dtype=torch.float32, device=features.device)
-        grad_features = torch.empty_like(features) if needs_gradient else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
+        gradients = None
+        if features.requires_grad or weight.requires_grad:
+            gradients = torch.empty_like(features), torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, features.shape[0], rows):
             block, target = features[start : start + rows], labels[start : start + rows, None]
             logits = (block @ matrix.T).float()
@@ -38,16 +36,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if smoothing:
                 uniform = (normaliser - logits.mean(-1, keepdim=True)).sum()
                 total += smoothing * (uniform - chosen)
-            if grad_features is not None and grad_weight is not None:
+            if gradients is not None:
                 gradient = logits.sub_(normaliser).exp_()
                 if smoothing:
                     gradient -= smoothing / vocabulary
                 gradient.scatter_add_(1, target, torch.full_like(target, smoothing - 1.0, dtype=torch.float32))
-                gradient = gradient.to(half)
-                grad_features[start : start + rows] = gradient @ matrix
-                grad_weight += (gradient.T @ block).float()
-        if grad_features is not None and grad_weight is not None:
-            ctx.save_for_backward(grad_features, grad_weight)
+                gradient = gradient.to(features.dtype)
+                gradients[0][start : start + rows] = gradient @ matrix
+                gradients[1].add_((gradient.T @ block).float())
+        if gradients is not None:
+            ctx.save_for_backward(*gradients)
         return total
 
     @staticmethod
@@ -60,9 +58,9 @@ def linear_cross_entropy(features: Tensor, weight: Tensor, labels: Tensor, smoot
     """Summed cross-entropy of ``features @ weight.T`` against ``labels``, in nats.
 
     Args:
-        features: [N, D], float32 or half; the multiplications run in its dtype, sums in float32.
+        features: [S, D], float32 or half; the multiplications run in its dtype, sums in float32.
         weight: [V, D] float32, the tied embedding.
-        labels: i64 [N].
+        labels: i64 [S].
         smoothing: label smoothing, as in ``torch.nn.functional.cross_entropy``.
 
     Returns:
