@@ -12,9 +12,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# Of each script: its name, its ISO 15924 code, its letters for use inside a character class, and the languages written in
-# it. A further language is a word there; one with several scripts stands at several. Kana and Chinese characters, which
-# write Japanese together, are a script of their own.
+# Of each script its name, its ISO 15924 code, its letters for use inside a character class, and the languages that are
+# written in it. A further language is a word there; one with several scripts stands at each of them. Kana and Chinese
+# characters, which write Japanese together, are a script of their own.
 _TABLE = json.loads(Path(__file__).with_name("scripts.json").read_text("utf-8"))
 SCRIPTS: dict[str, str] = {row["script"]: row["letters"] for row in _TABLE}
 _BY_SUBTAG = {row["code"].lower(): row["script"] for row in _TABLE}

@@ -32,7 +32,7 @@ def train_model(
 
     with step("train-model", checkpoint=checkpoint.path):
         from model.config import NetworkConfig, TrainingConfig, from_dict
-        from model.training import train
+        from model.training.loop import train
 
         shape, settings = from_dict(NetworkConfig, network), from_dict(TrainingConfig, config)
         report = train(corpus.path, tokenizer.path, checkpoint.path, shape, settings)

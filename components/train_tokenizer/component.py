@@ -28,7 +28,7 @@ def train_tokenizer(
 
     with step("train-tokenizer", tokenizer=tokenizer.path):
         from model.config import TokenizerConfig, from_dict
-        from model.tokenizer import train_tokenizer
+        from model.tokenizer.train import train_tokenizer
 
         report = train_tokenizer(corpus.path, tokenizer.path, from_dict(TokenizerConfig, config))
         metrics.metadata.update(scalars(report))

@@ -1,6 +1,7 @@
 """Text to token ids and back: SentencePiece (unigram, BPE) and characters behind one interface.
 
-One implementation for training and serving; its hash is in every bundle. Loading needs no corpus and no torch.
+One implementation for training and serving; its hash is in every bundle. Loading needs no corpus and no torch; what
+trains one is in model.tokenizer.train.
 
     python -m model.tokenizer CORPUS --out DIR
     python -m model.tokenizer --show DIR "text"
@@ -10,16 +11,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from model.tokenizer.character import CharacterTokenizer
 from model.tokenizer.subword import SentencePieceTokenizer
 from model.tokenizer.vocabulary import FORMAT_VERSION, MANIFEST, NORMALIZATION, Tokenizer, TokenizerError
 
-if TYPE_CHECKING:
-    from model.config import TokenizerConfig
-
-__all__ = ["Tokenizer", "TokenizerError", "load_tokenizer", "train_tokenizer"]
+__all__ = ["Tokenizer", "TokenizerError", "load_tokenizer"]
 
 KINDS = {"unigram": SentencePieceTokenizer, "bpe": SentencePieceTokenizer, "char": CharacterTokenizer}
 
@@ -51,10 +48,3 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         raise TokenizerError(f"{error.filename}: no such file, though {path} needs it; copy both") from None
     except KeyError as error:
         raise TokenizerError(f"{path}: has no {error}; train the tokenizer again") from None
-
-
-def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerConfig) -> dict[str, Any]:
-    """See :func:`model.tokenizer.train.train_tokenizer`; imported on call because serving has no corpus."""
-    from model.tokenizer.train import train_tokenizer as train
-
-    return train(corpus_dir, out, config)

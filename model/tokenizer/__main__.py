@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from model.config import TokenizerConfig, from_dict, to_dict
-from model.tokenizer import load_tokenizer, train_tokenizer
+from model.tokenizer import load_tokenizer
+from model.tokenizer.train import train_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> int:

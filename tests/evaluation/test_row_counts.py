@@ -13,11 +13,12 @@ from model.config import EvaluationConfig, NetworkConfig, QuantizationConfig, To
 from model.onnx.export import export_bundle
 from model.onnx.quantize import quantize_bundle
 from model.row_counts import row_count, sentence, too_long, warning
-from model.tokenizer import load_tokenizer, train_tokenizer
+from model.tokenizer import load_tokenizer
 from model.tokenizer.subword import LONGEST_LINE_BYTES, train_subwords
+from model.tokenizer.train import train_tokenizer
 from model.tokenizer.vocabulary import control_tokens
-from model.training import train
 from model.training.batches import Examples
+from model.training.loop import train
 
 NETWORK = NetworkConfig(d_model=32, encoder_layers=1, decoder_layers=1, heads=2, head_dim=16, d_ff=64, max_positions=24)
 DECODER = NetworkConfig(family="decoder", d_model=32, decoder_layers=1, heads=2, head_dim=16, d_ff=64, max_positions=24)

@@ -17,7 +17,8 @@ from model.config import CorpusConfig, TokenizerConfig
 from model.corpus.cleaning import PairCleaner, PieceCleaner, TestText, clean_author, clean_line, clean_text, cut_pieces
 from model.corpus.files import line_blocks
 from model.languages import language_of
-from model.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from model.tokenizer import Tokenizer, load_tokenizer
+from model.tokenizer.train import train_tokenizer
 from model.tokenizer.vocabulary import normalize
 from model.unicode import nfc
 from tests.helpers.bundles import tiny_corpus, tiny_tokenizer

@@ -19,6 +19,7 @@ from model.languages import language_of
 from model.tokenizer import Tokenizer, TokenizerError, load_tokenizer
 from model.tokenizer.__main__ import main
 from model.tokenizer.prompt import PromptError, encode_prompt
+from model.tokenizer.train import train_tokenizer
 from model.tokenizer.vocabulary import control_tokens
 
 KINDS = ("unigram", "bpe", "char")
@@ -83,8 +84,6 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
     """Directory of a trained tokenizer and its report, by kind."""
-    from model.tokenizer import train_tokenizer
-
     base = tmp_path_factory.mktemp("tokenizers")
     return {
         kind: (base / kind, train_tokenizer(corpus, base / kind, TokenizerConfig(kind=kind, vocab_size=400)))
@@ -203,8 +202,6 @@ def test_pieces_agree_with_sentencepiece(tokenizers, trained, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_is_deterministic_and_depends_on_the_sample(corpus, trained, tmp_path, kind):
-    from model.tokenizer import train_tokenizer
-
     config = TokenizerConfig(kind=kind, vocab_size=400)
     again = train_tokenizer(corpus, tmp_path / "again", config)
     assert again["sha256"] == trained[kind][1]["sha256"] == load_tokenizer(tmp_path / "again").content_hash()
@@ -242,8 +239,6 @@ def test_the_report_counts_by_language(trained, tokenizers, corpus):
 
 def test_the_byte_fallback_rate_counts_characters(tmp_path):
     """One of eleven letters is left out of the vocabulary: its two bytes count as one character."""
-    from model.tokenizer import train_tokenizer
-
     corpus = write_corpus(tmp_path / "corpus", kind="text", rows=3)
     line = json.dumps({"text": "аааааааааая"}, ensure_ascii=False) + "\n"
     for name in ("train-00000", "valid"):
@@ -255,8 +250,6 @@ def test_the_byte_fallback_rate_counts_characters(tmp_path):
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_running_text_with_hostile_lines_trains(tmp_path, kind):
-    from model.tokenizer import train_tokenizer
-
     corpus = write_corpus(tmp_path / "corpus", kind="text", rows=200, authors=[])
     shard = corpus / "train-00000.jsonl.zst"
     hostile = "".join(
@@ -273,16 +266,12 @@ def test_running_text_with_hostile_lines_trains(tmp_path, kind):
 
 @pytest.mark.parametrize(("kind", "words"), [("bpe", "control tokens need 3"), ("char", "leaves no room")])
 def test_a_vocabulary_too_small_says_what_it_needs(corpus, tmp_path, kind, words):
-    from model.tokenizer import train_tokenizer
-
     with pytest.raises(TokenizerError, match=f"vocab_size: 264 .*{words}"):
         train_tokenizer(corpus, tmp_path / "out", TokenizerConfig(kind=kind, vocab_size=264))
     assert list(tmp_path.iterdir()) == []  # a failed step leaves nothing behind
 
 
 def test_a_corpus_without_text_is_refused(tmp_path):
-    from model.tokenizer import train_tokenizer
-
     corpus = write_corpus(tmp_path / "corpus", kind="text", rows=3)
     (corpus / "train-00000.jsonl.zst").write_bytes(zstandard.compress(b'{"text": ""}\n' * 3))
     for kind in KINDS:
@@ -291,8 +280,6 @@ def test_a_corpus_without_text_is_refused(tmp_path):
 
 
 def test_a_foreign_directory_is_not_overwritten(corpus, tmp_path):
-    from model.tokenizer import train_tokenizer
-
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(TokenizerError, match="holds something other than a tokenizer"):
         train_tokenizer(corpus, tmp_path, TokenizerConfig(kind="char"))

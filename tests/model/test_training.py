@@ -16,12 +16,12 @@ import torch
 import zstandard
 
 from model.config import NetworkConfig, TokenizerConfig, TrainingConfig, from_dict, to_dict
-from model.tokenizer import load_tokenizer, train_tokenizer
+from model.tokenizer import load_tokenizer
 from model.tokenizer.prompt import encode_prompt
-from model.training import load_checkpoint, train
+from model.tokenizer.train import train_tokenizer
 from model.training.batches import Examples
-from model.training.checkpoint import CheckpointError
-from model.training.loop import TrainingError, choose_device
+from model.training.checkpoint import CheckpointError, load_checkpoint
+from model.training.loop import TrainingError, choose_device, train
 from model.training.optimizer import build_optimizers, learning_rate
 
 NETWORK = NetworkConfig(d_model=32, encoder_layers=1, decoder_layers=1, heads=2, head_dim=16, d_ff=64, max_positions=64)

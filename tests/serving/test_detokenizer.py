@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import TokenizerConfig
-from model.tokenizer import load_tokenizer, train_tokenizer
+from model.tokenizer import load_tokenizer
+from model.tokenizer.train import train_tokenizer
 from serving.engine.detokenizer import Detokenizer, token_table
 from tests.helpers.bundles import tiny_tokenizer
 from tests.helpers.engines import tiny_corpus
