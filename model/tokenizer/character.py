@@ -27,22 +27,19 @@ class CharacterTokenizer(Tokenizer):
 
     def __init__(self, directory: Path, manifest: dict[str, Any]):
         control, characters = manifest["control_tokens"], manifest["characters"]
-        self._first_byte = len(control)
         self._ids = {character: len(control) + 256 + i for i, character in enumerate(characters)}
         if len(self._ids) != len(characters):
             raise TokenizerError(f"{directory / MANIFEST}: a character stands twice in the vocabulary; train it again")
+        byte_ids = range(len(control), len(control) + 256)
         table = [b""] * len(control) + [bytes([byte]) for byte in range(256)] + [c.encode() for c in characters]
-        super().__init__(control, table, {MANIFEST: sha256_file(directory / MANIFEST)})
+        super().__init__(control, table, byte_ids, {MANIFEST: sha256_file(directory / MANIFEST)})
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []
         for character in normalize(text):
             known = self._ids.get(character)
-            ids += [self._first_byte + byte for byte in character.encode()] if known is None else [known]
+            ids += [len(self.control_tokens) + byte for byte in character.encode()] if known is None else [known]
         return ids
-
-    def is_byte(self, token_id: int) -> bool:
-        return self._first_byte <= token_id < self._first_byte + 256
 
 
 def collect_characters(lines: Iterable[str], config: TokenizerConfig, control: Sequence[str]) -> str:

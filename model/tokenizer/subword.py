@@ -53,15 +53,15 @@ class SentencePieceTokenizer(Tokenizer):
         control = manifest["control_tokens"]
         if pieces[: len(control)] != control:
             raise TokenizerError(f"{model}: its control tokens are not those of {MANIFEST}; take both from one run")
-        self._byte_ids = {self._model.piece_to_id(f"<0x{byte:02X}>"): byte for byte in range(256)}
-        if len(self._byte_ids) != 256:
+        byte_ids = {self._model.piece_to_id(f"<0x{byte:02X}>"): byte for byte in range(256)}
+        if len(byte_ids) != 256:
             raise TokenizerError(f"{model}: has no byte fallback; train it with `python -m model.tokenizer`")
         self._space_character = [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
         table = [piece.replace(SPACE, " ").encode() for piece in pieces]
         table[: len(control)] = [b""] * len(control)
-        for i, byte in self._byte_ids.items():
+        for i, byte in byte_ids.items():
             table[i] = bytes([byte])
-        super().__init__(control, table, files)
+        super().__init__(control, table, byte_ids, files)
 
     def encode(self, text: str) -> list[int]:
         return self._joined([self._model.encode(part) for part in _parts(text)])
@@ -77,9 +77,6 @@ class SentencePieceTokenizer(Tokenizer):
         for i, part in enumerate(parts):
             ids += [*self._space_character, *part] if i else part
         return ids
-
-    def is_byte(self, token_id: int) -> bool:
-        return token_id in self._byte_ids
 
 
 def _parts(text: str) -> list[str]:

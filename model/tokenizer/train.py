@@ -21,17 +21,10 @@ from model.config import TokenizerConfig
 from model.corpus import read_card, read_split
 from model.files import replace_directory, sha256_file, write_json
 from model.row_counts import RowCount, row_count, sentence
-from model.tokenizer import load_tokenizer
+from model.tokenizer import Tokenizer, TokenizerError, load_tokenizer
 from model.tokenizer.character import collect_characters
 from model.tokenizer.subword import MODEL, train_subwords
-from model.tokenizer.vocabulary import (
-    FORMAT_VERSION,
-    MANIFEST,
-    NORMALIZATION,
-    Tokenizer,
-    TokenizerError,
-    control_tokens,
-)
+from model.tokenizer.vocabulary import FORMAT_VERSION, MANIFEST, NORMALIZATION, control_tokens, normalize
 
 REPORT = "tokenizer_report.json"
 REPORT_ROWS = 2000
@@ -141,7 +134,7 @@ def measure(tokenizer: Tokenizer, corpus_dir: str | Path, card: dict[str, Any]) 
             break
     languages = {}
     for field in text_fields(card):
-        texts = [tokenizer.normalize(record[field]) for record in records]
+        texts = [normalize(record[field]) for record in records]
         encoded = tokenizer.encode_batch(texts)
         words, characters = sum(len(text.split()) for text in texts), sum(map(len, texts))
         tokens = sum(map(len, encoded))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
 from model.errors import ProjectError
@@ -73,10 +73,12 @@ class Tokenizer(ABC):
     kind: str
     leading_space: bool
 
-    def __init__(self, control: Sequence[str], token_bytes: list[bytes], files: dict[str, str]):
+    def __init__(
+        self, control: Sequence[str], token_bytes: list[bytes], byte_ids: Container[int], files: dict[str, str]
+    ):
         """``token_bytes`` holds the bytes of every id; ``files`` the sha256 of every file, by name."""
         self.control_tokens = tuple(control)
-        self._bytes = token_bytes
+        self._bytes, self._byte_ids = token_bytes, byte_ids
         self._control_ids = {token: i for i, token in enumerate(self.control_tokens)}
         self.files = dict(sorted(files.items()))
 
@@ -97,13 +99,9 @@ class Tokenizer(ABC):
         """``encode`` of many texts; in parallel where the tokenizer can."""
         return [self.encode(text) for text in texts]
 
-    @abstractmethod
     def is_byte(self, token_id: int) -> bool:
         """Whether an id is a byte of a character that has no piece of its own."""
-
-    def normalize(self, text: str) -> str:
-        """See :func:`normalize`: what ``decode(encode(text))`` gives back."""
-        return normalize(text)
+        return token_id in self._byte_ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of any list of ids; bytes that are not UTF-8 become U+FFFD, control tokens nothing.
