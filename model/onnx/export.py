@@ -21,7 +21,6 @@ from model.onnx.weights import Weights, WeightsError, pack
 from model.tokenizer import TokenizerError, load_tokenizer
 from model.training.checkpoint import CheckpointError, load_checkpoint
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters")  # of the checkpoint's, kept as provenance
 
 
@@ -37,12 +36,9 @@ def build_graphs(
     activation_scale: Literal["row", "static"] = "row",
 ) -> dict[str, onnx.ModelProto]:
     """Packed weights -> the models by role: ``decoder``, and ``encoder`` for seq2seq."""
-
     settings = (weights, config, precision, calibration, activation_scale)
-    models = {"decoder": build_decoder(Graph(*settings, tied_head=True))}
-    if config.family == "seq2seq":
-        models["encoder"] = build_encoder(Graph(*settings))
-    return models
+    encoder = {"encoder": build_encoder(Graph(*settings))} if config.family == "seq2seq" else {}
+    return {**encoder, "decoder": build_decoder(Graph(*settings, tied_head=True))}
 
 
 def graph_files(models: dict[str, onnx.ModelProto]) -> dict[str, bytes]:
@@ -64,7 +60,6 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
         ExportError: checkpoint made with another tokenizer.
         WeightsError: tensors that do not fit the network.
     """
-    tokenizer_dir = Path(tokenizer_dir)
     state, info = load_checkpoint(checkpoint_dir)
     config = from_dict(NetworkConfig, info["network"], f"{checkpoint_dir}: network")
     tokenizer = load_tokenizer(tokenizer_dir)
@@ -73,10 +68,10 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
             f"{tokenizer_dir}: {tokenizer.vocab_size} tokens, but {checkpoint_dir} was trained with "
             f"{info['vocab_size']}; give the tokenizer the checkpoint was trained with"
         )
-    weights = pack(state, config, info["vocab_size"])
+    models = build_graphs(pack(state, config, info["vocab_size"]), config)
     return write_bundle(
         out,
-        files={**graph_files(build_graphs(weights, config)), **tokenizer_files(tokenizer_dir)},
+        files={**graph_files(models), **{name: Path(tokenizer_dir) / name for name in tokenizer.files}},
         family=config.family,
         task=info["task"],
         precision="fp32",
@@ -86,17 +81,12 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
         vocab_size=info["vocab_size"],
         limits=limits(config),
         tokenizer={"kind": tokenizer.kind, "sha256": tokenizer.content_hash()},
-        graphs={role: f"{role}.onnx" for role in (("encoder",) if config.family == "seq2seq" else ()) + ("decoder",)},
+        graphs={role: f"{role}.onnx" for role in models},
         provenance={
             "training": {key: info[key] for key in TRAINING_FACTS if key in info},
             "versions": {"onnx": onnx.__version__, **info.get("versions", {})},
         },
     )
-
-
-def tokenizer_files(tokenizer_dir: Path) -> dict[str, Path]:
-    """The files of a tokenizer that belong into a bundle (its report does not)."""
-    return {name: tokenizer_dir / name for name in TOKENIZER_FILES if (tokenizer_dir / name).is_file()}
 
 
 def main() -> None:

@@ -17,12 +17,15 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from model.bundle import Bundle
+from model.network import CausalDecoder, Seq2Seq, build_network
 from model.onnx.calibrate import corpus_examples
 from model.onnx.runner import Runner
-from model.tokenizer import load_tokenizer
-from model.tokenizer.examples import pad
+from model.tokenizer import Tokenizer, load_tokenizer
+from model.tokenizer.examples import Example, pad
+from model.training.checkpoint import load_checkpoint
 
 TOLERANCE = 1e-4
 BATCH = 16
@@ -43,43 +46,43 @@ class Parity:
 
 
 def compare(
-    bundle: Bundle, checkpoint_dir: str | Path, prompts: Sequence[Sequence[int]], steps: int = 64, threads: int = 0
+    bundle: Bundle, checkpoint_dir: str | Path, prompts: Sequence[list[int]], steps: int = 64, threads: int = 0
 ) -> Parity:
-    """Compare a bundle with its checkpoint on prompts (token ids), at most ``steps`` new tokens each; needs torch."""
-    import torch
-
-    from model.network import build_network
-    from model.training.checkpoint import load_checkpoint
-
+    """Compare a bundle with its checkpoint on prompts (token ids), at most ``steps`` new tokens each."""
     state, _ = load_checkpoint(checkpoint_dir)
     network = build_network(bundle.config, bundle.vocab_size)
     network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     network.eval()
-    tokenizer = load_tokenizer(bundle.path)
-    seq2seq = bundle.family == "seq2seq"
     runner = Runner({role: bundle.graph(role) for role in bundle.graphs}, bundle.config, threads)
-    identical, positions, difference = 0, 0, 0.0
     ordered = sorted(prompts, key=len)
-    for start in range(0, len(ordered), BATCH):
-        batch = ordered[start : start + BATCH]
-        longest = bundle.config.max_positions - (1 if seq2seq else max(map(len, batch)))
-        count = min(steps, longest)
-        outputs = runner.greedy(batch, count, tokenizer.bos_id, tokenizer.eos_id)
-        fed = [[tokenizer.bos_id, *out] if seq2seq else [*row, *out] for row, out in zip(batch, outputs, strict=True)]
-        # Padding is to the right, so neither masks nor causal attention let it reach a real token.
-        (sources, _), (ids, lengths) = pad(batch), pad(fed)
-        with torch.inference_mode():
-            tokens = torch.from_numpy(ids)
-            theirs = (network(torch.from_numpy(sources), tokens) if seq2seq else network(tokens)).numpy()
-        runner.start(batch, rows=len(batch))
-        ours = runner.score(ids)
-        for row, (prompt, output) in enumerate(zip(batch, outputs, strict=True)):
-            end, first = int(lengths[row]), 0 if seq2seq else len(prompt) - 1
-            difference = max(difference, float(np.abs(ours[row, :end] - theirs[row, :end]).max()))
-            expected = [*output, tokenizer.eos_id] if len(output) < count else output
-            identical += theirs[row, first : first + len(expected)].argmax(axis=1).tolist() == expected
-            positions += end
-    return Parity(len(prompts), identical, positions, difference)
+    found = [_compare(network, runner, ordered[i : i + BATCH], steps) for i in range(0, len(ordered), BATCH)]
+    return Parity(
+        rows=len(prompts),
+        identical=sum(part.identical for part in found),
+        positions=sum(part.positions for part in found),
+        logits_difference=max((part.logits_difference for part in found), default=0.0),
+    )
+
+
+def _compare(network: Seq2Seq | CausalDecoder, runner: Runner, prompts: list[list[int]], steps: int) -> Parity:
+    """As :func:`compare`, in one batch."""
+    family, size = network.config.family, network.config.max_positions
+    count = min(steps, size - (1 if family == "seq2seq" else len(prompts[-1])))
+    outputs = runner.greedy(prompts, count, Tokenizer.bos_id, Tokenizer.eos_id)
+    examples = [Example(family, p, [*output, Tokenizer.eos_id]) for p, output in zip(prompts, outputs, strict=True)]
+    # Padding is to the right, so neither masks nor causal attention let it reach a real token.
+    (sources, _), (ids, lengths) = pad(prompts), pad([example.inputs for example in examples])
+    with torch.inference_mode():
+        theirs = network.project(network.features(torch.from_numpy(sources), torch.from_numpy(ids))).numpy()
+    runner.start(prompts, rows=len(prompts))
+    ours = runner.score(ids)
+    identical, difference = 0, 0.0
+    for row, (example, end) in enumerate(zip(examples, lengths, strict=True)):
+        difference = max(difference, float(np.abs(ours[row, :end] - theirs[row, :end]).max()))
+        expected = example.answer[:count]  # one that is cut short has not said </s>
+        first = end - len(example.answer)
+        identical += theirs[row, first : first + len(expected)].argmax(axis=1).tolist() == expected
+    return Parity(len(prompts), identical, int(lengths.sum()), difference)
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from model.bundle import Bundle, BundleError, write_bundle
 from model.config import QuantizationConfig
 from model.errors import ProjectError
 from model.onnx.calibrate import CalibrationError, calibrate_bundle
-from model.onnx.export import build_graphs, graph_files, tokenizer_files
+from model.onnx.export import build_graphs, graph_files
 from model.onnx.graph import Calibration, Precision
 from model.onnx.weights import Weights, WeightsError, read_packed
 from model.row_counts import sentence
@@ -65,7 +65,7 @@ def quantize_bundle(
     models = build_graphs(weights, bundle.config, kind, calibration, config.activation_scale)
     return write_bundle(
         out,
-        files={**graph_files(models), **tokenizer_files(bundle.path)},
+        files={**{name: bundle.file(name) for name in bundle.files}, **graph_files(models)},
         name=bundle.name,
         family=bundle.family,
         task=bundle.task,
