@@ -25,7 +25,7 @@ STEPS += ["evaluate-fp32", "evaluate-fp16", "evaluate-int8", "gate"]
 def ran(tmp_path_factory):
     """One run of three steps in a copy of the sources: (the process, the copy, the home it had, what strace saw)."""
     folder = tmp_path_factory.mktemp("clone") / FOLDER
-    for name in ("components", "model", "pipelines", "serving"):
+    for name in ("components", "evaluation", "model", "pipelines", "serving"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Makefile", folder)
     shutil.copy(ROOT / "pyproject.toml", folder)
