@@ -9,6 +9,8 @@ BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.stamp
 CLIENTS := .venv-clients
 CLIENTS_STAMP := $(CLIENTS)/.stamp
+PHRASEBOOK := .venv-phrasebook
+PHRASEBOOK_STAMP := $(PHRASEBOOK)/.stamp
 
 PROFILE ?= demo
 BUNDLE ?= runs/latest/bundle
@@ -88,7 +90,13 @@ $(CLIENTS_STAMP): requirements/clients.lock
 	@$(CLIENTS)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/clients.lock
 	@touch $@
 
-test: lint types $(CLIENTS_STAMP) ## lint, types and every test
+$(PHRASEBOOK_STAMP): requirements/phrasebook.lock
+	@echo "installing the generator's libraries of requirements/phrasebook.lock into $(PHRASEBOOK) (once, half a minute)"
+	@'$(PYTHON)' -m venv $(PHRASEBOOK)
+	@$(PHRASEBOOK)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/phrasebook.lock
+	@touch $@
+
+test: lint types $(CLIENTS_STAMP) $(PHRASEBOOK_STAMP) ## lint, types and every test
 	@$(PY) -m pytest -q
 
 lint: $(STAMP) ## ruff: style and formatting

@@ -24,6 +24,8 @@ from model.environment import NO_TELEMETRY
 NAME = "prometheus-mini"
 VARIANTS = ("fp32", "fp16", "int8")
 DEFAULTS = to_dict(Profile())
+# The demo's text, where a run is given none: it lies in the image, whose working directory is the checkout.
+DEFAULTS["corpus"]["sources"] = ["pipelines/profiles/demo.jsonl.zst"]
 GPU = "nvidia.com/gpu"
 
 # Secrets are optional: a cluster without them still starts the pods, and the step says what it lacks.
@@ -65,7 +67,7 @@ def pipeline(
 
     Args:
         publish_to: Directory or s3:// address of the published bundle.
-        sources: Files or addresses of text; empty for the embedded phrasebook.
+        sources: Files or addresses of text; empty for those that corpus names.
         tests: Test files, each a test set of its own.
         corpus: The profile's section of this name, as the six that follow.
         tokenizer: The profile's section.

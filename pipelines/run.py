@@ -1,6 +1,6 @@
 """Run the pipeline on this machine, and tell what came out.
 
-    python -m pipelines.run                                        # the embedded phrasebook, in minutes
+    python -m pipelines.run                                        # the demo, in minutes
     python -m pipelines.run --profile small --corpus pairs.tsv.zst --test docs.tsv --test ui.tsv
     python -m pipelines.run --profile tiny --set training.steps=50
 
@@ -25,7 +25,15 @@ from model.config import Profile, to_dict
 from model.files import write_json, write_text
 from model.settings import describe
 from pipelines.given import not_text, settings, sources
-from pipelines.settings import UsageError, check_floors, check_runner, check_sources, load_profile, profile_names
+from pipelines.settings import (
+    UsageError,
+    check_floors,
+    check_runner,
+    check_sources,
+    check_text,
+    load_profile,
+    profile_names,
+)
 from pipelines.summary import gather, point_latest, read_steps
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -36,7 +44,7 @@ def run(profile: Profile, corpus: list[str], tests: list[str], machine: str, pub
 
     Args:
         profile: The run's settings.
-        corpus: Files or addresses of text; empty for the phrasebook.
+        corpus: Files or addresses of text; empty for the profile's own.
         tests: Test files.
         machine: "cpu", "gpu" or "auto": what the published bundle is for.
         publish_to: Where to publish; empty for the run's own folder.
@@ -63,7 +71,7 @@ def run(profile: Profile, corpus: list[str], tests: list[str], machine: str, pub
         "settings": to_dict(profile),
         "machine": machine,
     }
-    text = ", ".join(corpus) or "the embedded phrasebook"
+    text = ", ".join(corpus or profile.corpus.sources)
     print(f"run {run_dir}: profile {profile.name}, {text}, for a {machine} machine", flush=True)
     arguments = _arguments(profile, corpus, tests) | {
         "publish_to": target,
@@ -141,7 +149,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="SOURCE",
         help=".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a file, a folder, s3://, https:// or hf:// address. "
         "Several in one value stand apart by blanks; the name of a file that exists is never taken apart. "
-        "Without it: the embedded phrasebook",
+        "Without it: the profile's own text, corpus.sources",
     )
     parser.add_argument(
         "--test", nargs="+", action="extend", default=[], metavar="FILE", help="test files, each reported by its name"
@@ -173,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems += str(error).splitlines()
     try:
         profile = load_profile(options.profile, options.overrides)
+        check_text(profile, options.corpus)
     except UsageError as error:
         problems += str(error).splitlines()
     try:

@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from evaluation.gate import impossible, unknown_test_sets
-from model.config import ConfigError, Profile, from_dict
+from model.config import ConfigError, CorpusConfig, Profile, from_dict
 from model.corpus import CorpusError
 from model.corpus.files import stem
-from model.corpus.sources import gather
+from model.corpus.reading import Tally, read_documents, read_pairs
+from model.corpus.sources import expand, gather
 from model.errors import ProjectError
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
@@ -50,6 +51,7 @@ def load_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
         raise UsageError(f"{path}: not YAML: {error}") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected sections such as 'training:', found {data!r}")
+    _find_text(data, path.parent)
     problems = [problem for override in overrides if (problem := _apply(data, override))]
     try:
         profile = from_dict(Profile, {"name": path.stem, **data}, where=path.stem)
@@ -88,6 +90,28 @@ def check_floors(overrides: Sequence[str], corpus: Iterable[str], tests: Iterabl
         )
 
 
+def check_text(profile: Profile, corpus: Sequence[str]) -> None:
+    """Refuse a run that is given no text, where the profile has none of its own that can be read as it is set.
+
+    Raises:
+        UsageError: saying what to give.
+    """
+    if corpus:
+        return
+    config = profile.corpus
+    give = f"give CORPUS={'file.txt' if config.kind == 'text' else 'pairs.tsv'}, or set corpus.sources"
+    if not config.sources:
+        raise UsageError(f"profile {profile.name} has no text of its own: {give}")
+    for source in config.sources:
+        try:
+            if "://" not in source:
+                _first_row(source, config)
+        except CorpusError as error:
+            languages = ", ".join(config.languages)
+            fits = f"is not {config.kind} in [{languages}]: {give}"
+            raise UsageError(f"the text of profile {profile.name} {fits} ({error})") from None
+
+
 def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str]) -> None:
     """Look at what can be looked at now: local files and folders, and the names of test sets.
 
@@ -97,11 +121,6 @@ def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str])
     """
     corpus, tests = list(corpus), list(tests)
     problems = []
-    if profile.corpus.kind == "text" and not corpus:
-        problems.append(f"profile {profile.name} needs text: give CORPUS=file.txt (the phrasebook is sentence pairs)")
-    elif not corpus and sorted(profile.corpus.languages) != ["en", "ru"]:
-        languages = ", ".join(profile.corpus.languages)
-        problems.append(f"the phrasebook is Russian and English, not [{languages}]: give CORPUS=pairs.tsv")
     for variable, sources in (("CORPUS", corpus), ("TEST", tests)):
         for source in sources:
             if "://" in source:
@@ -130,6 +149,24 @@ def check_runner(runner: str) -> None:
         raise UsageError(
             f"RUNNER={runner} is later work: run with RUNNER=local, or `make pipeline-compile` and upload the result"
         )
+
+
+def _first_row(source: str, config: CorpusConfig) -> None:
+    """Read as much of a source's files as shows that they can be read."""
+    for file in expand(source, config.kind, config.languages):
+        tally = Tally(config.languages)
+        pairs = config.kind == "parallel"
+        next(iter(read_pairs(file, config.languages, tally) if pairs else read_documents(file, tally)), None)
+
+
+def _find_text(data: dict[str, Any], folder: Path) -> None:
+    """Put in place of the names in ``corpus.sources`` the paths from here of the files in the profile's folder."""
+    corpus, here = data.get("corpus"), Path.cwd()
+    names: Any = corpus.get("sources") if isinstance(corpus, dict) else None
+    for i, name in enumerate(names if isinstance(names, list) else ()):
+        if isinstance(name, str) and "://" not in name:
+            path = (folder / name).absolute()
+            names[i] = str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _apply(data: dict[str, Any], override: str) -> str:

@@ -1,8 +1,8 @@
 """Resolve requirements/*.in into the committed *.lock files, the one source of every exact version.
 
 serving.lock is a subset of all.lock: it is resolved under its versions, so that what is tested is what is served.
-bench.lock and clients.lock stand apart, in environments of their own: the other engines of `make bench-serving`, and
-the clients that `make test` calls the server with.
+The others stand apart, in environments of their own: the other engines of `make bench-serving`, the clients that
+`make test` calls the server with, and what makes the demo's text, with the zstd whose bytes are compared.
 Versions already in a lock are kept; `python requirements/lock.py --upgrade` takes the newest.
 
     make lock
@@ -61,3 +61,4 @@ if __name__ == "__main__":
     lock("serving", "--constraint", "all.lock", *sys.argv[1:])
     lock("bench", *sys.argv[1:])
     lock("clients", *sys.argv[1:])
+    lock("phrasebook", "--constraint", "all.lock", *sys.argv[1:])

@@ -8,7 +8,15 @@ import pytest
 import yaml
 
 from model.config import PRESETS, NetworkConfig, Profile, from_dict, to_dict
-from pipelines.settings import PROFILES, UsageError, check_runner, check_sources, load_profile, profile_names
+from pipelines.settings import (
+    PROFILES,
+    UsageError,
+    check_runner,
+    check_sources,
+    check_text,
+    load_profile,
+    profile_names,
+)
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -21,7 +29,6 @@ def test_shipped_profiles_parse(name):
 def test_the_promised_profiles_are_there():
     assert {"demo", "small", "tiny", "gpt"} <= set(profile_names())
     assert load_profile("small").network == from_dict(NetworkConfig, PRESETS["prometheus-8m"])
-    assert load_profile("demo").corpus.phrasebook_pairs >= 20000
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -132,9 +139,45 @@ def test_test_sets_need_names_of_their_own(tmp_path):
         check_sources(Profile(), [], [str(tmp_path / "a/docs.tsv"), str(tmp_path / "b/docs.tsv")])
 
 
-def test_a_text_profile_needs_a_corpus():
-    with pytest.raises(UsageError, match="profile gpt needs text: give CORPUS="):
-        check_sources(load_profile("gpt"), [], [])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gpt", "profile gpt has no text of its own: give CORPUS=file.txt, or set corpus.sources"),
+        ("small", "profile small has no text of its own: give CORPUS=pairs.tsv, or set corpus.sources"),
+    ],
+)
+def test_a_profile_without_text_of_its_own_needs_a_corpus(name, message):
+    profile = load_profile(name)
+    with pytest.raises(UsageError) as caught:
+        check_text(profile, [])
+    assert str(caught.value) == message
+    check_text(profile, ["anything.tsv"])
+
+
+def test_a_profile_finds_its_text_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "mine.yaml"
+    path.write_text("corpus: {sources: [mine.tsv, https://host/more.tsv]}\n")
+    profile = load_profile(str(path))
+    assert profile.corpus.sources == [str(tmp_path / "mine.tsv"), "https://host/more.tsv"]
+    with pytest.raises(UsageError, match=r"the text of profile mine is not parallel.*mine\.tsv: no such file"):
+        check_text(profile, [])
+    (tmp_path / "mine.tsv").write_text("да\tyes\n")
+    check_text(profile, [])
+    monkeypatch.chdir(tmp_path)
+    assert load_profile("mine.yaml").corpus.sources[0] == "mine.tsv", "a path from here, where it is short"
+    assert load_profile("mine.yaml", ["corpus.sources=[a/b.tsv]"]).corpus.sources == ["a/b.tsv"]
+
+
+@pytest.mark.parametrize("name", ["demo", "tiny"])
+def test_the_text_of_a_profile_is_in_its_languages(name):
+    check_text(load_profile(name), [])
+    check_text(load_profile(name, ["corpus.languages=[en, ru]"]), [])
+    german = load_profile(name, ["corpus.languages=[de, en]", "gate.min_chrf={}"])
+    with pytest.raises(UsageError, match=rf"text of profile {name} is not parallel in \[de, en\]: give CORPUS=pairs"):
+        check_text(german, [])
+    check_text(german, ["https://host/pairs.tsv"])
+    with pytest.raises(UsageError, match="is not text in"):
+        check_text(load_profile(name, ["corpus.kind=text", "network.family=decoder", "gate={max_loss: 9}"]), [])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ def prepare_data(sources: list, tests: list, config: dict, code_version: str, co
     """Read, clean, deduplicate and split text into shards.
 
     Args:
-        sources: Files or addresses (.tsv, .txt, .jsonl, .parquet; s3://, https://, hf://); empty for the phrasebook.
+        sources: Files or addresses (.tsv, .txt, .jsonl, .parquet; s3://, https://, hf://); empty for config's own.
         tests: Test files, each of which becomes a test set named after its stem.
         config: The profile's corpus section (model.config.CorpusConfig).
         code_version: Version of the code; part of the cache's key.

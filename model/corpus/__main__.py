@@ -20,13 +20,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; every setting of CorpusConfig is an option. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m model.corpus", description="Prepare a corpus.")
     parser.add_argument(
-        "sources", nargs="*", metavar="SOURCE", help="file, directory, s3://, https:// or hf://; none: the phrasebook"
+        "sources", nargs="+", metavar="SOURCE", help="file, directory, s3://, https:// or hf:// address"
     )
     parser.add_argument("--out", required=True, help="the corpus directory to write")
     parser.add_argument(
         "--test", action="append", default=[], metavar="FILE", help="a test set, kept out of training; repeatable"
     )
-    for name, field in CorpusConfig.model_fields.items():
+    for name, field in ((n, f) for n, f in CorpusConfig.model_fields.items() if n != "sources"):
         parser.add_argument(
             f"--{name}",
             metavar="VALUE",

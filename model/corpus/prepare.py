@@ -37,17 +37,16 @@ from .storage import CARD, FORMAT_VERSION, SUFFIX, write_records
 PROGRESS_SECONDS = 2.0
 SMALL_SHARE = 0.05  # of a small corpus, for each of the two held-out splits
 
-# A row on its way: the record's values in the order of its columns, the author, whether it must be held out, and the
-# reason why it is rejected, or "".
-Row = tuple[tuple[str, ...], str | None, bool, str]
+# A row on its way: the record's values in the order of its columns, the author, and why it is rejected, or "".
+Row = tuple[tuple[str, ...], str | None, str]
 
 
 def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config: CorpusConfig) -> dict[str, Any]:
     """Prepare the corpus ``out`` (a directory, replaced if it is a corpus) and return its card.
 
     Args:
-        sources: files, directories, addresses or ``hf://`` data sets; none means the embedded phrasebook. Of a
-            directory or data set with splits, the test files become test sets, and those to validate on are left out.
+        sources: files, directories, addresses or ``hf://`` data sets; none means ``config.sources``. Of a directory or
+            data set with splits, the test files become test sets, and those to validate on are left out.
         tests: test sets, each named by its file's stem; they are kept as they are, and kept out of the rest.
 
     Raises:
@@ -56,6 +55,9 @@ def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config
     started, out = time.monotonic(), Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / CARD).is_file()):
         raise CorpusError(f"{out}: is there and is not a corpus; name another directory, or remove it")
+    sources = sources or config.sources
+    if not sources:
+        raise CorpusError("no text is given, and corpus.sources names none; give a file, a folder or an address")
     files, test_files = gather(sources, tests, config)
     for line in account.left_out(files):
         _say(line)
@@ -64,7 +66,7 @@ def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config
         card = _prepare([file for file in files if file.role == TRAIN], test_files, partial, config)
         left = [file for file in files if file.role not in (TRAIN, TEST)]
         card["left_out"] = [{"file": file.name, "why": file.role} for file in left[: account.LISTED]]
-        card["sources"] = [display(source) for source in sources] or ["phrasebook"]
+        card["sources"] = [display(source) for source in sources]
         card["seconds"] = round(time.monotonic() - started, 1)
         write_json(partial / CARD, card)
         return card
@@ -85,10 +87,10 @@ def _prepare(
         name: _write_test(name, tests[name], out, config, test_text, authors, notes, test_tally) for name in tests
     }
     rows = _rows(files, config, tally, test_text)
-    shuffle, reserved = Shuffle(out / "shuffle", config.seed), Shuffle(out / "reserved", config.seed)
+    shuffle = Shuffle(out / "shuffle", config.seed)
     progress, taken = _Progress(), set[str]()
     read = survivors = 0
-    for values, raw_author, held_out, reason in rows:
+    for values, raw_author, reason in rows:
         read += 1
         progress(read)
         if reason:
@@ -107,7 +109,7 @@ def _prepare(
                     "rename or remove the column"
                 )
         key = shuffle.key("\t".join(values))
-        (reserved if held_out else shuffle).add(key, orjson.dumps(record))
+        shuffle.add(key, orjson.dumps(record))
         if config.max_rows:
             taken.add(key)
             if len(taken) == config.max_rows:
@@ -118,23 +120,22 @@ def _prepare(
     read += tally.malformed + tally.headers
     told = account.examples(first, rejected, config.languages)
     if not survivors:
-        names = ", ".join(file.name for file in files[:3]) or "the phrasebook"
+        names = ", ".join(file.name for file in files[:3])
         found = f"{names}: nothing is left after cleaning {read:,} rows; rejected: {account.reasons(rejected)}"
         raise CorpusError("\n".join([found, *told]))
 
-    splits, train = _split(shuffle.distinct(), list(reserved.distinct()), config, rejected, notes)
+    splits, train = _split(shuffle.distinct(), config, notes)
     progress(read, done=True)
     characters: Counter[str] = Counter()
     shards = _write_shards(out, _training(train, splits, columns, rejected, characters), config.shard_rows)
     for name, records in splits.items():
         write_records(out / f"{name}{SUFFIX}", records)
     shutil.rmtree(out / "shuffle")
-    shutil.rmtree(out / "reserved")
     counts = {
         "train": sum(shard["rows"] for shard in shards),
         **{name: len(records) for name, records in splits.items()},
     }
-    kept, duplicates = sum(counts.values()), shuffle.duplicates + reserved.duplicates
+    kept, duplicates = sum(counts.values()), shuffle.duplicates
     if not counts["train"]:
         found = account.too_few(kept, read, account.reasons(rejected, duplicates), config)
         raise CorpusError("\n".join([found, *told]))
@@ -178,24 +179,16 @@ def _rows(files: list[SourceFile], config: CorpusConfig, tally: Tally, tests: Te
     """All rows of the sources, cleaned and judged; pieces where the corpus is running text."""
     if config.kind == "parallel":
         clean = PairCleaner(config, tests)
-        pairs = (
-            _phrasebook(config)
-            if not files
-            else ((*pair, False) for file in files for pair in _pairs(file, files, config, tally))
-        )
-        for first, second, author, held_out in pairs:
-            *sides, reason = clean(first, second)
-            yield tuple(sides), author, held_out, reason
+        for file in files:
+            for first, second, author in _pairs(file, files, config, tally):
+                *sides, reason = clean(first, second)
+                yield tuple(sides), author, reason
         return
     judge = PieceCleaner(config, tests)
-    if not files:
-        for first, second, _, held_out in _phrasebook(config):
-            for text in (first, second):
-                yield (text,), None, held_out, judge(text)  # a model that continues text takes no author
     for file in files:
         for blocks in read_documents(file, tally):
             for piece in cut_pieces(map(clean_text, blocks), config.max_chars):
-                yield (piece,), None, False, judge(piece)
+                yield (piece,), None, judge(piece)
 
 
 def _pairs(file: SourceFile, files: list[SourceFile], config: CorpusConfig, tally: Tally) -> Iterator[Pair]:
@@ -210,18 +203,6 @@ def _pairs(file: SourceFile, files: list[SourceFile], config: CorpusConfig, tall
             f"{error}\nfiles from {len(folders)} folders were to be read together: {', '.join(folders[:8])}"
             f"{', ...' if len(folders) > 8 else ''}; give the one, or the files, that hold the pair"
         ) from None
-
-
-def _phrasebook(config: CorpusConfig) -> Iterator[tuple[str, str, str | None, bool]]:
-    if sorted(config.languages) != ["en", "ru"]:
-        raise CorpusError(
-            f"the embedded phrasebook is Russian and English, not {config.languages}; give a corpus of these languages"
-        )
-    from .phrasebook import generate  # pymorphy3 and its dictionaries are needed only here
-
-    first, second = config.languages
-    for row in generate(config.phrasebook_pairs, config.seed):
-        yield row[first], row[second], row.get("author"), row["heldout"]
 
 
 def _write_test(
@@ -274,31 +255,19 @@ def _write_test(
 
 
 def _split(
-    ordered: Iterator[bytes], reserved: list[bytes], config: CorpusConfig, rejected: Counter[str], notes: list[str]
+    ordered: Iterator[bytes], config: CorpusConfig, notes: list[str]
 ) -> tuple[dict[str, list[bytes]], Iterator[bytes]]:
-    """The valid and held-out records, and the stream of those to train on.
-
-    Reserved records may not be trained on; where there are any, the held-out split is made of them alone.
-    """
+    """The valid and held-out records, which are the first, and the stream of those to train on."""
     wanted = {"heldout": config.heldout_rows, "valid": config.valid_rows}
     head = list(itertools.islice(ordered, 2 * sum(wanted.values())))
-    rows = len(head) + len(reserved)
+    rows = len(head)
     if rows < 2 * sum(wanted.values()):
         wanted = {name: min(count, max(1, int(SMALL_SHARE * rows))) for name, count in wanted.items()}
         notes.append(
             f"a small corpus: of {rows:,} rows, heldout gets {wanted['heldout']:,} and valid {wanted['valid']:,}"
         )
-    heldout = (reserved or head)[: wanted["heldout"]]
-    if not reserved:
-        head = head[len(heldout) :]
-    reserved = reserved[len(heldout) :]
-    valid = (reserved + head)[: wanted["valid"]]
-    if len(heldout) < wanted["heldout"]:
-        notes.append(f"heldout has {len(heldout):,} rows: no more are reserved for it")
-    surplus = len(reserved) - wanted["valid"]
-    if surplus > 0:
-        rejected["heldout_surplus"] = surplus
-    return {"valid": valid, "heldout": heldout}, itertools.chain(head[max(0, -surplus) :], ordered)
+    heldout, valid = wanted["heldout"], wanted["heldout"] + wanted["valid"]
+    return {"valid": head[heldout:valid], "heldout": head[:heldout]}, itertools.chain(head[valid:], ordered)
 
 
 def _training(

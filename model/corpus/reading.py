@@ -58,10 +58,9 @@ class Tally:
         self.files[-1]["rows"] += rows
 
     def leave_out(self, reason: str) -> None:
-        """Count a row of the current file that cleaning has rejected; there is none where rows are generated."""
-        if self.files:
-            rejected = self.files[-1]["rejected"]
-            rejected[reason] = rejected.get(reason, 0) + 1
+        """Count a row of the current file that cleaning has rejected."""
+        rejected = self.files[-1]["rejected"]
+        rejected[reason] = rejected.get(reason, 0) + 1
 
     def reject(self, row: int, problem: str) -> None:
         """Count a malformed row; its place is kept for the first few, and for the first of each file."""

@@ -9,7 +9,7 @@ import pytest
 from evaluation.figures import gate_figures, reasons
 from evaluation.gate import choose, failed, gate, impossible
 from model.config import GateConfig, Profile, from_dict
-from pipelines.settings import UsageError, check_floors, check_sources, load_profile
+from pipelines.settings import UsageError, check_floors, load_profile
 
 LOOSE = GateConfig(max_chrf_loss={}, max_bytes_ratio={})
 BOTH = ("ru-en", "en-ru")
@@ -169,11 +169,3 @@ def test_a_floor_asked_of_a_run_needs_its_test_set(tmp_path):
     check_floors(asked, [str(tmp_path)], [])  # a folder may hold a test set
     check_floors(["training.steps=5", "gate.min_chrf={}", "nonsense"], [], [])
     check_floors([], ["pairs.tsv"], [])  # the profile's own floors serve many runs: skipped, and said to be
-
-
-def test_the_phrasebook_has_two_languages():
-    profile = load_profile("tiny", ["corpus.languages=[de, en]"])
-    with pytest.raises(UsageError, match=r"the phrasebook is Russian and English, not \[de, en\]: give CORPUS="):
-        check_sources(profile, [], [])
-    check_sources(profile, ["https://host/pairs.tsv"], [])
-    check_sources(load_profile("tiny", ["corpus.languages=[en, ru]"]), [], [])

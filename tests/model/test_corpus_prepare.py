@@ -167,27 +167,11 @@ def test_running_text_keeps_its_lines(tmp_path: Path) -> None:
     assert list(read_split(tmp_path / "out", "test/scene")) == [{"text": test.read_text("utf-8")}]
 
 
-@pytest.mark.parametrize("kind", ["parallel", "text"])
-def test_the_embedded_phrasebook(tmp_path: Path, kind: str) -> None:
-    from model.corpus import phrasebook
-
-    config = change(kind=kind, phrasebook_pairs=1200, valid_rows=20, heldout_rows=20)
-    card = prepare_corpus([], [], tmp_path / "out", config)
-    assert card["sources"] == ["phrasebook"]
-    assert (len(card["authors"]) > 1) == (kind == "parallel"), "a model that continues text takes no author"
-    reserved = [row for row in phrasebook.generate(1200, 0) if row["heldout"]]
-    trained = list(read_split(tmp_path / "out", "train"))
-    held = list(read_split(tmp_path / "out", "heldout"))
-    if kind == "parallel":
-        assert {(row["ru"], row["en"]) for row in held} <= {(row["ru"], row["en"]) for row in reserved}
-        assert {(row["ru"], row["en"]) for row in trained}.isdisjoint((row["ru"], row["en"]) for row in reserved)
-    else:
-        assert {row["text"] for row in held} <= {row[code] for row in reserved for code in ("ru", "en")}
-    counts = card["counts"]
-    assert counts["heldout"] == min(20, len(reserved) * (1 if kind == "parallel" else 2)) > 0
-    assert counts["train"] > 900
-    expected = 1200 if kind == "parallel" else 2400
-    assert counts["read"] == counts["kept"] + sum(counts["rejected"].values()) + counts["duplicates"] == expected
+def test_text_that_is_not_given_is_the_settings_own(tmp_path: Path) -> None:
+    own, given = tsv(tmp_path / "own.tsv", ROWS[:300]), tsv(tmp_path / "given.tsv", ROWS[300:600])
+    config = change(sources=[own])
+    assert prepare_corpus([], [], tmp_path / "out", config)["sources"] == [own]
+    assert prepare_corpus([given], [], tmp_path / "out", config)["sources"] == [given], "replaced, not added to"
 
 
 @pytest.mark.parametrize(
@@ -234,8 +218,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         prepare_corpus([good], [tsv(tmp_path / "heldout.tsv", ROWS[:1])], out, CONFIG)
     with pytest.raises(CorpusError, match=r"none\.tsv: no such file"):
         prepare_corpus([good], [str(tmp_path / "none.tsv")], out, CONFIG)
-    with pytest.raises(CorpusError, match="the embedded phrasebook is Russian and English, not"):
-        prepare_corpus([], [], out, change(languages=["de", "en"]))
+    with pytest.raises(CorpusError, match=r"no text is given, and corpus.sources names none; give a file"):
+        prepare_corpus([], [], out, CONFIG)
     out.mkdir()
     (out / "thesis.txt").write_text("mine", "utf-8")
     with pytest.raises(CorpusError, match="is there and is not a corpus"):

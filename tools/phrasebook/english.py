@@ -1,6 +1,6 @@
 """English inflection for the phrasebook: articles, plurals, verb forms, numbers.
 
-python -c "from model.corpus.phrasebook.english import article; print(article('hour'), article('university'))"
+python -c "from tools.phrasebook.english import article; print(article('hour'), article('university'))"
 """
 
 from __future__ import annotations
@@ -106,6 +106,14 @@ def present(verb: str, subject: str, number: str) -> str:
     if verb == "be":
         return BE_PRESENT.get(subject, "is" if number == "sing" and subject != "you" else "are")
     return third(verb) if number == "sing" and subject not in {"I", "you"} else verb
+
+
+def contracted(text: str) -> str:
+    """A fixed expression as it is spoken: I'm, it's, what's, don't, let's."""
+    text = re.sub(r"\bI am\b", "I'm", text)
+    text = re.sub(r"\b(it|that|what|where|who|how) is\b", r"\1's", text)
+    text = re.sub(r"\b(do|does) not\b", r"\1n't", text)
+    return re.sub(r"\blet us\b", "let's", text)
 
 
 def literal(word: str, tense: str, subject: str, number: str) -> str:

@@ -1,4 +1,7 @@
-"""The embedded phrasebook: size, determinism, one-to-one mapping, held-out purity, and right Russian and English."""
+"""The generator of the demo's text: size, determinism, one-to-one mapping, and right Russian and English.
+
+Run by test_phrasebook.py in the environment that has pymorphy3.
+"""
 
 import re
 import subprocess
@@ -10,12 +13,12 @@ from itertools import pairwise
 
 import pytest
 
-from model.corpus.phrasebook import PhrasebookError, english, generate, russian, words
-from model.corpus.phrasebook.fillers import VOICES, Adjective, Filler, Noun, NounPhrase, Number, Pronoun, Voice
-from model.corpus.phrasebook.lexicon import lexicon
-from model.corpus.phrasebook.templates import templates
+from tools.phrasebook import PhrasebookError, english, generate, russian, words
+from tools.phrasebook.fillers import SPEAKERS, Adjective, Filler, Noun, NounPhrase, Number, Pronoun, Speaker
+from tools.phrasebook.lexicon import lexicon
+from tools.phrasebook.templates import templates
 
-GUIDE, FRIEND, CLERK = VOICES
+GUIDE, FRIEND, CLERK, *_ = SPEAKERS
 VOWELS = set("аеёиоуыэюя")
 
 
@@ -35,9 +38,9 @@ def rows(corpus):
 def test_exactly_the_pairs_asked_for_quickly(corpus):
     rows, seconds = corpus
     assert len({(row["ru"], row["en"]) for row in rows}) == 24_000
-    assert len({(row["ru"], row["en"], row["author"]) for row in rows}) == len(rows)
+    assert len({(row["ru"], row["en"], row.get("author")) for row in rows}) == len(rows)
     assert seconds < 15
-    assert {row["author"] for row in rows} == {"guide", "friend", "clerk"}
+    assert {row.get("author") for row in rows} == {"guide", "friend", "clerk", None}
 
 
 def test_every_template_is_used_and_there_are_many():
@@ -50,7 +53,7 @@ def test_rows_depend_on_the_seed_alone():
     first = list(generate(1500, 7))
     assert first == list(generate(1500, 7))
     assert first != list(generate(1500, 8))
-    code = "from model.corpus.phrasebook import generate; print(*(r['ru'] for r in generate(50, 7)), sep='|')"
+    code = "from tools.phrasebook import generate; print(*(r['ru'] for r in generate(50, 7)), sep='|')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "|".join(row["ru"] for row in generate(50, 7))
 
@@ -59,42 +62,34 @@ def test_one_translation_for_each_sentence_of_an_author(rows):
     for source, target in (("ru", "en"), ("en", "ru")):
         translations = defaultdict(set)
         for row in rows:
-            translations[row["author"], row[source]].add(row[target])
-        assert {key: found for key, found in translations.items() if len(found) > 1} == {}
+            translations[row.get("author"), row[source]].add(row[target])
+        # What everyone says has two English forms, in full and as it is spoken: "I am Anna." and "I'm Anna."
+        for (author, sentence), found in translations.items():
+            assert len(found) <= (2 if source == "ru" and not author else 1), (sentence, found)
 
 
-def test_heldout_sentences_are_never_trained_on_but_their_words_are(rows):
-    heldout = [row for row in rows if row["heldout"]]
-    trained = [row for row in rows if not row["heldout"]]
-    assert 0.04 < len(heldout) / len(rows) < 0.06
-    assert {row["author"] for row in heldout} == {"guide", "friend", "clerk"}
-    for language in ("ru", "en"):
-        assert not {row[language] for row in heldout} & {row[language] for row in trained}
-        known = {word for row in trained for word in words(row[language])}
-        assert {word for row in heldout for word in words(row[language])} <= known
-
-
-def test_every_template_is_trained_on():
-    train = {row["en"] for row in generate(6000, 3) if not row["heldout"]}
+def test_every_template_is_said(rows):
+    texts = {(row["ru"], row["en"]) for row in rows}
     said = 0
     for template in templates():
         indices = range(template.combinations) if template.combinations < 3000 else []
         fillers = [combination for index in indices if (combination := template.combination(index))]
         if fillers:
             said += 1
-            assert any(en in train for combination in fillers for _, _, en in template.say(combination)), template.name
+            assert any(saying[1:] in texts for combination in fillers for saying in template.say(combination)), template
     assert said > 30
 
 
 def test_spelling_spacing_and_punctuation(rows):
     for row in rows:
-        for language, letters in (("ru", "А-ЯЁ"), ("en", "A-Z")):
+        for language, letters in (("ru", "А-Яа-яЁё"), ("en", "A-Za-z")):
             text = row[language]
             assert text == text.strip() and "  " not in text and not re.search(r"\s[,.!?:]|[{}]|\bNone\b", text), text
-            assert re.match(rf"[{letters}0-9]", text) and text[-1] in ".!?", text
+            assert re.match(rf"[{letters}0-9]", text), text
             assert not re.search(rf"[.!?] (?![{letters}])", text), text
         assert not re.search("[A-Za-z]", row["ru"]) and not re.search("[А-Яа-яЁё]", row["en"]), row
-        assert (row["ru"][-1] == "?") == (row["en"][-1] == "?"), row
+        marks = {mark if (mark := row[language][-1]) in ".!?" else "" for language in ("ru", "en")}
+        assert len(marks) == 1 and (marks != {""} or "author" not in row or row["author"] != "clerk"), row
         assert not re.search(
             r"\b[Aa] (?:[aeio]|hour|honest)|\b[Aa]n [bcdfgjklmnpqrstvwxyz]|\b(?:is|are)n't not\b", row["en"]
         ), row
@@ -102,7 +97,10 @@ def test_spelling_spacing_and_punctuation(rows):
 
 def test_the_russian_dictionary_knows_every_word_with_its_yo(rows):
     analyzer = russian.analyzer()
-    for word in {word for row in rows for word in words(row["ru"]) if not word.isdigit()} - {"брр"}:
+    names = {name.ru.lower() for kind in ("he_names", "she_names") for name in lexicon().classes[kind]}
+    for word in (
+        {word for row in rows for word in words(row["ru"]) if not word.isdigit()} - {"брр", "пока-пока"} - names
+    ):
         assert any(parse.word == word for parse in analyzer.parse(word)), word
         assert analyzer.word_is_known(word) or word.startswith("по-"), word
 
@@ -110,6 +108,8 @@ def test_the_russian_dictionary_knows_every_word_with_its_yo(rows):
 def test_registers_are_kept_apart(rows):
     for row in rows:
         russian_words, english_words = set(words(row["ru"])), set(words(row["en"]))
+        if "author" not in row:
+            continue
         if row["author"] == "friend":
             assert not russian_words & {"вы", "вас", "вам", "вами", "ваш", "ваша", "пожалуйста"}, row
             assert not english_words & {"cannot", "please"} and "do not" not in row["en"], row
@@ -155,7 +155,7 @@ def test_adjectives_agree_with_their_nouns(rows):
             for i, (first, second) in enumerate(pairwise(text)):
                 if is_form(first, "ADJF", adjectives) and is_form(second, "NOUN", nouns):
                     pairs.add((first, second, text[i - 1] in {"два", "две", "три", "четыре"}))
-    assert len(pairs) > 2000
+    assert len(pairs) > 1000
     assert [pair for pair in sorted(pairs) if not _agree(*pair)] == []
     wrong = [("новый", "сумка"), ("моего", "сестру"), ("красных", "ножом"), ("эту", "пальто"), ("третьей", "этаже")]
     assert not any(_agree(*pair, False) for pair in wrong)
@@ -201,7 +201,7 @@ def test_animate_accusative_second_locative_and_pronouns():
     assert [station.russian([where], GUIDE) for where in ("where", "from")] == ["на вокзале", "с вокзала"]
     assert Pronoun("он").russian(["gent", "prep"], GUIDE) == "него"
     assert Pronoun("он").russian(["gent"], GUIDE) == "его"
-    assert [Pronoun("ты").russian(["datv"], voice) for voice in VOICES] == ["вам", "тебе", "вам"]
+    assert [Pronoun("ты").russian(["datv"], speaker) for speaker in (GUIDE, FRIEND, CLERK)] == ["вам", "тебе", "вам"]
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ def test_prepositions_take_the_form_the_next_word_asks_for(text, expected):
 
 
 def test_verbs_conjugate_in_both_aspects():
-    def forms(tense, infinitive, voice: Voice):
-        return [russian.verb(infinitive, tense, Pronoun(p).agreement(voice)) for p in ("я", "ты", "она", "мы", "они")]
+    def forms(tense, infinitive, speaker: Speaker):
+        return [russian.verb(infinitive, tense, Pronoun(p).agreement(speaker)) for p in ("я", "ты", "она", "мы", "они")]
 
     assert forms("pres", "хотеть", FRIEND) == ["хочу", "хочешь", "хочет", "хотим", "хотят"]
     assert forms("futr", "найти", GUIDE) == ["найду", "найдёте", "найдёт", "найдём", "найдут"]
@@ -306,12 +306,12 @@ def test_mistakes_are_named():
 
 
 def test_importing_the_phrasebook_leaves_pymorphy_alone():
-    code = "import sys, model.corpus.phrasebook; sys.exit('pymorphy3' in sys.modules)"
+    code = "import sys, tools.phrasebook; sys.exit('pymorphy3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_command_line_prints_pairs_as_tsv():
-    command = [sys.executable, "-m", "model.corpus.phrasebook", "--pairs", "20", "--seed", "0"]
+def test_command_line_shows_pairs_as_tsv():
+    command = [sys.executable, "-m", "tools.phrasebook", "--show", "--pairs", "20", "--seed", "0"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(lines) == 20
-    assert all(len(line.split("\t")) == 4 for line in lines)
+    assert all(len(line.split("\t")) == 3 for line in lines)

@@ -10,28 +10,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from model.corpus.phrasebook import english, russian
-from model.corpus.phrasebook.russian import CASES, Agreement, PhrasebookError
+from tools.phrasebook import english, russian
+from tools.phrasebook.russian import CASES, Agreement, PhrasebookError
 
 
 @dataclass(frozen=True)
-class Voice:
-    """Who speaks: an author's own gender ("я купила") and whether they say вы or ты to the reader."""
+class Speaker:
+    """Who speaks: their own gender ("я купила"), whether they say вы or ты to the reader, and "it's" for "it is"."""
 
-    author: str
+    name: str
     gender: str
     polite: bool
+    contracts: bool = False
+    author: bool = True
 
 
-VOICES = (Voice("guide", "femn", True), Voice("friend", "masc", False), Voice("clerk", "masc", True))
+# The last two say what all say alike, in full and as it is spoken: their rows have no author.
+SPEAKERS = (
+    Speaker("guide", "femn", True),
+    Speaker("friend", "masc", False, contracts=True),
+    Speaker("clerk", "masc", True),
+    Speaker("everyone", "masc", True, author=False),
+    Speaker("spoken", "masc", True, contracts=True, author=False),
+)
 
 
 class Filler(Protocol):
-    def russian(self, args: Sequence[Arg], voice: Voice) -> str: ...
+    def russian(self, args: Sequence[Arg], speaker: Speaker) -> str: ...
 
-    def english(self, args: Sequence[Arg], voice: Voice) -> str: ...
+    def english(self, args: Sequence[Arg], speaker: Speaker) -> str: ...
 
-    def agreement(self, voice: Voice) -> Agreement: ...
+    def agreement(self, speaker: Speaker) -> Agreement: ...
 
     def subject(self) -> tuple[str, str]:
         """The English subject that verbs agree with and its number."""
@@ -68,7 +77,7 @@ def contract(subject: str, key: str, number: str, args: Sequence[Arg]) -> str:
 class _Uninflected:
     """Defaults for fillers that nothing agrees with."""
 
-    def agreement(self, voice: Voice) -> Agreement:
+    def agreement(self, speaker: Speaker) -> Agreement:
         raise PhrasebookError(f"nothing can agree with {self}")
 
     def subject(self) -> tuple[str, str]:
@@ -82,11 +91,11 @@ class Word(_Uninflected):
     ru: str
     en: str
 
-    def russian(self, args: Sequence[Arg], voice: Voice) -> str:
+    def russian(self, args: Sequence[Arg], speaker: Speaker) -> str:
         return self.ru
 
-    def english(self, args: Sequence[Arg], voice: Voice) -> str:
-        return self.en
+    def english(self, args: Sequence[Arg], speaker: Speaker) -> str:
+        return english.contracted(self.en) if speaker.contracts else self.en
 
 
 @dataclass(frozen=True)
@@ -96,13 +105,13 @@ class Adjective(_Uninflected):
     ru: str
     en: str
 
-    def russian(self, args: Sequence[Arg], voice: Voice) -> str:
+    def russian(self, args: Sequence[Arg], speaker: Speaker) -> str:
         target = target_of(args)
         gender = next((arg for arg in args if isinstance(arg, str) and arg in {"masc", "femn", "neut"}), "masc")
-        agreement = target.agreement(voice) if target else Agreement("sing", gender)
+        agreement = target.agreement(speaker) if target else Agreement("sing", gender)
         return russian.adjective(self.ru, case_of(args), agreement)
 
-    def english(self, args: Sequence[Arg], voice: Voice) -> str:
+    def english(self, args: Sequence[Arg], speaker: Speaker) -> str:
         return self.en
 
 
@@ -129,13 +138,13 @@ class NounPhrase:
     determiner: tuple[str, str] | None = None
     of: NounPhrase | None = None
 
-    def agreement(self, voice: Voice) -> Agreement:
+    def agreement(self, speaker: Speaker) -> Agreement:
         return russian.noun_agreement(self.noun.ru, self.noun.number)
 
     def subject(self) -> tuple[str, str]:
         return "it", self.noun.number
 
-    def russian(self, args: Sequence[Arg], voice: Voice) -> str:
+    def russian(self, args: Sequence[Arg], speaker: Speaker) -> str:
         number = "plur" if "plur" in args else self.noun.number
         agreement = russian.noun_agreement(self.noun.ru, number)
         case, preposition = case_of(args), ""
@@ -152,9 +161,9 @@ class NounPhrase:
         words = [russian.adjective(word, case, agreement) for word in modifiers]
         second = "where" in args and "loc2" in self.noun.flags
         words.append(russian.noun(self.noun.ru, "loc2" if second else case, number))
-        return " ".join([preposition] * bool(preposition) + words + self._of_russian(voice))
+        return " ".join([preposition] * bool(preposition) + words + self._of_russian(speaker))
 
-    def counted(self, count: int, case: str, voice: Voice) -> str:
+    def counted(self, count: int, case: str, speaker: Speaker) -> str:
         """The form after a numeral: (2) красные сумки, (5) красных сумок, (21) красная сумка."""
         wanted = russian.count_grammemes("NOUN", self.noun.ru, count, case)
         noun = russian.form(self.noun.ru, ("NOUN",), *wanted)
@@ -162,20 +171,20 @@ class NounPhrase:
             noun = self.noun.many
         words = [noun]
         if self.adjective:
-            singular = Agreement("sing", self.agreement(voice).gender, "3per", self.agreement(voice).animacy)
+            singular = Agreement("sing", self.agreement(speaker).gender, "3per", self.agreement(speaker).animacy)
             wanted = russian.count_grammemes("ADJF", self.adjective.ru, count, case, singular.gender)
             to = singular if "sing" in wanted else Agreement("plur", singular.gender, "3per", singular.animacy)
             words.insert(0, russian.adjective(self.adjective.ru, next(c for c in CASES if c in wanted), to))
-        return " ".join(words + self._of_russian(voice))
+        return " ".join(words + self._of_russian(speaker))
 
-    def _of_russian(self, voice: Voice) -> list[str]:
-        return [self.of.russian(["gent"], voice)] if self.of else []
+    def _of_russian(self, speaker: Speaker) -> list[str]:
+        return [self.of.russian(["gent"], speaker)] if self.of else []
 
-    def english(self, args: Sequence[Arg], voice: Voice) -> str:
+    def english(self, args: Sequence[Arg], speaker: Speaker) -> str:
         number = "plur" if "plur" in args else self.noun.number
         noun = english.plural(self.noun.en) if number == "plur" else self.noun.en
         words = [self.adjective.en] if self.adjective else []
-        words += [noun] + ([f"of {self.of.english([], voice)}"] if self.of else [])
+        words += [noun] + ([f"of {self.of.english([], speaker)}"] if self.of else [])
         text = " ".join(words)
         place = next((p for p in ("where", "to", "from") if p in args), "")
         determiners = [arg for arg in args if isinstance(arg, str) and arg in english.DETERMINERS]
@@ -202,27 +211,27 @@ class NounPhrase:
 
 @dataclass(frozen=True)
 class Pronoun:
-    """A personal pronoun; "ты" stands for the reader and becomes вы for polite authors."""
+    """A personal pronoun; "ты" stands for the reader and becomes вы for polite speakers."""
 
     ru: str
 
-    def lemma(self, voice: Voice) -> str:
-        return "вы" if self.ru == "ты" and voice.polite else self.ru
+    def lemma(self, speaker: Speaker) -> str:
+        return "вы" if self.ru == "ты" and speaker.polite else self.ru
 
-    def agreement(self, voice: Voice) -> Agreement:
-        lemma = self.lemma(voice)
+    def agreement(self, speaker: Speaker) -> Agreement:
+        lemma = self.lemma(speaker)
         if lemma in {"мы", "вы", "они"}:
             return Agreement("plur", "masc", {"мы": "1per", "вы": "2per", "они": "3per"}[lemma], "anim")
-        gender = {"я": voice.gender, "она": "femn"}.get(lemma, "masc")
+        gender = {"я": speaker.gender, "она": "femn"}.get(lemma, "masc")
         return Agreement("sing", gender, {"я": "1per", "ты": "2per"}.get(lemma, "3per"), "anim")
 
     def subject(self) -> tuple[str, str]:
         return english.PRONOUNS[self.ru][0], "sing" if self.ru in {"я", "ты", "он", "она"} else "plur"
 
-    def russian(self, args: Sequence[Arg], voice: Voice) -> str:
-        return russian.pronoun(self.lemma(voice), case_of(args), "prep" in args)
+    def russian(self, args: Sequence[Arg], speaker: Speaker) -> str:
+        return russian.pronoun(self.lemma(speaker), case_of(args), "prep" in args)
 
-    def english(self, args: Sequence[Arg], voice: Voice) -> str:
+    def english(self, args: Sequence[Arg], speaker: Speaker) -> str:
         subject, object_, possessive = english.PRONOUNS[self.ru]
         if "poss" in args:
             return possessive
@@ -239,24 +248,24 @@ class Number(_Uninflected):
     def subject(self) -> tuple[str, str]:
         return "it", "sing" if self.count == 1 else "plur"
 
-    def russian(self, args: Sequence[Arg], voice: Voice) -> str:
+    def russian(self, args: Sequence[Arg], speaker: Speaker) -> str:
         thing = target_of(args)
         if not isinstance(thing, NounPhrase):
             return str(self.count) if self.digits else russian.numeral(self.count, "nomn", Agreement("sing"))
         case = case_of(args)
-        numeral = str(self.count) if self.digits else russian.numeral(self.count, case, thing.agreement(voice))
-        return f"{numeral} {thing.counted(self.count, case, voice)}"
+        numeral = str(self.count) if self.digits else russian.numeral(self.count, case, thing.agreement(speaker))
+        return f"{numeral} {thing.counted(self.count, case, speaker)}"
 
-    def english(self, args: Sequence[Arg], voice: Voice) -> str:
+    def english(self, args: Sequence[Arg], speaker: Speaker) -> str:
         thing = target_of(args)
         numeral = str(self.count) if self.digits else english.number(self.count)
         if not isinstance(thing, NounPhrase):
             return numeral
         if self.count == 1:
-            return f"{numeral} {thing.english([], voice)}"
+            return f"{numeral} {thing.english([], speaker)}"
         head = NounPhrase(thing.noun, thing.adjective)
-        tail = f" of {thing.of.english([], voice)}" if thing.of else ""
-        return f"{numeral} {head.english(['plur'], voice)}{tail}"
+        tail = f" of {thing.of.english([], speaker)}" if thing.of else ""
+        return f"{numeral} {head.english(['plur'], speaker)}{tail}"
 
 
 @dataclass(frozen=True)
@@ -270,14 +279,14 @@ class Verb(_Uninflected):
     preposition: str = ""
     case: str = "accs"
 
-    def russian(self, args: Sequence[Arg], voice: Voice) -> str:
+    def russian(self, args: Sequence[Arg], speaker: Speaker) -> str:
         target = target_of(args)
         if "gov" in args:
             assert target is not None
-            return f"{self.preposition} {target.russian([self.case, 'prep'], voice)}".strip()
-        to = target.agreement(voice) if target else None
+            return f"{self.preposition} {target.russian([self.case, 'prep'], speaker)}".strip()
+        to = target.agreement(speaker) if target else None
         if "imp" in args:
-            words = russian.verb(self.perfective, "impr", Agreement("plur" if voice.polite else "sing"))
+            words = russian.verb(self.perfective, "impr", Agreement("plur" if speaker.polite else "sing"))
         elif "past" in args:
             words = russian.verb(self.perfective, "past", to)
         elif "pastimpf" in args:
@@ -292,13 +301,29 @@ class Verb(_Uninflected):
             words = russian.verb(self.imperfective, "pres", to) if to else self.imperfective
         return f"{words} {self.tail}".strip()
 
-    def english(self, args: Sequence[Arg], voice: Voice) -> str:
+    def english(self, args: Sequence[Arg], speaker: Speaker) -> str:
         target = target_of(args)
         if "past" in args:
             return english.past(self.en)
         if "ing" in args:
             return english.gerund(self.en)
         return english.present(self.en, *target.subject()) if target else self.en
+
+
+@dataclass(frozen=True)
+class Predicate(_Uninflected):
+    """What someone is, as a short form or a past tense that agrees: {a s} is "готова", "устали"."""
+
+    ru: str
+    en: str
+
+    def russian(self, args: Sequence[Arg], speaker: Speaker) -> str:
+        target = target_of(args)
+        assert target is not None, f"{self.ru} needs somebody"
+        return russian.literal(self.ru, "past", "nomn", target.agreement(speaker))
+
+    def english(self, args: Sequence[Arg], speaker: Speaker) -> str:
+        return self.en
 
 
 @dataclass(frozen=True)
@@ -309,12 +334,12 @@ class Relation(_Uninflected):
     case: str
     en: str
 
-    def russian(self, args: Sequence[Arg], voice: Voice) -> str:
+    def russian(self, args: Sequence[Arg], speaker: Speaker) -> str:
         target = target_of(args)
         assert target is not None, f"{self.ru} needs a noun"
-        return f"{self.ru} {target.russian([self.case, 'prep'], voice)}"
+        return f"{self.ru} {target.russian([self.case, 'prep'], speaker)}"
 
-    def english(self, args: Sequence[Arg], voice: Voice) -> str:
+    def english(self, args: Sequence[Arg], speaker: Speaker) -> str:
         target = target_of(args)
         assert target is not None, f"{self.en} needs a noun"
-        return f"{self.en} {target.english(['the'], voice)}"
+        return f"{self.en} {target.english(['the'], speaker)}"

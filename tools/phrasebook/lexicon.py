@@ -1,10 +1,11 @@
 """The lexicon: lexicon.yaml read into fillers, and the classes that templates draw their slots from.
 
-python -c "from model.corpus.phrasebook.lexicon import lexicon; print(len(lexicon().choices('goods')))"
+python -c "from tools.phrasebook.lexicon import lexicon; print(len(lexicon().choices('goods')))"
 """
 
 from __future__ import annotations
 
+import calendar
 import re
 from functools import cache
 from pathlib import Path
@@ -12,11 +13,23 @@ from typing import Any
 
 import yaml
 
-from model.corpus.phrasebook import english, russian
-from model.corpus.phrasebook.fillers import Adjective, Filler, Noun, NounPhrase, Number, Pronoun, Relation, Verb, Word
-from model.corpus.phrasebook.russian import CASES, Agreement, PhrasebookError
+from tools.phrasebook import english, russian
+from tools.phrasebook.fillers import (
+    Adjective,
+    Filler,
+    Noun,
+    NounPhrase,
+    Number,
+    Predicate,
+    Pronoun,
+    Relation,
+    Verb,
+    Word,
+)
+from tools.phrasebook.russian import CASES, Agreement, PhrasebookError
 
 FOLDER = Path(__file__).parent
+BARE = "~"
 NAMES = {"cities", "countries", "men", "women"}
 
 
@@ -73,11 +86,31 @@ def _times() -> list[Word]:
     return words
 
 
+def _dates(months: list[NounPhrase]) -> list[Word]:
+    """Every day of a year, the twenty-ninth of February left out: 5 мая, May 5."""
+    return [
+        Word(f"{day} {russian.noun(month.noun.ru, 'gent', 'sing')}", f"{month.noun.en} {day}")
+        for number, month in enumerate(months, 1)
+        for day in range(1, calendar.monthrange(2001, number)[1] + 1)
+    ]
+
+
+def _marks(*marks: str) -> list[Word]:
+    return [Word(mark, mark) for mark in marks]
+
+
 class Lexicon:
     """Classes of fillers by name, and the expressions over them that lexicon.yaml explains under ``sets``."""
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self.classes: dict[str, list[Any]] = {"times": _times()}
+        self.classes: dict[str, list[Any]] = {
+            "times": _times(),
+            "clock": _marks(*(f"{hour}:{minute:02}" for hour in range(24) for minute in range(0, 60, 5))),
+            # How people end what they type: BARE stands for no mark, and no capital letter either.
+            "stops": _marks(".", "!", "", BARE),
+            "asks": _marks("?", "", BARE),
+            "joins": _marks(",", "!", "."),
+        }
         self.nouns: dict[str, Noun] = {}
         self.sets: dict[str, list[str]] = data["sets"]
         for kind, text in data["nouns"].items():
@@ -92,6 +125,9 @@ class Lexicon:
             self._add(kind, [Word(ru, en) for ru, en, _ in _entries(text)])
         for kind, text in data["relations"].items():
             self._add(kind, [_relation(ru, en) for ru, en, _ in _entries(text)])
+        for kind, text in data["predicates"].items():
+            self._add(kind, [Predicate(ru, en) for ru, en, _ in _entries(text)])
+        self.classes["dates"] = _dates(self.classes["months"])
         self.english_nouns = {noun.en: noun for noun in self.nouns.values()}
         for section, digits in (("numbers", False), ("digits", True)):
             for kind, text in data[section].items():
