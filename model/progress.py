@@ -1,4 +1,4 @@
-"""Progress lines with the time left, at most one every few seconds, so that a log stays short and alive."""
+"""Progress lines, at most one every few seconds, so that a log stays short and alive."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import time
 
 
 class Progress:
-    """Counts work of a known total; ``advance`` prints a line when the last one is old enough."""
+    """Counts work, and tells the time left where its ``total`` is known, else ``unit`` per second."""
 
-    def __init__(self, label: str, total: float, every: float = 5.0) -> None:
-        self.label, self.total, self.every = label, max(total, 1e-9), every
+    def __init__(self, label: str, total: float | None = None, unit: str = "", every: float = 5.0) -> None:
+        self.label, self.total, self.unit, self.every = label, total, unit, every
         self.done = 0.0
         self.started = self.last = time.perf_counter()
 
     def advance(self, amount: float, what: str) -> None:
         """Record ``amount`` more work done; ``what`` says where the run is, for a reader of the log."""
         self.done += amount
-        now = time.perf_counter()
-        share = min(self.done / self.total, 1.0)
-        if share <= 0 or (now - self.last < self.every and share < 1.0):
-            return
-        self.last = now
-        left = (now - self.started) * (1 - share) / share
-        print(f"{self.label}: {what}, {share:.0%} done, about {left:.0f} s left", flush=True)
+        whole = self.total is not None and self.done >= self.total
+        if self.done > 0 and (whole or time.perf_counter() - self.last >= self.every):
+            self.tell(what)
+
+    def tell(self, what: str) -> None:
+        """Print a line now, as for the end of work whose total was not known."""
+        self.last = time.perf_counter()
+        seconds = max(self.last - self.started, 1e-9)
+        if self.total is None:
+            pace = f"{self.done / seconds:,.0f} {self.unit}/s"
+        else:
+            share = min(self.done / max(self.total, 1e-9), 1.0)
+            pace = f"{share:.0%} done, about {seconds * (1 - share) / max(share, 1e-9):.0f} s left"
+        print(f"{self.label}: {what}, {pace}", flush=True)
