@@ -47,10 +47,18 @@ class Parser(argparse.ArgumentParser):
         """Leave with the complaint."""
         self.exit(USAGE, f"{self.prog}: {message}; --help shows every option\n")
 
-    def add_settings(self, model: type[Settings], title: str = "settings", required: Collection[str] = ()) -> None:
+    def add_settings(
+        self,
+        model: type[Settings],
+        title: str = "settings",
+        required: Collection[str] = (),
+        leave_out: Collection[str] = (),
+    ) -> None:
         """An option for every setting of the model; one that is not given keeps the model's default."""
         group = self.add_argument_group(title)
         for name, field in model.model_fields.items():
+            if name in leave_out:
+                continue
             kind = {**_kind(field.annotation), "default": argparse.SUPPRESS, "required": name in required}
             group.add_argument(f"--{name}", help=_help(field), **kind)
 

@@ -1,58 +1,47 @@
 """Prepare a corpus from the command line.
 
-python -m model.corpus --out corpus --test test.tsv train.tsv.zst
-python -m model.corpus --out corpus --kind text --languages en book.txt
+python -m model.corpus train.tsv.zst --out corpus --test test.tsv
+python -m model.corpus book.txt --out corpus --kind text --languages en
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import sys
+from collections.abc import Sequence
 
-import yaml
-
-from model.config import ConfigError, CorpusConfig, from_dict
-
-from . import CorpusError, prepare_corpus
+from model.config import CorpusConfig
+from model.corpus import prepare_corpus
+from model.options import OK, Parser, read_settings, run
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; every setting of CorpusConfig is an option. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m model.corpus", description="Prepare a corpus.")
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="file, directory, s3://, https:// or hf:// address"
+def parser() -> Parser:
+    """The text, the test sets, and every setting of a corpus."""
+    made = Parser("model.corpus", __doc__)
+    made.add_argument("sources", nargs="+", metavar="SOURCE", help="file, folder, s3://, https:// or hf:// address")
+    made.add_argument("--out", required=True, help="folder of the corpus")
+    made.add_argument(
+        "--test", nargs="+", action="extend", default=[], metavar="FILE", help="a test set, kept out of training"
     )
-    parser.add_argument("--out", required=True, help="the corpus directory to write")
-    parser.add_argument(
-        "--test", action="append", default=[], metavar="FILE", help="a test set, kept out of training; repeatable"
-    )
-    for name, field in ((n, f) for n, f in CorpusConfig.model_fields.items() if n != "sources"):
-        parser.add_argument(
-            f"--{name}",
-            metavar="VALUE",
-            default=argparse.SUPPRESS,
-            help=str(field.description).replace("%", "%%"),
-        )
-    given = vars(parser.parse_args(arguments))
-    sources, tests, out = given.pop("sources"), given.pop("test"), given.pop("out")
-    settings = {
-        name: value.split(",") if name == "languages" else yaml.safe_load(value) for name, value in given.items()
-    }
-    try:
-        card = prepare_corpus(sources, tests, out, from_dict(CorpusConfig, settings, "corpus"))
-    except (CorpusError, ConfigError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    made.add_settings(CorpusConfig, leave_out=["sources"])
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare the corpus, and print what it holds; what is told on the way goes to standard error."""
+    options = parser().parse_args(argv)
+    with contextlib.redirect_stdout(sys.stderr):
+        config = read_settings(CorpusConfig, options)
+        card = prepare_corpus(options.sources, options.test, options.out, config)
     counts = card["counts"]
     for name in ("read", "kept", "train", "valid", "heldout", "duplicates"):
         print(f"{name:<20}{counts[name]:>12,}")
     for group in ("rejected", "test"):
         for name, count in counts[group].items():
             print(f"{group + ' ' + name:<20}{count:>12,}")
-    for line in card["malformed"]:
-        print(line)
-    return 0
+    print(*card["malformed"], sep="\n")
+    return OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from model.config import CorpusConfig
+from model.corpus.files import SourceFile
 from model.languages import script_of
-
-from .files import SourceFile
-from .sources import TEST, TRAIN
 
 SHOWN = 10  # lines of a list on the terminal
 LISTED = 100  # entries of what was left out in the card
@@ -71,9 +69,8 @@ def doubtful(files: Iterable[dict[str, Any]]) -> list[str]:
 
 def left_out(files: Sequence[SourceFile]) -> list[str]:
     """What a folder holds beside the files that are read."""
-    left = [file for file in files if file.role not in (TRAIN, TEST)]
-    lines = [f"left out: {file.name} ({file.role})" for file in left[:SHOWN]]
-    return lines + ([f"left out: {len(left) - SHOWN:,} more"] if len(left) > SHOWN else [])
+    lines = [f"left out: {file.name} ({file.role})" for file in files[:SHOWN]]
+    return lines + ([f"left out: {len(files) - SHOWN:,} more"] if len(files) > SHOWN else [])
 
 
 def rows_of(files: Sequence[dict[str, Any]]) -> list[str]:

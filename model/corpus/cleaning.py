@@ -12,10 +12,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from model.config import CorpusConfig
+from model.corpus.files import CorpusError
 from model.languages import SCRIPTS, length, scripts
 from model.unicode import nfc
-
-from .files import CorpusError
 
 # Controls that are not white space, and characters that cannot be seen: soft hyphen, zero-width space, directions,
 # byte order mark, lone surrogates. The joiners U+200C and U+200D stay: spelling and emoji depend on them.
@@ -125,20 +124,21 @@ class PairCleaner:
         return first, second, reason
 
 
-class PieceCleaner:
-    """Says why a piece of running text is rejected."""
+class PieceFilter:
+    """Says why a piece of running text is rejected, which stays as it is."""
 
     def __init__(self, config: CorpusConfig, tests: TestText) -> None:
         if not config.languages:
             raise CorpusError("corpus.languages is empty; name at least one language")
         self._script, self._tests = Script(config.languages, config.min_script_ratio), tests.lines
 
-    def __call__(self, piece: str) -> str:
+    def __call__(self, piece: str) -> tuple[str, str]:
+        """The piece, and the reason of the rejection or ``""``."""
         if not piece or piece.isspace():
-            return "empty"
+            return piece, "empty"
         if self._tests and not self._tests.isdisjoint(_long_lines(piece)):
-            return "test_set"
-        return "" if self._script.accepts(piece) else "script"
+            return piece, "test_set"
+        return piece, "" if self._script.accepts(piece) else "script"
 
 
 def cut_pieces(blocks: Iterable[str], max_chars: int) -> Iterable[str]:

@@ -18,9 +18,9 @@ from typing import Any
 
 import orjson
 
-from . import encoding
-from .files import MAX_LINE_BYTES, CorpusError, SourceFile, line_blocks, read_blocks, seekable
-from .header import header
+from model.corpus import encoding
+from model.corpus.files import MAX_LINE_BYTES, CorpusError, SourceFile, line_blocks, read_blocks, seekable
+from model.corpus.header import header
 
 EXAMPLES = 5  # malformed rows described in the card
 EARLY_ROWS = 1000  # rows after which a hopeless file is given up
@@ -79,16 +79,16 @@ class Tally:
             self.undecoded += bytes(error.object)[:SAMPLE_BYTES] + b"\n"
         self.reject(row, f"bytes that are not UTF-8 ({error.reason} at byte {error.start + 1} of the line)")
 
-    def judge_file(self, *, end: bool) -> None:
+    def check_file(self, *, whole: bool) -> None:
         """Stop at a file that is not what its name says: half of its first rows, or all of its rows, are malformed."""
         rows, malformed = self.files[-1]["rows"], self.files[-1]["malformed"]
-        if malformed and (malformed == rows if end else rows >= EARLY_ROWS and 2 * malformed > rows):
+        if malformed and (malformed == rows if whole else rows >= EARLY_ROWS and 2 * malformed > rows):
             raise CorpusError(
                 f"{self.first}\n{malformed:,} of the first {rows:,} rows of this file are malformed"
                 f"{self.cure or '; is it the right one?'}"
             )
 
-    def judge(self, limit: float) -> None:
+    def check(self, limit: float) -> None:
         """Stop when more than the share ``limit`` of all rows is malformed."""
         if self.malformed > limit * self.rows:
             raise CorpusError(
@@ -117,7 +117,7 @@ def read_pairs(file: SourceFile, languages: Sequence[str], tally: Tally) -> Iter
             named = isinstance(author, str | None)
             tally.nameless += not named
             yield first, second, author if named else None
-    tally.judge_file(end=True)
+    tally.check_file(whole=True)
 
 
 def read_documents(file: SourceFile, tally: Tally) -> Iterator[Iterable[str]]:
@@ -132,7 +132,7 @@ def read_documents(file: SourceFile, tally: Tally) -> Iterator[Iterable[str]]:
     else:
         for (text,), _ in _records(file, [("text",), ("content",)], tally):
             yield [text]
-    tally.judge_file(end=True)
+    tally.check_file(whole=True)
 
 
 def _tsv(file: SourceFile, tally: Tally) -> Iterator[Pair]:
@@ -169,7 +169,7 @@ def _txt(file: SourceFile, tally: Tally) -> Iterator[str]:
             tally.count(len(good))
             text = "".join(line for _, line in good)
         number += block.count(b"\n")
-        tally.judge_file(end=False)
+        tally.check_file(whole=False)
         yield text
 
 
@@ -245,7 +245,7 @@ def _parquet(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
                 tally.count(batch.num_rows)
                 yield from enumerate(_rows(batch), number + 1)
                 number += batch.num_rows
-                tally.judge_file(end=False)
+                tally.check_file(whole=False)
         except (pyarrow.ArrowException, OSError) as error:
             raise CorpusError(f"{file.name}: damaged, or not Parquet: {error}") from None
     if not number:
@@ -314,7 +314,7 @@ def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, Any]]:
             tally.count()
             yield at, line
         number += len(lines)
-        tally.judge_file(end=False)
+        tally.check_file(whole=False)
 
 
 def _decode_lines(lines: list[bytes], number: int, tally: Tally) -> Iterator[tuple[int, str]]:

@@ -15,9 +15,18 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from model.config import CorpusConfig
+from model.corpus.files import (
+    COMPRESSIONS,
+    EXTENSIONS,
+    CorpusError,
+    SourceFile,
+    display,
+    extensions,
+    reach,
+    reported,
+    stem,
+)
 from model.languages import scripts
-
-from .files import COMPRESSIONS, EXTENSIONS, CorpusError, SourceFile, display, extensions, reach, reported, stem
 
 TRAIN, TEST = "train", "test"
 VALID = "validation set; the corpus holds out its own"

@@ -8,6 +8,7 @@ A record of a parallel corpus has its sides under the language codes, one of run
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from .files import CorpusError, SourceFile, line_blocks, read_blocks
+from model.corpus.files import CorpusError, SourceFile, line_blocks, read_blocks
 
 FORMAT_VERSION = 1
 CARD = "corpus.json"
@@ -66,18 +67,11 @@ def read_split(corpus_dir: str | Path, split: str) -> Iterator[dict[str, str]]:
 def write_records(path: Path, records: Iterable[bytes]) -> int:
     """Write JSON records, one a line without its end, and return their number."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = 0
+    rows, rest = 0, iter(records)
     with path.open("wb") as file, zstandard.ZstdCompressor(level=3).stream_writer(file) as writer:
-        batch: list[bytes] = []
-        for record in records:
-            batch.append(record)
-            if len(batch) == 1000:
-                rows += len(batch)
-                writer.write(b"\n".join(batch) + b"\n")
-                batch = []
-        if batch:
-            rows += len(batch)
+        while batch := list(itertools.islice(rest, 1000)):
             writer.write(b"\n".join(batch) + b"\n")
+            rows += len(batch)
     return rows
 
 

@@ -12,7 +12,7 @@ from model.config import CorpusConfig
 from model.corpus import CorpusError
 from model.corpus.cleaning import (
     PairCleaner,
-    PieceCleaner,
+    PieceFilter,
     Script,
     TestText,
     clean_author,
@@ -146,10 +146,11 @@ def test_a_language_that_is_not_known_is_not_judged_by_its_script(text: str) -> 
 def test_running_text_may_be_in_any_of_its_languages() -> None:
     tests = TestText()
     tests.add(["short\nThe quality of mercy is not strained at all."])
-    judge = PieceCleaner(CorpusConfig(kind="text"), tests)
-    assert [judge(text) for text in ("Привет", "Hello\n", "你好", "\n \n", "")] == ["", "", "script", "empty", "empty"]
-    assert judge("So:\n  The quality of mercy is not strained at all.\nYes") == "test_set"
-    assert judge("short") == "", "a short line may occur twice by chance"
+    check = PieceFilter(CorpusConfig(kind="text"), tests)
+    texts = ("Привет", "Hello\n", "你好", "\n \n", "")
+    assert [check(text) for text in texts] == list(zip(texts, ["", "", "script", "empty", "empty"], strict=True))
+    assert check("So:\n  The quality of mercy is not strained at all.\nYes")[1] == "test_set"
+    assert check("short")[1] == "", "a short line may occur twice by chance"
 
 
 def test_pairs_need_two_languages() -> None:

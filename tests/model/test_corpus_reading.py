@@ -185,9 +185,9 @@ def test_bad_rows_among_good_ones_are_counted_and_named(tmp_path: Path) -> None:
         ":3: no tab in the line; a .tsv holds source<TAB>target: 'no tab'",
         ":5: bytes that are not UTF-8 (invalid start byte at byte 1 of the line)",
     ]
-    tally.judge(0.01)
+    tally.check(0.01)
     with pytest.raises(CorpusError, match=r"a.tsv:3: no tab.*\n2 of 1,001 rows are malformed, more than the 0.10%"):
-        tally.judge(0.001)
+        tally.check(0.001)
 
 
 def test_bad_bytes_in_running_text_cost_their_line(tmp_path: Path) -> None:

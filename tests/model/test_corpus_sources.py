@@ -147,7 +147,7 @@ def test_what_systems_and_tools_leave_behind_is_left_out(tmp_path: Path, capsys:
         "pairs.tsv",
         "linked.tsv",
     }
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert f"corpus: left out: {folder}/.git/ (hidden)\n" in said and "more\n" in said
     assert f"corpus: train: {folder}/pairs.tsv, 30 rows\n" in said
     assert "corpus: 40 rows read, 40 kept; left out: none\n" in said

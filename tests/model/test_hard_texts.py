@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from evaluation.metrics import corpus_scores
 from evaluation.report.samples import _marked
 from model.config import CorpusConfig, TokenizerConfig
-from model.corpus.cleaning import PairCleaner, PieceCleaner, TestText, clean_author, clean_line, clean_text, cut_pieces
+from model.corpus.cleaning import PairCleaner, PieceFilter, TestText, clean_author, clean_line, clean_text, cut_pieces
 from model.corpus.files import line_blocks
 from model.languages import language_of
 from model.tokenizer import Tokenizer, load_tokenizer
@@ -92,7 +92,7 @@ TEXTS: dict[str, Callable[[int], str]] = {
     "numbers": repeated("1.2,3-4"),
 }
 PAIRS = PairCleaner(CorpusConfig(), TestText())
-PIECES = PieceCleaner(CorpusConfig(), TestText())
+PIECES = PieceFilter(CorpusConfig(), TestText())
 FUNCTIONS: dict[str, Callable[[str], object]] = {
     "nfc": nfc,
     "normalize": normalize,
