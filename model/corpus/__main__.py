@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for group in ("rejected", "test"):
         for name, count in counts[group].items():
             print(f"{group + ' ' + name:<20}{count:>12,}")
-    print(*card["malformed"], sep="\n")
+    for line in card["malformed"]:
+        print(line)
     return OK
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from model.config import CorpusConfig
@@ -65,6 +66,16 @@ def doubtful(files: Iterable[dict[str, Any]]) -> list[str]:
         if (left := (counts := Counter(file["rejected"]) + Counter(malformed=file["malformed"])).total())
         and 2 * left > file["rows"]
     ]
+
+
+def read_together(files: Sequence[SourceFile]) -> str:
+    """Where one of several folders' files does not fit, what was to be read with it; or ""."""
+    folders = sorted({str(PurePosixPath(file.name).parent) for file in files})
+    if len(folders) < 2:
+        return ""
+    names = ", ".join(folders[:8]) + (", ..." if len(folders) > 8 else "")
+    cure = "give the one, or the files, that hold the pair"
+    return f"\nfiles from {len(folders)} folders were to be read together: {names}; {cure}"
 
 
 def left_out(files: Sequence[SourceFile]) -> list[str]:

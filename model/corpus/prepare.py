@@ -16,7 +16,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn
 
 import orjson
@@ -64,11 +64,7 @@ def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config
     def fill(partial: Path) -> dict[str, Any]:
         corpus = _Preparation(partial, config)
         corpus.run([file for file in files if file.role == TRAIN], test_files)
-        card = corpus.card(
-            sources=[display(source) for source in sources],
-            seconds=round(time.monotonic() - started, 1),
-            left_out=[{"file": file.name, "why": file.role} for file in left_out[: account.LISTED]],
-        )
+        card = corpus.card([display(source) for source in sources], left_out, time.monotonic() - started)
         write_json(partial / CARD, card)
         return card
 
@@ -110,14 +106,14 @@ class _Preparation:
         self.rows |= {name: len(split) for name, split in held_out.items()}
         self._conclude()
 
-    def card(self, **about: Any) -> dict[str, Any]:
-        """What ``corpus.json`` says; ``about`` holds what the preparation itself does not know."""
-        card = {
+    def card(self, sources: list[str], left_out: list[SourceFile], seconds: float) -> dict[str, Any]:
+        """What ``corpus.json`` says."""
+        return {
             "format_version": FORMAT_VERSION,
             "kind": self.config.kind,
             "languages": self.config.languages,
             "authors": sorted(self.authors),
-            "sources": [],
+            "sources": sources,
             "counts": {
                 "read": self.read,
                 "kept": sum(self.rows.values()),
@@ -128,37 +124,27 @@ class _Preparation:
             },
             "characters": {name: self.characters[name] for name in self.columns},
             "shards": self.shards,
-            "seconds": 0.0,
+            "seconds": round(seconds, 1),
             "config": to_dict(self.config),
             "files": self.tally.files + self.test_tally.files,
-            "left_out": [],
+            "left_out": [{"file": file.name, "why": file.role} for file in left_out[: account.LISTED]],
             "malformed": self.tally.examples,
             "notes": self.notes,
         }
-        return card | about
 
     def _segments(self, files: list[SourceFile], tally: Tally) -> Iterator[Row]:
         """What the files hold, as it is: sentence pairs, or running text in pieces, which take no author."""
         for file in files:
-            if self.parallel:
-                yield from (((one, other), author) for one, other, author in self._pairs(file, files, tally))
-            else:
-                for blocks in read_documents(file, tally):
-                    pieces = cut_pieces(map(clean_text, blocks), self.config.max_chars)
-                    yield from (((piece,), None) for piece in pieces)
-
-    def _pairs(self, file: SourceFile, files: list[SourceFile], tally: Tally) -> Iterator[tuple[str, str, str | None]]:
-        """The pairs of one of the files; where it does not fit, the others that were to be read with it are named."""
-        try:
-            yield from read_pairs(file, self.config.languages, tally)
-        except CorpusError as error:
-            folders = sorted({str(PurePosixPath(other.name).parent) for other in files})
-            if len(folders) < 2:
-                raise
-            raise CorpusError(
-                f"{error}\nfiles from {len(folders)} folders were to be read together: {', '.join(folders[:8])}"
-                f"{', ...' if len(folders) > 8 else ''}; give the one, or the files, that hold the pair"
-            ) from None
+            try:
+                if self.parallel:
+                    for one, other, author in read_pairs(file, self.config.languages, tally):
+                        yield (one, other), author
+                else:
+                    for blocks in read_documents(file, tally):
+                        for piece in cut_pieces(map(clean_text, blocks), self.config.max_chars):
+                            yield (piece,), None
+            except CorpusError as error:
+                raise CorpusError(f"{error}{account.read_together(files) if self.parallel else ''}") from None
 
     def _write_test(self, name: str, files: list[SourceFile]) -> int:
         """Store a test set as it is (but for rows with an empty side) and return its number of rows."""

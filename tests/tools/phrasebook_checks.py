@@ -153,7 +153,8 @@ def test_adjectives_agree_with_their_nouns(rows):
         for piece in re.split(r"[,.:!?]", row["ru"].lower()):
             text = ["", *piece.split()]
             for i, (first, second) in enumerate(pairwise(text)):
-                if is_form(first, "ADJF", adjectives) and is_form(second, "NOUN", nouns):
+                alone = i == 1 and first == "это"  # "Это нож.": this is no determiner
+                if not alone and is_form(first, "ADJF", adjectives) and is_form(second, "NOUN", nouns):
                     pairs.add((first, second, text[i - 1] in {"два", "две", "три", "четыре"}))
     assert len(pairs) > 1000
     assert [pair for pair in sorted(pairs) if not _agree(*pair)] == []

@@ -69,9 +69,9 @@ def _parsed(pattern: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _finish(text: str) -> str:
-    """A capital letter for every sentence, but the first of one that is typed bare."""
+    """A capital letter for every sentence, and a small one for the first of what is typed bare."""
     finished = _SENTENCE_START.sub(lambda match: match[1] + match[2].upper(), text)
-    return text[0] + finished[1:-1] if text.endswith(BARE) else finished
+    return finished[0].lower() + finished[1:-1] if text.endswith(BARE) else finished
 
 
 def _russian(pattern: str, fillers: dict[str, Filler], speaker: Speaker) -> str:
