@@ -1,6 +1,6 @@
 """From text to a corpus: reading, cleaning, deduplicating, shuffling and splitting; shards on disk with a card.
 
-python -m model.corpus --out corpus --test test.tsv train.tsv.zst
+python -m model.corpus train.tsv.zst --out corpus --test test.tsv
 """
 
 from model.corpus.files import CorpusError

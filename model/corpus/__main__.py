@@ -20,9 +20,7 @@ def parser() -> Parser:
     made = Parser("model.corpus", __doc__)
     made.add_argument("sources", nargs="+", metavar="SOURCE", help="file, folder, s3://, https:// or hf:// address")
     made.add_argument("--out", required=True, help="folder of the corpus")
-    made.add_argument(
-        "--test", nargs="+", action="extend", default=[], metavar="FILE", help="a test set, kept out of training"
-    )
+    made.add_argument("--test", action="append", default=[], metavar="FILE", help="a test set; repeatable")
     made.add_settings(CorpusConfig, leave_out=["sources"])
     return made
 

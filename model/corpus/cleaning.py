@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from model.config import CorpusConfig
-from model.corpus.files import CorpusError
 from model.languages import SCRIPTS, length, scripts
 from model.unicode import nfc
 
@@ -97,8 +96,6 @@ class PairCleaner:
     """Cleans sentence pairs and says why one is rejected."""
 
     def __init__(self, config: CorpusConfig, tests: TestText) -> None:
-        if len(config.languages) != 2 or len(set(config.languages)) != 2:
-            raise CorpusError(f"corpus.languages must name two different languages for pairs, not {config.languages}")
         self._max_chars, self._max_ratio, self._tests = config.max_chars, config.max_length_ratio, tests.sides
         self._scripts = [Script([language], config.min_script_ratio) for language in config.languages]
 
@@ -128,8 +125,6 @@ class PieceFilter:
     """Says why a piece of running text is rejected, which stays as it is."""
 
     def __init__(self, config: CorpusConfig, tests: TestText) -> None:
-        if not config.languages:
-            raise CorpusError("corpus.languages is empty; name at least one language")
         self._script, self._tests = Script(config.languages, config.min_script_ratio), tests.lines
 
     def __call__(self, piece: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ that shares a side with a held-out or valid row is left out, as is one that shar
 pairs take 12 s of one core and 205 MB. Memory grows with the test sets, by 100 MB per million of max_rows where that is
 set, and with the corpus only by one bucket of the sort, 1/256 of it.
 
-    python -m model.corpus --out corpus --test test.tsv train.tsv.zst
+    python -m model.corpus train.tsv.zst --out corpus --test test.tsv
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Preparation:
             "characters": {name: self.characters[name] for name in self.columns},
             "shards": self.shards,
             "seconds": round(seconds, 1),
-            "config": to_dict(self.config),
+            "config": to_dict(self.config) | {"sources": sources},
             "files": self.tally.files + self.test_tally.files,
             "left_out": [{"file": file.name, "why": file.role} for file in left_out[: account.LISTED]],
             "malformed": self.tally.examples,

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import CorpusConfig
-from model.corpus import CorpusError
 from model.corpus.cleaning import (
     PairCleaner,
     PieceFilter,
@@ -151,11 +150,6 @@ def test_running_text_may_be_in_any_of_its_languages() -> None:
     assert [check(text) for text in texts] == list(zip(texts, ["", "", "script", "empty", "empty"], strict=True))
     assert check("So:\n  The quality of mercy is not strained at all.\nYes")[1] == "test_set"
     assert check("short")[1] == "", "a short line may occur twice by chance"
-
-
-def test_pairs_need_two_languages() -> None:
-    with pytest.raises(CorpusError, match="must name two different languages"):
-        PairCleaner(CorpusConfig(languages=["ru", "ru"]), TestText())
 
 
 def test_an_author_fits_a_control_token() -> None:

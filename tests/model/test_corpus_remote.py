@@ -164,7 +164,7 @@ def test_s3_objects_and_prefixes(tmp_path: Path, s3: dict[str, str]) -> None:
 def test_s3_errors(tmp_path: Path, s3: dict[str, str]) -> None:
     result = prepare(tmp_path / "out", "s3://texts/none.tsv", **s3)
     assert (result.returncode, result.stderr) == (
-        1,
+        2,
         "error: s3://texts/none.tsv: no such file; check the path or address\n",
     )
     assert not (tmp_path / "out").exists()
@@ -180,16 +180,16 @@ def test_http_files(tmp_path: Path, serve: Callable[[dict[str, Any]], str]) -> N
 
     result = prepare(tmp_path / "none", f"{address}/none.tsv?signature=secret")
     assert (result.returncode, result.stderr) == (
-        1,
+        2,
         f"error: {address}/none.tsv: no such file; check the path or address\n",
     )
     result = prepare(tmp_path / "denied", f"{address}/denied.tsv?signature=secret")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"error: {address}/denied.tsv: " in result.stderr
     assert "cannot be read: ClientResponseError: 403" in result.stderr
     assert "secret" not in result.stderr
     result = prepare(tmp_path / "refused", "http://127.0.0.1:9/a.tsv")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "error: http://127.0.0.1:9/a.tsv: cannot be read: ClientConnectorError: " in result.stderr
 
 
@@ -223,7 +223,7 @@ def test_hub_data_sets(tmp_path: Path, serve: Callable[[dict[str, Any]], str]) -
     assert result.returncode == 0, result.stderr
     assert sentences(tmp_path / "deep") == sorted(LINES[40:])
     result = prepare(tmp_path / "none", "hf://acme/none", **environment)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr == (
         "error: hf://acme/none: no such file; check the path or address, and HF_TOKEN if the data set is private\n"
     )

@@ -13,6 +13,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from model.config import Profile, from_dict
 from pipelines.compile import compile_pipeline
+from pipelines.settings import PROFILES
 
 STEPS = {"prepare-data", "train-tokenizer", "train-model", "export-onnx", "gate", "publish"}
 STEPS |= {"quantize", "quantize-2", "evaluate", "evaluate-2", "evaluate-3"}
@@ -129,5 +130,9 @@ def test_variants_are_made_and_measured_once_each(tasks):
 def test_defaults_are_the_profile_sections(documents):
     parameters = documents[0]["root"]["inputDefinitions"]["parameters"]
     sections = {name: parameters[name]["defaultValue"] for name in Profile.model_fields if name != "name"}
+    own = sections["corpus"].pop("sources")
+    assert own and all((PROFILES.parents[1] / source).is_file() for source in own), (
+        "the demo's text, by its place in the checkout"
+    )
     assert from_dict(Profile, sections) == Profile()
     assert all(parameters[name].get("description") for name in parameters)
