@@ -19,12 +19,11 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import permutations
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from model.config import GateConfig, Profile
+from model.config import GateConfig
 
 # Published for the machine at hand: int8 is the fastest on a CPU; a GPU computes fp16 natively and int8 poorly.
 PREFERENCE = {"cpu": ("int8", "fp32", "fp16"), "gpu": ("fp16", "fp32")}
@@ -95,72 +94,6 @@ def mean_chrf(evaluation: Mapping[str, Any]) -> float | None:
     scores = [_number(row.get("chrf")) for row in evaluation.get("rows") or []]
     known = [score for score in scores if score is not None]
     return sum(known) / len(known) if known and len(known) == len(scores) else None
-
-
-def impossible(profile: Profile) -> list[str]:
-    """Why no run of this profile could publish anything, or could judge it as asked: one sentence a problem."""
-    config, corpus, training, evaluation = profile.gate, profile.corpus, profile.training, profile.evaluation
-    nothing = "nothing would be trained"
-    problems = [
-        f"{name}: must be at least 1, not {value}: {why}"
-        for name, value, why in (
-            ("corpus.heldout_rows", corpus.heldout_rows, "without held-out rows nothing can be judged, nor published"),
-            ("corpus.valid_rows", corpus.valid_rows, "they choose the best weights and calibrate int8"),
-            ("training.steps", training.steps, nothing),
-            ("training.batch_tokens", training.batch_tokens, nothing),
-            ("training.grad_accum_steps", training.grad_accum_steps, nothing),
-            ("training.eval_every", training.eval_every, "validation chooses the weights that are kept"),
-            ("training.save_every", training.save_every, "give training.steps to write none"),
-            ("quantization.calibration_rows", profile.quantization.calibration_rows, "int8 needs them for its scales"),
-            ("evaluation.loss_rows", evaluation.loss_rows, "without a held-out loss nothing is published"),
-        )
-        if value < 1
-    ]
-    if evaluation.max_rows < 0:
-        problems.append(f"evaluation.max_rows: must be 0 (all) or more, not {evaluation.max_rows}")
-    for name, limits in (("max_chrf_loss", config.max_chrf_loss), ("max_bytes_ratio", config.max_bytes_ratio)):
-        for variant, limit in limits.items():
-            if variant not in COMPARED:
-                problems.append(f"gate.{name}: {variant!r} is not a variant that is compared with {BASELINE}; "
-                                f"known: {', '.join(COMPARED)}")  # fmt: skip
-            elif not math.isfinite(limit):
-                problems.append(f"gate.{name} of {variant}: must be a number, not {limit}")
-    if not config.max_loss >= 0 or math.isinf(config.max_loss):
-        problems.append(f"gate.max_loss: must be 0 (no ceiling) or a number above it, not {config.max_loss}")
-    return [*problems, *_impossible_floors(profile)]
-
-
-def _impossible_floors(profile: Profile) -> Iterator[str]:
-    floors, languages = profile.gate.min_chrf, profile.corpus.languages
-    if floors and profile.corpus.kind == "text":
-        yield (
-            f"gate.min_chrf: running text has no translation to score, so {', '.join(floors)} cannot be measured; "
-            "set SET='gate.min_chrf={}' and bound the loss instead, SET=gate.max_loss=2.2"
-        )
-        return
-    known = [f"{source}-{target}" for source, target in permutations(languages, 2)]
-    absent = []
-    for place, floor in floors.items():
-        test_set, _, direction = place.rpartition("/")
-        if not test_set or not direction:
-            yield f"gate.min_chrf: {place!r} is not 'test set/direction', as in 'heldout/{(known or ['ru-en'])[0]}'"
-        elif direction not in known:
-            absent.append(place)
-        if not 0 <= floor <= 100:
-            yield f"gate.min_chrf {place}: chrF goes from 0 to 100, so {floor} is no floor"
-    if absent:
-        yield (
-            f"gate.min_chrf: {', '.join(absent)} cannot be measured, for corpus.languages is [{', '.join(languages)}]; "
-            f"add SET='gate.min_chrf={{}}' to do without (a copy of the source and a loss without context are refused "
-            f"all the same), or floors of your own for {' and '.join(known)}, such as "
-            f"SET='gate.min_chrf={{heldout/{(known or ['?'])[0]}: 40}}'"
-        )
-
-
-def unknown_test_sets(places: Iterable[str], given: Iterable[str]) -> list[str]:
-    """Those of the floors ("test set/direction") whose test set is neither held out nor given."""
-    known = {"heldout", *given}
-    return [place for place in places if place.rpartition("/")[0] not in known]
 
 
 def _garbage_floors(evaluations: Evaluations) -> Iterator[dict]:

@@ -10,7 +10,6 @@ artifacts/ (what every step wrote) and kfp.log. They are written for failed runs
 
 from __future__ import annotations
 
-import argparse
 import re
 import secrets
 import signal
@@ -23,36 +22,25 @@ from typing import Any
 
 from model.config import Profile, to_dict
 from model.files import write_json, write_text
+from model.options import FAILED, INTERRUPTED, OK, Parser, run
 from model.settings import describe
-from pipelines.given import not_text, settings, sources
-from pipelines.settings import (
-    UsageError,
-    check_floors,
-    check_runner,
-    check_sources,
-    check_text,
-    load_profile,
-    profile_names,
-)
+from pipelines.given import not_text
+from pipelines.settings import Request, UsageError, profile_names, read_request
 from pipelines.summary import gather, point_latest, read_steps
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-
-def run(profile: Profile, corpus: list[str], tests: list[str], machine: str, publish_to: str, runs: Path) -> int:
+def run_pipeline(request: Request, machine: str, publish_to: str, runs: Path) -> int:
     """Run the whole pipeline; returns the exit status.
 
     Args:
-        profile: The run's settings.
-        corpus: Files or addresses of text; empty for the profile's own.
-        tests: Test files.
+        request: The settings, the sources of text and the test files.
         machine: "cpu", "gpu" or "auto": what the published bundle is for.
         publish_to: Where to publish; empty for the run's own folder.
         runs: Folder that holds the runs.
     """
     from pipelines.provenance import code_version, hardware, versions
 
-    started, begin = datetime.now(UTC), time.monotonic()
+    profile, started, begin = request.profile, datetime.now(UTC), time.monotonic()
     run_dir = _new_run(runs, started, profile.name)
     found = hardware()
     if machine == "auto":
@@ -71,9 +59,13 @@ def run(profile: Profile, corpus: list[str], tests: list[str], machine: str, pub
         "settings": to_dict(profile),
         "machine": machine,
     }
-    text = ", ".join(corpus or profile.corpus.sources)
-    print(f"run {run_dir}: profile {profile.name}, {text}, for a {machine} machine", flush=True)
-    arguments = _arguments(profile, corpus, tests) | {
+    text = ", ".join(request.corpus or profile.corpus.sources)
+    print(
+        f"run {run_dir}: profile {profile.name}, {text}, for a {machine} machine", *request.notes, sep="\n", flush=True
+    )
+    arguments = {name: section for name, section in to_dict(profile).items() if name != "name"} | {
+        "sources": request.corpus,
+        "tests": request.tests,
         "publish_to": target,
         "machine": machine,
         "run_id": run_dir.name,
@@ -101,14 +93,6 @@ def _new_run(runs: Path, started: datetime, name: str) -> Path:
     return run_dir
 
 
-def _arguments(profile: Profile, corpus: list[str], tests: list[str]) -> dict[str, Any]:
-    """A profile's sections as the pipeline's parameters."""
-    sections = to_dict(profile)
-    names = ("corpus", "tokenizer", "training", "quantization", "evaluation", "gate")
-    configs = {f"{name}_config": sections[name] for name in names}
-    return {"corpus": corpus, "tests": tests, "network": sections["network"], **configs}
-
-
 def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: str, seconds: float) -> None:
     """Complete the summary, write it with its report, and print the result, last of all what failed."""
     from evaluation.figures import reasons
@@ -132,73 +116,47 @@ def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: s
     print(result_table(summary), flush=True)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.run",
-        description="From text to a published model: prepare, train, export, quantize, evaluate, gate, publish.",
-        epilog="Exit status: 0 all well; 1 a step or a gate failed, and the last lines say which; 2 a request that "
-        "cannot be run; 130 interrupted. `--settings` lists everything that --set can change.",
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(
+        "pipelines.run",
+        "From text to a published model: prepare, train, export, quantize, evaluate, gate, publish.",
+        "Exit status: 0 all well; 1 a step or a gate failed, and the last lines say which; 2 a request that cannot be\n"
+        "run; 130 interrupted. `--settings` lists everything that --set can change.",
     )
-    parser.add_argument("--profile", default="demo", help=f"{', '.join(profile_names())}, or a YAML file (%(default)s)")
-    parser.add_argument(
-        "--corpus",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="SOURCE",
-        help=".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a file, a folder, s3://, https:// or hf:// address. "
-        "Several in one value stand apart by blanks; the name of a file that exists is never taken apart. "
-        "Without it: the profile's own text, corpus.sources",
-    )
-    parser.add_argument(
-        "--test", nargs="+", action="extend", default=[], metavar="FILE", help="test files, each reported by its name"
-    )
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
-    parser.add_argument("--runner", default="local", help="local: sub-processes of this machine (the only one so far)")
-    parser.add_argument("--machine", choices=("auto", "cpu", "gpu"), default="auto", help="what will serve the model")
-    parser.add_argument(
-        "--publish-to", default="", metavar="TARGET", help="folder or s3:// address; default: in the run"
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (%(default)s)")
-    parser.add_argument("--settings", action="store_true", help="print every setting with its default, and stop")
-    return parser.parse_args(arguments)
+    made.add_argument("--profile", default="demo", help=f"{', '.join(profile_names())}, or a YAML file (%(default)s)")
+    for name, metavar, text in (
+        (
+            "corpus",
+            "SOURCE",
+            ".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a file, a folder, s3://, https:// or hf:// address. "
+            "Several in one value stand apart by blanks; the name of a file that exists is never taken apart. "
+            "Without it: the profile's own text, corpus.sources",
+        ),
+        ("test", "FILE", "test files, each reported by its name"),
+        ("set", "SECTION.KEY=VALUE", "settings of the profile to change, for example training.steps=50"),
+    ):
+        made.add_argument(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=text)
+    made.add_argument("--machine", choices=("auto", "cpu", "gpu"), default="auto", help="what will serve the model")
+    made.add_argument("--publish_to", default="", metavar="TARGET", help="folder or s3:// address; default: in the run")
+    made.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (%(default)s)")
+    made.add_argument("--settings", action="store_true", help="print every setting with its default, and stop")
+    return made
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line."""
-    options = parse(arguments)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check the request, and run it."""
+    options = parser().parse_args(argv)
     if options.settings:
         print("\n".join(describe(Profile)))
         return OK
-    options.corpus, options.test = sources(options.corpus), sources(options.test)
-    options.overrides = settings(options.overrides)
-    problems = not_text([*options.corpus, *options.test, options.publish_to, str(options.runs)])
-    profile = None
-    try:
-        check_runner(options.runner)
-    except UsageError as error:
-        problems += str(error).splitlines()
-    try:
-        profile = load_profile(options.profile, options.overrides)
-        check_text(profile, options.corpus)
-    except UsageError as error:
-        problems += str(error).splitlines()
-    try:
-        check_sources(profile or Profile(), options.corpus, options.test)
-    except UsageError as error:
-        problems += str(error).splitlines()
-    try:
-        check_floors(options.overrides, options.corpus, options.test)
-    except UsageError as error:
-        problems += str(error).splitlines()
-    if problems or profile is None:
-        print("Nothing was run:", *problems, sep="\n  ", file=sys.stderr)
-        return USAGE
+    if problems := not_text([options.publish_to, str(options.runs)]):
+        raise UsageError("\n".join(problems))
+    request = read_request(options.profile, options.set, options.corpus, options.test)
     # Asked to end (a job's time limit, a closed terminal), a run leaves its summary as it does for Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return run(profile, options.corpus, options.test, options.machine, options.publish_to, options.runs)
+    return run_pipeline(request, options.machine, options.publish_to, options.runs)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -4,26 +4,60 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from evaluation.gate import impossible, unknown_test_sets
-from model.config import ConfigError, CorpusConfig, Profile, from_dict
+from model.config import ConfigError, Profile, from_dict
 from model.corpus import CorpusError
 from model.corpus.files import stem
 from model.corpus.reading import Tally, read_documents, read_pairs
 from model.corpus.sources import expand, gather
 from model.errors import ProjectError
+from model.tokenizer.vocabulary import SPECIAL_TOKENS
+from pipelines.floors import fit_floors
+from pipelines.given import not_text, settings, sources
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
-RUNNERS = ("local", "docker", "cluster")
 
 
 class UsageError(ProjectError, ValueError):
     """A request that cannot be run; the message lists every problem, one per line."""
+
+
+class Request(NamedTuple):
+    """What a run is asked to do, and what is to be said before it starts."""
+
+    profile: Profile
+    corpus: list[str]
+    tests: list[str]
+    notes: list[str]
+
+
+def read_request(name: str, overrides: Sequence[str], corpus: Sequence[str], tests: Sequence[str]) -> Request:
+    """The request, when it can be run.
+
+    Raises:
+        UsageError: with every problem of the profile, of what is changed in it, and of the sources.
+    """
+    corpus, tests, overrides = sources(corpus), sources(tests), settings(overrides)
+    problems = not_text([*corpus, *tests])
+    profile, notes = Profile(), list[str]()
+    asked: dict[str, Any] = {}
+    try:
+        profile = load_profile(name, overrides)
+        for override in overrides:
+            _apply(asked, override)
+        profile, notes, unreachable = fit_floors(profile, asked, corpus, tests)
+        problems += unreachable
+    except UsageError as error:
+        problems += str(error).splitlines()
+    problems += source_problems(profile, corpus, tests)
+    if problems:
+        raise UsageError("\n".join(["Nothing was run:", *problems]))
+    return Request(profile, corpus, tests, [*notes, *_doubts(profile)])
 
 
 def profile_names() -> list[str]:
@@ -55,74 +89,43 @@ def load_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
     problems = [problem for override in overrides if (problem := _apply(data, override))]
     try:
         profile = from_dict(Profile, {"name": path.stem, **data}, where=path.stem)
+        problems += [f"{path.stem}.{problem}" for problem in contradictions(profile)]
     except ConfigError as error:
         problems += str(error).splitlines()
     if problems:
         raise UsageError("\n".join(problems))
-    if profile.network.family == "seq2seq" and profile.corpus.kind == "text":
-        raise UsageError(f"{path.stem}: a seq2seq network needs corpus.kind parallel; for text take family decoder")
-    if problems := impossible(profile):
-        raise UsageError("\n".join(f"{path.stem}: {problem}" for problem in problems))
     return profile
 
 
-def check_floors(overrides: Sequence[str], corpus: Iterable[str], tests: Iterable[str]) -> None:
-    """Refuse a chrF floor that was asked of this run for a test set that it is not given.
-
-    A profile serves many runs, so its own floors are skipped (and said to be) where their test set is not given.
-
-    Raises:
-        UsageError: naming the floors.
-    """
-    asked: dict[str, Any] = {}
-    if any(_apply(asked, override) for override in overrides):
-        return  # told by load_profile
-    section = asked.get("gate")
-    floors = section.get("min_chrf") if isinstance(section, dict) else None
-    # A folder or a data set may bring a test set of its own.
-    if not isinstance(floors, dict) or any("://" in source or os.path.isdir(source) for source in corpus):
-        return
-    given = [stem(source) for source in tests]
-    if unknown := unknown_test_sets(floors, given):
-        raise UsageError(
-            f"gate.min_chrf: {', '.join(unknown)} cannot be measured, for the test sets of this run are "
-            f"{', '.join(['heldout', *given])}; give the file, TEST=..., or leave the floor out"
+def contradictions(profile: Profile) -> Iterator[str]:
+    """Settings that are right one by one, and together could train, judge or publish nothing; a sentence for each."""
+    corpus, training = profile.corpus, profile.training
+    if profile.network.family == "seq2seq" and corpus.kind == "text":
+        yield "network.family: a seq2seq network needs corpus.kind parallel; for text take family decoder"
+    for name, why in (
+        ("heldout_rows", "without held-out rows nothing can be judged, nor published"),
+        ("valid_rows", "they choose the best weights and calibrate int8"),
+    ):
+        if not getattr(corpus, name):
+            yield f"corpus.{name}: must be at least 1, not 0: {why}"
+    control = [*SPECIAL_TOKENS, *(corpus.languages if corpus.kind == "parallel" else ())]
+    if profile.tokenizer.vocab_size <= 256 + len(control):
+        yield (
+            f"tokenizer.vocab_size: {profile.tokenizer.vocab_size} leaves no room for text beside the 256 bytes and "
+            f"{len(control)} control tokens; some hundreds more are usual"
+        )
+    if training.patience and training.patience * training.eval_every >= training.steps:
+        yield (
+            f"training.patience: {training.patience} validations, one every {training.eval_every} steps, are not over "
+            f"before step {training.steps}, the last: lower training.eval_every, or set patience to 0"
         )
 
 
-def check_text(profile: Profile, corpus: Sequence[str]) -> None:
-    """Refuse a run that is given no text, where the profile has none of its own that can be read as it is set.
-
-    Raises:
-        UsageError: saying what to give.
-    """
-    if corpus:
-        return
-    config = profile.corpus
-    give = f"give CORPUS={'file.txt' if config.kind == 'text' else 'pairs.tsv'}, or set corpus.sources"
-    if not config.sources:
-        raise UsageError(f"profile {profile.name} has no text of its own: {give}")
-    for source in config.sources:
-        try:
-            if "://" not in source:
-                _first_row(source, config)
-        except CorpusError as error:
-            languages = ", ".join(config.languages)
-            fits = f"is not {config.kind} in [{languages}]: {give}"
-            raise UsageError(f"the text of profile {profile.name} {fits} ({error})") from None
-
-
-def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str]) -> None:
-    """Look at what can be looked at now: local files and folders, and the names of test sets.
-
-    Raises:
-        UsageError: naming every source that is missing, empty or not of a type that is read, and test files whose names
-            clash.
-    """
-    corpus, tests = list(corpus), list(tests)
-    problems = []
-    for variable, sources in (("CORPUS", corpus), ("TEST", tests)):
-        for source in sources:
+def source_problems(profile: Profile, corpus: Sequence[str], tests: Sequence[str]) -> list[str]:
+    """What is wrong of what can be looked at now: local files and folders, and the names of test sets."""
+    problems = [] if corpus else list(_own_text(profile))
+    for variable, given in (("CORPUS", corpus), ("TEST", tests)):
+        for source in given:
             if "://" in source:
                 continue
             if not os.path.exists(source):
@@ -136,27 +139,33 @@ def check_sources(profile: Profile, corpus: Iterable[str], tests: Iterable[str])
                     problems.append(f"{variable}: {error}")
     stems = Counter(map(stem, tests))
     twice = [name for name, count in stems.items() if count > 1]
-    problems += [f"TEST: more than one file is named {name!r}; test sets need names of their own" for name in twice]
-    if problems:
-        raise UsageError("\n".join(problems))
+    return problems + [f"TEST: more than one file is named {name!r}; test sets need their own" for name in twice]
 
 
-def check_runner(runner: str) -> None:
-    """Refuse a runner that does not exist, or not yet."""
-    if runner not in RUNNERS:
-        raise UsageError(f"RUNNER must be local, not {runner!r}")
-    if runner != "local":
-        raise UsageError(
-            f"RUNNER={runner} is later work: run with RUNNER=local, or `make pipeline-compile` and upload the result"
+def _own_text(profile: Profile) -> Iterator[str]:
+    """Why a run that is given no text has none of its profile's own, in the languages that the profile is set to."""
+    config = profile.corpus
+    give = f"give CORPUS={'file.txt' if config.kind == 'text' else 'pairs.tsv'}, or set corpus.sources"
+    if not config.sources:
+        yield f"profile {profile.name} has no text of its own: {give}"
+    try:
+        for source in config.sources:
+            for file in [] if "://" in source else expand(source, config.kind, config.languages):
+                tally = Tally(config.languages)
+                pairs = config.kind == "parallel"  # as much is read as shows that it can be
+                next(iter(read_pairs(file, config.languages, tally) if pairs else read_documents(file, tally)), None)
+    except CorpusError as error:
+        fits = f"is not {config.kind} in [{', '.join(config.languages)}]: {give}"
+        yield f"the text of profile {profile.name} {fits} ({error})"
+
+
+def _doubts(profile: Profile) -> Iterator[str]:
+    training = profile.training
+    if training.warmup_steps >= training.steps:
+        yield (
+            f"training.warmup_steps is {training.warmup_steps} and training.steps {training.steps}: the learning rate "
+            "does not reach its peak"
         )
-
-
-def _first_row(source: str, config: CorpusConfig) -> None:
-    """Read as much of a source's files as shows that they can be read."""
-    for file in expand(source, config.kind, config.languages):
-        tally = Tally(config.languages)
-        pairs = config.kind == "parallel"
-        next(iter(read_pairs(file, config.languages, tally) if pairs else read_documents(file, tally)), None)
 
 
 def _find_text(data: dict[str, Any], folder: Path) -> None:

@@ -8,15 +8,7 @@ import pytest
 import yaml
 
 from model.config import PRESETS, NetworkConfig, Profile, from_dict, to_dict
-from pipelines.settings import (
-    PROFILES,
-    UsageError,
-    check_runner,
-    check_sources,
-    check_text,
-    load_profile,
-    profile_names,
-)
+from pipelines.settings import PROFILES, UsageError, load_profile, profile_names, read_request, source_problems
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -103,13 +95,11 @@ def test_text_for_a_seq2seq_network_is_refused(tmp_path):
 
 def test_missing_and_empty_files_are_told_together(tmp_path):
     (tmp_path / "empty.tsv").touch()
-    with pytest.raises(UsageError) as caught:
-        check_sources(
-            Profile(),
-            [str(tmp_path / "absent.tsv"), "s3://bucket/pairs.tsv"],
-            [str(tmp_path / "empty.tsv"), str(tmp_path)],
-        )
-    lines = str(caught.value).splitlines()
+    lines = source_problems(
+        Profile(),
+        [str(tmp_path / "absent.tsv"), "s3://bucket/pairs.tsv"],
+        [str(tmp_path / "empty.tsv"), str(tmp_path)],
+    )
     assert len(lines) == 3
     assert "CORPUS: no file" in lines[0] and "absent.tsv" in lines[0]
     assert lines[1].startswith("TEST: the file") and lines[1].endswith("is empty")
@@ -120,13 +110,11 @@ def test_folders_and_types_are_looked_at_before_anything_starts(tmp_path):
     (tmp_path / "data").mkdir()
     for name in ("train.tsv", "test.tsv"):
         (tmp_path / "data" / name).write_text("да\tyes\n")
-    check_sources(Profile(), [str(tmp_path / "data")], [str(tmp_path / "data")])
+    assert source_problems(Profile(), [str(tmp_path / "data")], [str(tmp_path / "data")]) == []
     (tmp_path / "book.docx").write_bytes(b"PK")
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "test.tsv").write_text("да\tyes\n")
-    with pytest.raises(UsageError) as caught:
-        check_sources(Profile(), [str(tmp_path / "book.docx"), str(tmp_path / "only")], [])
-    first, second = str(caught.value).splitlines()
+    first, second = source_problems(Profile(), [str(tmp_path / "book.docx"), str(tmp_path / "only")], [])
     assert first.startswith("CORPUS: ") and first.endswith("save its text as plain text in UTF-8 and name it .txt")
     assert "no file to train on, by their names" in second
 
@@ -135,8 +123,8 @@ def test_test_sets_need_names_of_their_own(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "docs.tsv").write_text("да\tyes\n")
-    with pytest.raises(UsageError, match="more than one file is named 'docs'"):
-        check_sources(Profile(), [], [str(tmp_path / "a/docs.tsv"), str(tmp_path / "b/docs.tsv")])
+    (problem,) = source_problems(load_profile("tiny"), [], [str(tmp_path / "a/docs.tsv"), str(tmp_path / "b/docs.tsv")])
+    assert problem == "TEST: more than one file is named 'docs'; test sets need their own"
 
 
 @pytest.mark.parametrize(
@@ -147,11 +135,8 @@ def test_test_sets_need_names_of_their_own(tmp_path):
     ],
 )
 def test_a_profile_without_text_of_its_own_needs_a_corpus(name, message):
-    profile = load_profile(name)
-    with pytest.raises(UsageError) as caught:
-        check_text(profile, [])
-    assert str(caught.value) == message
-    check_text(profile, ["anything.tsv"])
+    assert source_problems(load_profile(name), [], []) == [message]
+    assert source_problems(load_profile(name), ["s3://anything.tsv"], []) == []
 
 
 def test_a_profile_finds_its_text_beside_it(tmp_path, monkeypatch):
@@ -159,10 +144,10 @@ def test_a_profile_finds_its_text_beside_it(tmp_path, monkeypatch):
     path.write_text("corpus: {sources: [mine.tsv, https://host/more.tsv]}\n")
     profile = load_profile(str(path))
     assert profile.corpus.sources == [str(tmp_path / "mine.tsv"), "https://host/more.tsv"]
-    with pytest.raises(UsageError, match=r"the text of profile mine is not parallel.*mine\.tsv: no such file"):
-        check_text(profile, [])
+    (problem,) = source_problems(profile, [], [])
+    assert re.search(r"the text of profile mine is not parallel.*mine\.tsv: no such file", problem)
     (tmp_path / "mine.tsv").write_text("да\tyes\n")
-    check_text(profile, [])
+    assert source_problems(profile, [], []) == []
     monkeypatch.chdir(tmp_path)
     assert load_profile("mine.yaml").corpus.sources[0] == "mine.tsv", "a path from here, where it is short"
     assert load_profile("mine.yaml", ["corpus.sources=[a/b.tsv]"]).corpus.sources == ["a/b.tsv"]
@@ -170,27 +155,50 @@ def test_a_profile_finds_its_text_beside_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["demo", "tiny"])
 def test_the_text_of_a_profile_is_in_its_languages(name):
-    check_text(load_profile(name), [])
-    check_text(load_profile(name, ["corpus.languages=[en, ru]"]), [])
-    german = load_profile(name, ["corpus.languages=[de, en]", "gate.min_chrf={}"])
-    with pytest.raises(UsageError, match=rf"text of profile {name} is not parallel in \[de, en\]: give CORPUS=pairs"):
-        check_text(german, [])
-    check_text(german, ["https://host/pairs.tsv"])
-    with pytest.raises(UsageError, match="is not text in"):
-        check_text(load_profile(name, ["corpus.kind=text", "network.family=decoder", "gate={max_loss: 9}"]), [])
+    assert source_problems(load_profile(name), [], []) == []
+    assert source_problems(load_profile(name, ["corpus.languages=[en, ru]"]), [], []) == []
+    german = load_profile(name, ["corpus.languages=[de, en]"])
+    (problem,) = source_problems(german, [], [])
+    assert f"text of profile {name} is not parallel in [de, en]: give CORPUS=pairs" in problem
+    assert source_problems(german, ["https://host/pairs.tsv"], []) == []
+    (problem,) = source_problems(load_profile(name, ["corpus.kind=text", "network.family=decoder"]), [], [])
+    assert "is not text in" in problem
 
 
 @pytest.mark.parametrize(
-    ("runner", "message"),
+    ("profile", "settings", "message"),
     [
-        ("docker", "RUNNER=docker is later work"),
-        ("cluster", "pipeline-compile"),
-        ("slurm", "must be local, not 'slurm'"),
+        ("tiny", ["corpus.heldout_rows=0"], r"corpus.heldout_rows: must be at least 1, not 0: without held-out rows"),
+        ("gpt", ["corpus.valid_rows=0"], r"corpus.valid_rows: must be at least 1, not 0"),
+        ("tiny", ["tokenizer.vocab_size=262"], r"vocab_size: 262 leaves no room for text beside .* 6 control tokens"),
+        ("tiny", ["training.patience=2"], r"patience: 2 validations, one every 60 steps, are not over before step 120"),
+        ("tiny", ["corpus.kind=text"], r"tiny.network.family: a seq2seq network needs corpus.kind parallel"),
     ],
 )
-def test_runners_that_cannot_run(runner, message):
+def test_settings_that_contradict_each_other_are_refused(profile, settings, message):
     with pytest.raises(UsageError, match=message):
-        check_runner(runner)
+        load_profile(profile, settings)
+
+
+def test_all_contradictions_are_told_together():
+    with pytest.raises(UsageError) as caught:
+        load_profile("tiny", ["corpus.heldout_rows=0", "corpus.valid_rows=0", "tokenizer.vocab_size=260"])
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_trial_without_the_peak_of_its_learning_rate_is_told():
+    (note,) = read_request("tiny", ["training.steps=3"], [], []).notes
+    assert note.startswith("training.warmup_steps is 5 and training.steps 3: the learning rate does not reach its peak")
+    assert read_request("tiny", [], [], []).notes == []
+
+
+def test_every_problem_of_a_request_is_told_together():
+    with pytest.raises(UsageError) as caught:
+        read_request("tiny", ["training.stepz=1"], ["absent.tsv"], ["gone.tsv"])
+    assert re.fullmatch(
+        r"Nothing was run:\ntiny.training.stepz: unknown .*\nCORPUS: no file 'absent.tsv'\nTEST: no file 'gone.tsv'",
+        str(caught.value),
+    )
 
 
 def test_every_profile_says_what_it_is_for_and_where_an_editor_finds_its_schema():

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipelines.given import settings, sources
-from pipelines.run import parse
+from pipelines.run import parser
 from pipelines.settings import profile_names
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import start_server
@@ -53,9 +53,9 @@ def test_every_make_line_is_understood(line: str) -> None:
     shown = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     if "pipelines.run" in shown:
         words = shlex.split(shown.replace("\\\n", " "))
-        options = parse(words[words.index("pipelines.run") + 1 :])
+        options = parser().parse_args(words[words.index("pipelines.run") + 1 :])
         assert options.profile in profile_names()
-        for setting in settings(options.overrides):
+        for setting in settings(options.set):
             assert re.fullmatch(r"[a-z]+(\.\w+)+=.+", setting) and yaml.safe_load(setting.split("=", 1)[1]) is not None
         assert all("://" in source or re.fullmatch(r"[\w. ]+", source) for source in sources(options.corpus))
 

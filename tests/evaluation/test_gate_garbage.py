@@ -1,15 +1,12 @@
-"""Garbage is never published: the floors that need no number, and gates on figures that cannot exist."""
+"""Garbage is never published: the floors that need no number."""
 
 import math
-import re
-from pathlib import Path
 
 import pytest
 
 from evaluation.figures import gate_figures, reasons
-from evaluation.gate import choose, failed, gate, impossible
-from model.config import GateConfig, Profile, from_dict
-from pipelines.settings import UsageError, check_floors, load_profile
+from evaluation.gate import choose, failed, gate
+from model.config import GateConfig
 
 LOOSE = GateConfig(max_chrf_loss={}, max_bytes_ratio={})
 BOTH = ("ru-en", "en-ru")
@@ -102,70 +99,3 @@ def test_the_reason_holds_the_figures_and_what_to_do():
     for reason in (copying, unigram):
         assert "train longer (training.steps)" in reason and "loss curve" in reason
     assert gate_figures(gates[0])[0].startswith("chrF against copying the source")
-
-
-DIRECTION = r"heldout/ru-en, heldout/en-ru.* cannot be measured.*\[de, en\].*SET='gate.min_chrf=\{\}'.*heldout/de-en"
-
-
-@pytest.mark.parametrize(
-    ("profile", "settings", "message"),
-    [
-        ("demo", ["corpus.languages=[de, en]"], DIRECTION),
-        ("small", ["corpus.languages=[de, en]"], DIRECTION),
-        ("tiny", ["gate.min_chrf={heldout/ru-de: 1}"], r"heldout/ru-de cannot be measured"),
-        ("tiny", ["gate.min_chrf={heldout: 1}"], r"'heldout' is not 'test set/direction', as in 'heldout/ru-en'"),
-        ("tiny", ["gate.min_chrf={heldout/ru-en: 101}"], r"gate.min_chrf.heldout/ru-en: must be at most 100"),
-        ("tiny", ["gate.min_chrf={heldout/ru-en: .nan}"], r"must be a finite number, not nan"),
-        ("tiny", ["gate.max_chrf_loss={int9: 0.1}"], r"max_chrf_loss.int9: 'int9' is not one of fp16, int8"),
-        ("tiny", ["gate.max_bytes_ratio={fp32: 0.1}"], r"max_bytes_ratio.fp32: 'fp32' is not one of"),
-        ("tiny", ["gate.max_bytes_ratio={int8: .nan}"], r"max_bytes_ratio.int8: must be a finite number, not nan"),
-        ("tiny", ["gate.max_loss=.nan"], r"max_loss: must be a finite number.*0 is none"),
-        ("gpt", ["gate.min_chrf={heldout/ru-en: 40}"], r"no translation to score.*gate.max_loss"),
-        ("tiny", ["evaluation.loss_rows=0"], r"evaluation.loss_rows: must be at least 1, not 0"),
-        ("tiny", ["evaluation.max_rows=-1"], r"evaluation.max_rows: must be at least 0, not -1"),
-        ("tiny", ["corpus.heldout_rows=0"], r"corpus.heldout_rows: must be at least 1, not 0"),
-        ("gpt", ["corpus.valid_rows=0"], r"corpus.valid_rows: must be at least 1, not 0"),
-        ("tiny", ["training.steps=-5"], r"training.steps: must be at least 1, not -5"),
-        ("tiny", ["training.batch_tokens=-1"], r"training.batch_tokens: must be at least 1"),
-        ("tiny", ["training.eval_every=0"], r"training.eval_every: must be at least 1"),
-        ("tiny", ["quantization.calibration_rows=0"], r"quantization.calibration_rows: must be at least 1"),
-    ],
-)
-def test_what_could_never_be_measured_is_refused_before_anything_runs(profile, settings, message):
-    with pytest.raises(UsageError, match=message):
-        load_profile(profile, settings)
-
-
-def test_the_settings_that_the_refusal_names_are_taken():
-    with pytest.raises(UsageError) as refused:
-        load_profile("small", ["corpus.languages=[de, en]"])
-    cures = re.findall(r"SET='([^']+)'", str(refused.value))
-    assert len(cures) == 2
-    for cure in cures:
-        load_profile("small", ["corpus.languages=[de, en]", cure])
-
-
-def test_readmes_line_for_other_languages_is_taken_as_printed():
-    readme = " ".join((Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").split())
-    line = readme.partition("Other languages are ")[2].partition(": those of")[0]
-    languages, floors, none = re.findall(r"`SET='([^']+)'`", line)
-    assert languages.startswith("corpus.languages=")
-    for profile in ("demo", "small", "tiny"):
-        assert load_profile(profile, [languages, floors]).gate.min_chrf
-        assert not load_profile(profile, [languages, none]).gate.min_chrf
-
-
-def test_all_problems_are_told_together():
-    data = {"corpus": {"heldout_rows": 0, "valid_rows": 0}, "gate": {"min_chrf": {"a": 1}}}
-    assert len(impossible(from_dict(Profile, data))) == 3
-    assert impossible(Profile()) == []
-
-
-def test_a_floor_asked_of_a_run_needs_its_test_set(tmp_path):
-    asked = ["gate.min_chrf={test_dcos/ru-en: 50, heldout/ru-en: 50}"]
-    with pytest.raises(UsageError, match=r"test_dcos/ru-en cannot be measured.*are heldout, test_docs; give the file"):
-        check_floors(asked, ["pairs.tsv"], ["a/test_docs.tsv.gz"])
-    check_floors(asked, ["pairs.tsv"], ["a/test_dcos.tsv"])
-    check_floors(asked, [str(tmp_path)], [])  # a folder may hold a test set
-    check_floors(["training.steps=5", "gate.min_chrf={}", "nonsense"], [], [])
-    check_floors([], ["pairs.tsv"], [])  # the profile's own floors serve many runs: skipped, and said to be

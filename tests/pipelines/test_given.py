@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
+from model.options import run
 from pipelines.given import not_text, settings, sources
 from pipelines.run import main
 
@@ -65,11 +66,11 @@ def test_settings_stand_apart_where_the_next_begins():
 def test_a_name_that_is_no_text_is_refused_by_name(folder, capsys):
     name = os.fsdecode(b"\xef\xf0.tsv")
     (folder / name).write_bytes(b"a\tb\n")
-    assert main(["--corpus", name]) == 2
+    assert run(lambda: main(["--corpus", name])) == 2
     assert r"b'\xef\xf0.tsv': the name is not UTF-8; rename it" in capsys.readouterr().err
     assert not_text(["данные.tsv"]) == []
 
 
 def test_a_name_that_is_too_long_is_no_file(capsys):
-    assert main(["--corpus", "x" * 5000]) == 2
+    assert run(lambda: main(["--corpus", "x" * 5000])) == 2
     assert "CORPUS: no file 'xxx" in capsys.readouterr().err
