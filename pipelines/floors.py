@@ -1,8 +1,9 @@
 """The chrF floors of a profile, fitted to one run: what can be reached is kept, what cannot is refused or left out.
 
-A profile serves many runs. Its own floors hold for its own languages; a run in others leaves them out and says so, as
-the gate does with floors on test sets that a run is not given. What is asked of this very run is never left out. Where
-no floor holds, a copy of the source and a loss without context are refused all the same (evaluation/gate.py).
+A profile serves many runs. Its own floors hold for its own languages, and those on held-out rows of its own text for
+that text; any other run leaves them out and says so, as the gate does with floors on test sets that it is not given.
+What is asked of this very run is never left out. Where no floor holds, a copy of the source and a loss without context
+are refused all the same (evaluation/gate.py).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def fit_floors(
     """
     own = "min_chrf" not in asked.get("gate", {})
     other_languages = "languages" in asked.get("corpus", {})
-    languages = profile.corpus.languages
-    directions = [f"{source}-{target}" for source, target in permutations(languages, 2)]
+    spoken = ", ".join(profile.corpus.languages)
+    directions = [f"{source}-{target}" for source, target in permutations(profile.corpus.languages, 2)]
     open_ended = any("://" in source or os.path.isdir(source) for source in corpus)
     test_sets = ["heldout", *map(stem, tests)]
     kept: dict[str, float] = {}
@@ -46,10 +47,12 @@ def fit_floors(
         elif not test_set or not direction:
             problems.append(f"gate.min_chrf: {place!r} is not 'test set/direction', as in 'heldout/{directions[0]}'")
         elif direction not in directions and own and other_languages:
-            left_out.append(f"floor {place} is profile {profile.name}'s own and left out in [{', '.join(languages)}]")
+            left_out.append(f"floor {place} of profile {profile.name} is left out: this run is in {spoken}")
+        elif test_set == "heldout" and own and corpus and profile.corpus.sources:
+            left_out.append(f"floor {place} of profile {profile.name} is left out: it is for the profile's own text")
         elif direction not in directions:
             problems.append(
-                f"gate.min_chrf: {place} cannot be measured, for corpus.languages is [{', '.join(languages)}] and its "
+                f"gate.min_chrf: {place} cannot be measured, for corpus.languages is [{spoken}] and its "
                 f"directions are {' and '.join(directions)}"
             )
         elif test_set not in test_sets and not own and not open_ended:

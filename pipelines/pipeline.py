@@ -67,7 +67,7 @@ def pipeline(
 
     Args:
         publish_to: Directory or s3:// address of the published bundle.
-        sources: Files or addresses of text; empty for those that corpus names.
+        sources: Files or addresses of text; empty for those that section corpus names.
         tests: Test files, each a test set of its own.
         corpus: The profile's section of this name, as the six that follow.
         tokenizer: The profile's section.

@@ -25,12 +25,21 @@ def test_other_languages_need_no_further_setting(pairs, profile):
     own = load_profile(profile).gate.min_chrf
     assert kept == {} and len(notes) == len(own)
     for place, note in zip(own, notes, strict=True):
-        assert note == f"floor {place} is profile {profile}'s own and left out in [de, en]"
+        assert note == f"floor {place} of profile {profile} is left out: this run is in de, en"
 
 
 def test_a_profiles_floors_hold_for_its_languages_in_either_order(pairs):
     for languages in ("[ru, en]", "[en, ru]"):
         assert floors("small", [f"corpus.languages={languages}"], [pairs]) == (load_profile("small").gate.min_chrf, [])
+
+
+def test_a_floor_measured_on_a_profiles_own_text_is_for_that_text_alone(pairs):
+    own = load_profile("demo").gate.min_chrf
+    assert own and floors("demo", [], []) == (own, [])
+    kept, notes = floors("demo", [], [pairs])
+    assert kept == {} and [note.partition(":")[2] for note in notes] == [" it is for the profile's own text"] * len(own)
+    asked = "gate.min_chrf={heldout/ru-en: 40}"
+    assert floors("demo", [asked], [pairs]) == ({"heldout/ru-en": 40.0}, [])
 
 
 def test_floors_of_ones_own_hold(pairs):
