@@ -29,8 +29,8 @@ DEFAULTS["corpus"]["sources"] = ["pipelines/profiles/demo.jsonl.zst"]
 GPU = "nvidia.com/gpu"
 
 # Secrets are optional: a cluster without them still starts the pods, and the step says what it lacks.
-STORAGE_SECRET = {"AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY"}
-STORAGE_SECRET |= {"AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION": "AWS_DEFAULT_REGION"}
+STORAGE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+STORAGE_SECRET = {name: name for name in STORAGE}
 TRACKING_SECRET = {name: name for name in ("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY")}
 HUB_SECRET = {"HF_TOKEN": "HF_TOKEN"}
 

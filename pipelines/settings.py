@@ -51,7 +51,7 @@ def read_request(name: str, overrides: Sequence[str], corpus: Sequence[str], tes
         for override in overrides:
             _apply(asked, override)
         profile, notes, unreachable = fit_floors(profile, asked, corpus, tests)
-        problems += unreachable
+        problems += [*unreachable, *([] if corpus else own_text_problems(profile))]
     except UsageError as error:
         problems += str(error).splitlines()
     problems += source_problems(profile, corpus, tests)
@@ -123,7 +123,7 @@ def contradictions(profile: Profile) -> Iterator[str]:
 
 def source_problems(profile: Profile, corpus: Sequence[str], tests: Sequence[str]) -> list[str]:
     """What is wrong of what can be looked at now: local files and folders, and the names of test sets."""
-    problems = [] if corpus else list(_own_text(profile))
+    problems = []
     for variable, given in (("CORPUS", corpus), ("TEST", tests)):
         for source in given:
             if "://" in source:
@@ -142,7 +142,7 @@ def source_problems(profile: Profile, corpus: Sequence[str], tests: Sequence[str
     return problems + [f"TEST: more than one file is named {name!r}; test sets need their own" for name in twice]
 
 
-def _own_text(profile: Profile) -> Iterator[str]:
+def own_text_problems(profile: Profile) -> Iterator[str]:
     """Why a run that is given no text has none of its profile's own, in the languages that the profile is set to."""
     config = profile.corpus
     give = f"give CORPUS={'file.txt' if config.kind == 'text' else 'pairs.tsv'}, or set corpus.sources"

@@ -8,7 +8,15 @@ import pytest
 import yaml
 
 from model.config import PRESETS, NetworkConfig, Profile, from_dict, to_dict
-from pipelines.settings import PROFILES, UsageError, load_profile, profile_names, read_request, source_problems
+from pipelines.settings import (
+    PROFILES,
+    UsageError,
+    load_profile,
+    own_text_problems,
+    profile_names,
+    read_request,
+    source_problems,
+)
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -135,8 +143,15 @@ def test_test_sets_need_names_of_their_own(tmp_path):
     ],
 )
 def test_a_profile_without_text_of_its_own_needs_a_corpus(name, message):
-    assert source_problems(load_profile(name), [], []) == [message]
-    assert source_problems(load_profile(name), ["s3://anything.tsv"], []) == []
+    assert list(own_text_problems(load_profile(name))) == [message]
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read_request(name, [], [], [])
+    assert read_request(name, [], ["s3://anything.tsv"], []).corpus == ["s3://anything.tsv"]
+
+
+def test_a_profile_that_cannot_be_read_is_not_blamed_for_its_text():
+    with pytest.raises(UsageError, match=r"^Nothing was run:\ntiny.training.stepz: .*$"):
+        read_request("tiny", ["training.stepz=1"], [], [])
 
 
 def test_a_profile_finds_its_text_beside_it(tmp_path, monkeypatch):
@@ -144,10 +159,10 @@ def test_a_profile_finds_its_text_beside_it(tmp_path, monkeypatch):
     path.write_text("corpus: {sources: [mine.tsv, https://host/more.tsv]}\n")
     profile = load_profile(str(path))
     assert profile.corpus.sources == [str(tmp_path / "mine.tsv"), "https://host/more.tsv"]
-    (problem,) = source_problems(profile, [], [])
+    (problem,) = own_text_problems(profile)
     assert re.search(r"the text of profile mine is not parallel.*mine\.tsv: no such file", problem)
     (tmp_path / "mine.tsv").write_text("да\tyes\n")
-    assert source_problems(profile, [], []) == []
+    assert list(own_text_problems(profile)) == []
     monkeypatch.chdir(tmp_path)
     assert load_profile("mine.yaml").corpus.sources[0] == "mine.tsv", "a path from here, where it is short"
     assert load_profile("mine.yaml", ["corpus.sources=[a/b.tsv]"]).corpus.sources == ["a/b.tsv"]
@@ -155,13 +170,11 @@ def test_a_profile_finds_its_text_beside_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["demo", "tiny"])
 def test_the_text_of_a_profile_is_in_its_languages(name):
-    assert source_problems(load_profile(name), [], []) == []
-    assert source_problems(load_profile(name, ["corpus.languages=[en, ru]"]), [], []) == []
-    german = load_profile(name, ["corpus.languages=[de, en]"])
-    (problem,) = source_problems(german, [], [])
+    assert list(own_text_problems(load_profile(name))) == []
+    assert list(own_text_problems(load_profile(name, ["corpus.languages=[en, ru]"]))) == []
+    (problem,) = own_text_problems(load_profile(name, ["corpus.languages=[de, en]"]))
     assert f"text of profile {name} is not parallel in [de, en]: give CORPUS=pairs" in problem
-    assert source_problems(german, ["https://host/pairs.tsv"], []) == []
-    (problem,) = source_problems(load_profile(name, ["corpus.kind=text", "network.family=decoder"]), [], [])
+    (problem,) = own_text_problems(load_profile(name, ["corpus.kind=text", "network.family=decoder"]))
     assert "is not text in" in problem
 
 
