@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from model.errors import ProjectError
+from model.errors import ProjectError, reason
 
 START, END = "==> ", "<== "
 STEPS_VARIABLE = "PROMETHEUS_STEPS"
@@ -67,9 +67,7 @@ def step(name: str, **outputs: str) -> Iterator[None]:
 def describe(error: BaseException) -> str:
     """The line to show for an error: bare for our own exceptions, with the type's name for any other."""
     text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip()).replace(":; ", ": ")
-    if isinstance(error, ProjectError) and text:
-        return text
-    return f"{type(error).__name__}{f': {text}' if text else ', which gives no reason'}"
+    return text if isinstance(error, ProjectError) and text else reason(error)
 
 
 def scalars(values: dict[str, Any], prefix: str = "") -> dict[str, float]:

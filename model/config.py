@@ -16,7 +16,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from model.options import OK, Parser, run
-from model.settings import ConfigError, Count, Natural, Settings, Share, describe, from_dict, section, setting, to_dict
+from model.settings import (
+    ConfigError,
+    Count,
+    Natural,
+    Settings,
+    Share,
+    Threads,
+    describe,
+    from_dict,
+    section,
+    setting,
+    to_dict,
+)
 
 __all__ = ["PRESETS", "ConfigError", "Profile", "from_dict", "to_dict"]
 Compared = Literal["fp16", "int8"]  # precisions that are held against fp32
@@ -63,12 +75,8 @@ class TokenizerConfig(Settings):
     """How text becomes token ids."""
 
     kind: Literal["unigram", "bpe", "char"] = setting("unigram", "SentencePiece unigram or BPE, or single characters.")
-    vocab_size: int = setting(
-        8000, "Size, control tokens and the 256 bytes included; a ceiling for char.", "tokens", gt=256, le=1 << 20
-    )
-    character_coverage: float = setting(
-        0.9995, "Share of the text's characters that get a piece of their own.", gt=0, le=1
-    )
+    vocab_size: int = setting(8000, "Tokens, control tokens and 256 bytes too; a ceiling for char.", gt=256, le=1 << 20)
+    character_coverage: float = setting(0.9995, "Share of the characters that get a piece of their own.", gt=0, le=1)
     sample_lines: Count = setting(400000, "Lines drawn from the corpus to train on.")
     seed: Natural = setting(0, "Seed of the sample.")
 
@@ -76,9 +84,7 @@ class TokenizerConfig(Settings):
 class NetworkConfig(Settings):
     """The shape of the transformer. The vocabulary comes from the tokenizer."""
 
-    preset: Literal["custom", "prometheus-8m", "mini-gpt"] = setting(
-        "custom", "Start from these settings.", exclude=True
-    )
+    preset: Literal["custom", "prometheus-8m", "mini-gpt"] = setting("custom", "Where to start from.", exclude=True)
     family: Literal["seq2seq", "decoder"] = setting("seq2seq", "Encoder-decoder, or decoder-only.")
     d_model: int = setting(256, "Width of the residual stream.", ge=1, le=1 << 16)
     encoder_layers: int = setting(6, "Layers of the encoder; unused by the decoder-only family.", ge=0, le=1000)
@@ -120,10 +126,8 @@ class TrainingConfig(Settings):
     """How the network is trained. The schedule is counted in steps, so that a seed gives one and the same run."""
 
     steps: Count = setting(2000, "Optimiser steps; the learning rate's schedule is fitted to them.")
-    batch_tokens: int = setting(
-        4096, "Padded tokens per side and per micro-batch, bucketed by length.", ge=1, le=1 << 24
-    )
-    grad_accum_steps: int = setting(1, "Micro-batches per optimiser step.", ge=1, le=100000)
+    batch_tokens: Count = setting(4096, "Padded tokens per side and per micro-batch, bucketed by length.")
+    grad_accum_steps: Count = setting(1, "Micro-batches per optimiser step.")
     schedule: Literal["stable-decay", "cosine"] = setting("stable-decay", "Flat, then linear to the end, or cosine.")
     warmup_steps: Natural = setting(60, "Steps of linear warm-up.")
     warmdown_fraction: Share = setting(0.4, "Share of the steps, the last, in which the stable-decay schedule falls.")
@@ -143,7 +147,7 @@ class TrainingConfig(Settings):
         "auto", "Mixed precision; auto takes what the hardware has."
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU that works.")
-    threads: int = setting(0, "CPU threads; 0 takes the processors this process may use.", ge=0, le=4096)
+    threads: Threads = setting(0, "CPU threads; 0 takes the processors this process may use.")
     seed: Natural = setting(0, "Seed of the weights and of the order of the data.")
 
 
@@ -163,9 +167,7 @@ class EvaluationConfig(Settings):
     loss_rows: Count = setting(500, "Held-out rows whose loss is measured.")
     speed_tokens: Count = setting(64, "Tokens per row in the speed measurement.")
     samples: Natural = setting(8, "Translations per test set kept for people to read.")
-    threads: int = setting(
-        1, "Engine threads, see serving; 0 takes the processors this process may use.", ge=0, le=4096
-    )
+    threads: Threads = setting(1, "Engine threads, see serving; 0 takes the processors this process may use.")
 
 
 class GateConfig(Settings):

@@ -107,15 +107,13 @@ def run_locally(arguments: Mapping[str, Any], run_dir: Path, steps: Path) -> Non
             lines.write("\n")
 
 
-def _stop_children(grace: float = 1.0, patience: float = 10.0) -> None:
+def _stop_children() -> None:
     """End the processes of the running step: they may have had Ctrl-C as well, then they are asked, then killed."""
     import psutil
 
     children = psutil.Process().children(recursive=True)
-    _, children = psutil.wait_procs(children, timeout=grace)
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.terminate()
-    for child in psutil.wait_procs(children, timeout=patience)[1]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+    for end, patience in ((psutil.Process.terminate, 1), (psutil.Process.kill, 10)):
+        _, children = psutil.wait_procs(children, timeout=patience)
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(child)

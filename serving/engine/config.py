@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from model.settings import Count, Settings, setting
+from model.settings import Count, Settings, Threads, setting
 
 
 class EngineConfig(Settings):
@@ -17,9 +17,7 @@ class EngineConfig(Settings):
     prefill_tokens: Count = setting(
         128, "Prompt tokens run per step at most (one prompt always may), so that running streams do not stall."
     )
-    threads: int = setting(
-        1, "Threads inside one matrix product, for which small models are too small; 0 takes all.", ge=0, le=4096
-    )
+    threads: Threads = setting(1, "Threads inside one product, for which small models are too small; 0 takes all.")
     spin: bool = setting(
         False, "Let ONNX Runtime's threads spin between products: faster on idle cores, bad on shared ones."
     )

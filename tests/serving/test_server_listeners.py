@@ -98,7 +98,7 @@ def test_a_port_that_only_ipv6_has_taken_is_named(tiny: Path, name: str) -> None
         ports = {"http_port": free_ports(1)[0], "grpc_port": free_ports(1)[0], name: taken.getsockname()[1]}
         out, err = start(tiny, **ports).communicate(timeout=60)
     (line,) = err.splitlines()
-    assert line.startswith(f"cannot serve: {name} {ports[name]} cannot be used (Address already in use)")
+    assert line.startswith(f"error: {name} {ports[name]} cannot be used (Address already in use)")
     assert line.endswith(f"choose another with --{name} (make: {name.upper()}=)")
     assert out == ""
 
@@ -116,7 +116,7 @@ def test_of_two_started_together_one_serves_and_one_says_why_not(tiny: Path, sha
         _, err = loser.communicate(timeout=60)
         assert loser.returncode == 2, err
         (line,) = err.splitlines()
-        assert any(f"cannot serve: {name} {first[name]} cannot be used" in line for name in shared), line
+        assert any(f"error: {name} {first[name]} cannot be used" in line for name in shared), line
         port = first["http_port"] if winner is both[0] else second["http_port"]
 
         def ready() -> bool:
