@@ -79,7 +79,9 @@ def read_settings(model: type[T], options: argparse.Namespace, **more: Any) -> T
 def run(main: Callable[[], int]) -> int:
     """The exit status of a command: 2 with a sentence for what a person can put right; a bug keeps its traceback."""
     try:
-        return main()
+        status = main()
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough; nothing is left to be flushed at exit
