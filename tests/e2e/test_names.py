@@ -64,18 +64,8 @@ def test_every_step_ran(ran):
 
 def test_nothing_was_written_but_into_the_run(ran):
     _, folder, home, _ = ran
-    given = {
-        "components",
-        "model",
-        "pipelines",
-        "serving",
-        "Makefile",
-        "pyproject.toml",
-        ".venv",
-        PROFILE,
-        CORPUS,
-        *TESTS,
-    }
+    sources = {"components", "evaluation", "model", "pipelines", "serving", "Makefile", "pyproject.toml", ".venv"}
+    given = sources | {PROFILE, CORPUS, *TESTS}
     assert {path.name for path in folder.iterdir()} == {*given, "runs"}
     assert {path.name for path in folder.parent.iterdir()} <= {FOLDER, "home", "trace", "try.trace"}
     assert len(list((folder / "runs").iterdir())) == 2  # the run, and latest
