@@ -17,7 +17,7 @@ from serving.errors import Unauthorized
 SCHEME = "bearer "
 
 
-class Token:
+class BearerToken:
     """The token that callers must know.
 
     Args:

@@ -23,15 +23,15 @@ def shown(value: Any) -> str:
 class ServingError(ProjectError):
     """Base of everything the engine raises or reports on purpose."""
 
-    status: int = 500
-    code: str = "INTERNAL"
+    status = 500
+    code = "INTERNAL"
+
+    def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
+        cls.status, cls.code = status or cls.status, code or cls.code
 
 
-class InvalidRequest(ServingError, ValueError):
+class InvalidRequest(ServingError, ValueError, status=400, code="INVALID_ARGUMENT"):
     """The request itself is wrong; ``field`` names the part and ``message`` says what it must be."""
-
-    status = 400
-    code = "INVALID_ARGUMENT"
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -39,32 +39,20 @@ class InvalidRequest(ServingError, ValueError):
         self.message = message
 
 
-class Unauthorized(ServingError):
+class Unauthorized(ServingError, status=401, code="UNAUTHENTICATED"):
     """The call carries no access token, or a wrong one."""
 
-    status = 401
-    code = "UNAUTHENTICATED"
 
-
-class PermissionDenied(ServingError):
+class PermissionDenied(ServingError, status=403, code="PERMISSION_DENIED"):
     """The call exists and is closed to everyone."""
 
-    status = 403
-    code = "PERMISSION_DENIED"
 
-
-class NotServed(ServingError):
+class NotServed(ServingError, status=501, code="UNIMPLEMENTED"):
     """The protocol has this call, this server does not."""
 
-    status = 501
-    code = "UNIMPLEMENTED"
 
-
-class NotFound(ServingError):
+class NotFound(ServingError, status=404, code="NOT_FOUND"):
     """The address names something that is not here."""
-
-    status = 404
-    code = "NOT_FOUND"
 
 
 class ModelNotFound(NotFound):
@@ -73,43 +61,25 @@ class ModelNotFound(NotFound):
     field = "model"
 
 
-class BodyTooLarge(ServingError):
+class BodyTooLarge(ServingError, status=413, code="RESOURCE_EXHAUSTED"):
     """The request is over the limit of bytes."""
 
-    status = 413
-    code = "RESOURCE_EXHAUSTED"
 
-
-class BodyTooSlow(ServingError):
+class BodyTooSlow(ServingError, status=408, code="DEADLINE_EXCEEDED"):
     """The request's body did not arrive in time."""
 
-    status = 408
-    code = "DEADLINE_EXCEEDED"
 
-
-class Overloaded(ServingError):
+class Overloaded(ServingError, status=429, code="RESOURCE_EXHAUSTED"):
     """The queue is full; the same request may be sent again a little later."""
 
-    status = 429
-    code = "RESOURCE_EXHAUSTED"
 
-
-class DeadlineExceeded(ServingError):
+class DeadlineExceeded(ServingError, status=504, code="DEADLINE_EXCEEDED"):
     """The request's own deadline passed before its last token."""
 
-    status = 504
-    code = "DEADLINE_EXCEEDED"
 
-
-class ShuttingDown(ServingError):
+class ShuttingDown(ServingError, status=503, code="UNAVAILABLE"):
     """The engine is closing and takes no new requests."""
-
-    status = 503
-    code = "UNAVAILABLE"
 
 
 class EngineFailed(ServingError):
     """The engine broke and every request with it; the process has to be restarted."""
-
-    status = 500
-    code = "INTERNAL"

@@ -8,6 +8,7 @@ gRPC message has no float field and its own client therefore cannot send one.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,14 @@ def read_parameters(raw: Mapping[str, Any]) -> Parameters:
         else:
             raise InvalidRequest(str(name)[:64], f"unknown parameter; known: {', '.join(NAMES)}")
     return Parameters(sampling=sampling, **choices)
+
+
+def at_least_one_token(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with a ``top_p`` of 0, which these protocols allow, as the least that leaves one token."""
+    top_p = parameters.get("top_p")
+    if top_p == 0 and not isinstance(top_p, bool):
+        return {**parameters, "top_p": sys.float_info.min}
+    return parameters
 
 
 def check_known(names: Iterable[str], known: Sequence[str], what: str = "field", hint: str = "") -> None:

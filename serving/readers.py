@@ -11,6 +11,8 @@ import time
 from typing import Protocol
 
 CHECK_SECONDS = 0.05  # between two looks at what waits; the engine makes about a megabyte of answers in this time
+# Seconds that the words of an expired deadline have to arrive after it.
+LAST_WORDS = 2.0
 REPRIEVE = 1.0  # seconds that everyone may be behind: a large answer is written faster than anybody reads
 
 

@@ -35,8 +35,6 @@ CHARS_PER_TOKEN = 32
 # one thread for all calls: more would only fight with the loop for the interpreter.
 THREAD_CHARS = 2_000
 MAX_SAMPLES = 8
-# Seconds without a call after which a server that is told to leave expects no more.
-SETTLED = 1
 INTERNAL = "internal error; the server's log says more"  # all that a caller hears of an unexpected exception
 
 

@@ -1,4 +1,4 @@
-"""The v2 inference protocol's tensors, for REST and gRPC alike; knows neither of them.
+"""The v2 inference protocol, for REST and gRPC alike: requests read, tensors packed, metadata; knows neither of them.
 
 In:  ``text_input``  BYTES [N]
 Out: ``text_output`` BYTES [N], ``finish_reason`` BYTES [N], ``prompt_tokens`` INT32 [N], ``generated_tokens`` INT32 [N]
@@ -7,19 +7,25 @@ An element in fault has an empty ``text_output`` and the ``finish_reason`` "erro
 ``error[i]``. The others are answered.
 
 A BYTES tensor in binary form is, for each element, its length as a little-endian uint32 and then its bytes.
+
+    request = read_request(json_object, binary_tail, max_prompts=64)
+    results = await service.complete(request.generation)
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest, NotFound, shown
+from serving.parameters import flag, number
+from serving.service import TextRequest, TextService
 
 INPUT = "text_input"
 OUTPUTS = {"text_output": "BYTES", "finish_reason": "BYTES", "prompt_tokens": "INT32", "generated_tokens": "INT32"}
@@ -29,14 +35,39 @@ HINTS = {"inputs": ("binary_data_size", "content_type"), "outputs": ("binary_dat
 
 
 @dataclass(frozen=True)
-class Call:
+class InferRequest:
     """One v2 inference request, whichever protocol brought it."""
 
     id: str
-    texts: list[str | InvalidRequest]  # [N]
-    parameters: Mapping[str, Any]
-    outputs: tuple[str, ...]  # names, in the order asked for
-    binary: Mapping[str, bool] = field(default_factory=dict)  # REST only: which outputs go as binary
+    generation: TextRequest  # of N texts
+    outputs: Mapping[str, bool]  # names, in the order asked for -> whether it goes as binary; gRPC's always do
+
+
+def read_request(request: dict[str, Any], tail: bytes, max_prompts: int) -> InferRequest:
+    """Read an inference request.
+
+    Args:
+        request: as in the protocol's JSON; ``data`` may hold bytes too.
+        tail: the binary tensors that it announces.
+
+    Raises:
+        InvalidRequest: naming the field.
+    """
+    request_id = request.get("id")
+    if not isinstance(request_id, str | None):
+        raise InvalidRequest("id", f"must be a string, not {type(request_id).__name__}")
+    parameters = _object(request, "parameters")
+    binary = flag("binary_data_output", parameters.get("binary_data_output", False))
+    tensor = _only_input(_tensors(request, "inputs"))
+    texts = _texts(tensor, tail, max_prompts)
+    outputs = _outputs(_tensors(request, "outputs") if request.get("outputs") is not None else [], binary)
+    samples = parameters.get("n")
+    if samples is not None and number("n", samples, int) != 1:
+        message = "v2 returns one output for each input; send the text several times, or use /generate"
+        raise InvalidRequest("n", message)
+    parameters = {name: value for name, value in parameters.items() if name != "n"}
+    generation = TextRequest(texts, parameters, names={"text": INPUT})
+    return InferRequest(request_id or uuid.uuid4().hex, generation, outputs)
 
 
 def check_model(name: str, version: str, served: str) -> None:
@@ -51,81 +82,44 @@ def check_model(name: str, version: str, served: str) -> None:
         raise NotFound(f"model {served!r} has no version {version[:64]!r}; it has {VERSION!r}")
 
 
-def check_inputs(names: Sequence[str]) -> None:
-    """Refuse anything but exactly one input tensor, ``text_input``.
-
-    Raises:
-        InvalidRequest: naming the input.
-    """
-    if list(names) == [INPUT]:
-        return
-    for name in names:
-        if name != INPUT:
-            raise InvalidRequest("inputs", f"unknown input tensor {name[:64]!r}; send one tensor named {INPUT!r}")
-    raise InvalidRequest("inputs", f"send exactly one tensor named {INPUT!r}, not {len(names)}")
+def server_metadata() -> dict[str, Any]:
+    """The v2 server metadata. KServe's own claims a repository extension, which is closed here."""
+    return {"name": "prometheus-mini", "version": VERSION, "extensions": ["binary_tensor_data"]}
 
 
-def check_input(datatype: str, shape: Sequence[Any], max_prompts: int) -> int:
-    """Check the datatype and shape of ``text_input`` and return N.
-
-    Raises:
-        InvalidRequest: naming ``text_input``.
-    """
-    if datatype != "BYTES":
-        raise InvalidRequest(INPUT, f"datatype must be BYTES, not {shown(datatype)}")
-    if len(shape) != 1 or isinstance(shape[0], bool) or not isinstance(shape[0], int) or shape[0] < 0:
-        raise InvalidRequest(INPUT, f"shape must be [N], the number of prompts, not {shown(list(shape))}")
-    if shape[0] == 0:
-        raise InvalidRequest(INPUT, "the batch is empty; send at least one prompt")
-    if shape[0] > max_prompts:
-        raise InvalidRequest(INPUT, f"{shape[0]} prompts in one request; at most {max_prompts} are taken")
-    return shape[0]
+def model_metadata(service: TextService) -> dict[str, Any]:
+    """The v2 model metadata."""
+    bundle = service.bundle
+    return {
+        "name": service.config.model_name,
+        "versions": [VERSION],
+        "platform": f"onnxruntime_{bundle.family}_{bundle.precision}",
+        "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()],
+    }
 
 
-def check_outputs(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the outputs to send: those asked for, or all of them.
-
-    Raises:
-        InvalidRequest: naming an unknown or repeated output.
-    """
-    for name in names:
-        if name not in OUTPUTS:
-            raise InvalidRequest("outputs", f"unknown output tensor {str(name)[:64]!r}; known: {', '.join(OUTPUTS)}")
-    if len(set(names)) != len(names):
-        raise InvalidRequest("outputs", "an output tensor is asked for twice")
-    return tuple(names) or tuple(OUTPUTS)
+def output_values(results: Sequence[GenerationResult]) -> dict[str, list]:
+    """The four output tensors, each [N]."""
+    return {
+        "text_output": [result.text for result in results],
+        "finish_reason": [result.finish_reason for result in results],
+        "prompt_tokens": [result.prompt_tokens for result in results],
+        "generated_tokens": [result.generated_tokens for result in results],
+    }
 
 
-def check_hints(where: str, names: Iterable[str]) -> None:
-    """Refuse parameters of a tensor that would change the answer; ``where`` is "inputs" or "outputs".
-
-    Raises:
-        InvalidRequest: naming one.
-    """
-    for name in names:
-        if name not in HINTS[where]:
-            raise InvalidRequest(where, f"the tensor's parameter {name[:64]!r} cannot be honoured; leave it out")
+def element_errors(results: Sequence[GenerationResult]) -> dict[str, str]:
+    """The answer's parameters: why an element was not answered."""
+    return {f"error[{i}]": str(result.error) for i, result in enumerate(results) if result.error is not None}
 
 
-def decode_text(items: Sequence[Any], count: int) -> list[str | InvalidRequest]:
-    """Turn the elements of ``text_input`` (str, or UTF-8 bytes) into ``count`` texts; one that is no text is its error.
-
-    Raises:
-        InvalidRequest: naming ``text_input``, when their number is wrong.
-    """
-    if len(items) != count:
-        raise InvalidRequest(INPUT, f"shape says {count} elements, the data has {len(items)}")
-    return [_text(index, item) for index, item in enumerate(items)]
-
-
-def _text(index: int, item: Any) -> str | InvalidRequest:
-    try:
-        text = item.decode() if isinstance(item, bytes) else item
-    except UnicodeDecodeError:
-        return InvalidRequest(INPUT, f"element {index} is not UTF-8")
-    if not isinstance(text, str):
-        return InvalidRequest(INPUT, f"element {index} must be a string, not {type(text).__name__}")
-    return text
+def pack(values: Sequence[Any]) -> bytes:
+    """The binary form of an output: BYTES for strings, INT32 for integers."""
+    if values and isinstance(values[0], str):
+        encoded = [value.encode() for value in values]
+        return b"".join(part for item in encoded for part in (struct.pack("<I", len(item)), item))
+    return np.asarray(values, dtype="<i4").tobytes()
 
 
 def unpack_bytes(raw: bytes, count: int) -> list[bytes]:
@@ -150,24 +144,110 @@ def unpack_bytes(raw: bytes, count: int) -> list[bytes]:
     return items
 
 
-def output_values(results: Sequence[GenerationResult]) -> dict[str, list]:
-    """The four output tensors, each [N]."""
-    return {
-        "text_output": [result.text for result in results],
-        "finish_reason": [result.finish_reason for result in results],
-        "prompt_tokens": [result.prompt_tokens for result in results],
-        "generated_tokens": [result.generated_tokens for result in results],
+def decode_text(items: Sequence[Any], count: int) -> list[str | InvalidRequest]:
+    """Turn the elements of ``text_input`` (str, or UTF-8 bytes) into ``count`` texts; one that is no text is its error.
+
+    Raises:
+        InvalidRequest: naming ``text_input``, when their number is wrong.
+    """
+    if len(items) != count:
+        raise InvalidRequest(INPUT, f"shape says {count} elements, the data has {len(items)}")
+    return [_text(index, item) for index, item in enumerate(items)]
+
+
+def _text(index: int, item: Any) -> str | InvalidRequest:
+    try:
+        text = item.decode() if isinstance(item, bytes) else item
+    except UnicodeDecodeError:
+        return InvalidRequest(INPUT, f"element {index} is not UTF-8")
+    if not isinstance(text, str):
+        return InvalidRequest(INPUT, f"element {index} must be a string, not {type(text).__name__}")
+    return text
+
+
+def _only_input(tensors: list[dict[str, Any]]) -> dict[str, Any]:
+    for tensor in tensors:
+        if tensor["name"] != INPUT:
+            name = tensor["name"][:64]
+            raise InvalidRequest("inputs", f"unknown input tensor {name!r}; send one tensor named {INPUT!r}")
+    if len(tensors) != 1:
+        raise InvalidRequest("inputs", f"send exactly one tensor named {INPUT!r}, not {len(tensors)}")
+    return tensors[0]
+
+
+def _texts(tensor: dict[str, Any], tail: bytes, max_prompts: int) -> list[str | InvalidRequest]:
+    count = _count(tensor, max_prompts)
+    hints = _hints(tensor, "inputs")
+    size, data = hints.get("binary_data_size"), tensor.get("data")
+    if size is None:
+        if not isinstance(data, list):
+            raise InvalidRequest(INPUT, "data must be a list of strings, or binary_data_size must announce binary data")
+        if tail:
+            raise InvalidRequest("body", f"{len(tail)} bytes follow the JSON, no input announces them")
+        return decode_text(data, count)
+    if data is not None:
+        raise InvalidRequest(INPUT, "data and binary_data_size are both set; send one of them")
+    if isinstance(size, bool) or not isinstance(size, int) or size != len(tail):
+        raise InvalidRequest(INPUT, f"binary_data_size is {shown(size)}, {len(tail)} bytes follow the JSON")
+    return decode_text(unpack_bytes(tail, count), count)
+
+
+def _count(tensor: dict[str, Any], max_prompts: int) -> int:
+    """N, by the datatype and shape of ``text_input``."""
+    for field in ("datatype", "shape"):
+        if field not in tensor:
+            raise InvalidRequest(INPUT, f"{field} is missing")
+    datatype, shape = tensor["datatype"], tensor["shape"]
+    if not isinstance(shape, list):
+        raise InvalidRequest(INPUT, f"shape must be [N], not {type(shape).__name__}")
+    if datatype != "BYTES":
+        raise InvalidRequest(INPUT, f"datatype must be BYTES, not {shown(datatype)}")
+    if len(shape) != 1 or isinstance(shape[0], bool) or not isinstance(shape[0], int) or shape[0] < 0:
+        raise InvalidRequest(INPUT, f"shape must be [N], the number of prompts, not {shown(shape)}")
+    if shape[0] == 0:
+        raise InvalidRequest(INPUT, "the batch is empty; send at least one prompt")
+    if shape[0] > max_prompts:
+        raise InvalidRequest(INPUT, f"{shape[0]} prompts in one request; at most {max_prompts} are taken")
+    return shape[0]
+
+
+def _outputs(tensors: list[dict[str, Any]], binary: bool) -> dict[str, bool]:
+    """The outputs to send, those asked for or all of them, and whether each goes as binary."""
+    names = [tensor["name"] for tensor in tensors]
+    for name in names:
+        if name not in OUTPUTS:
+            raise InvalidRequest("outputs", f"unknown output tensor {name[:64]!r}; known: {', '.join(OUTPUTS)}")
+    if len(set(names)) != len(names):
+        raise InvalidRequest("outputs", "an output tensor is asked for twice")
+    asked = {
+        tensor["name"]: flag("binary_data", _hints(tensor, "outputs").get("binary_data", binary)) for tensor in tensors
     }
+    return asked or dict.fromkeys(OUTPUTS, binary)
 
 
-def row_errors(results: Sequence[GenerationResult]) -> dict[str, str]:
-    """The answer's parameters: why an element was not answered."""
-    return {f"error[{i}]": str(result.error) for i, result in enumerate(results) if result.error is not None}
+def _hints(tensor: dict[str, Any], where: str) -> dict[str, Any]:
+    """The parameters of a tensor, none of which may change the answer; ``where`` is "inputs" or "outputs"."""
+    hints = _object(tensor, "parameters")
+    for name in hints:
+        if name not in HINTS[where]:
+            raise InvalidRequest(where, f"the tensor's parameter {name[:64]!r} cannot be honoured; leave it out")
+    return hints
 
 
-def pack(values: Sequence[Any]) -> bytes:
-    """The binary form of an output: BYTES for strings, INT32 for integers."""
-    if values and isinstance(values[0], str):
-        encoded = [value.encode() for value in values]
-        return b"".join(part for item in encoded for part in (struct.pack("<I", len(item)), item))
-    return np.asarray(values, dtype="<i4").tobytes()
+def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
+    value = parent.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequest(name, f"must be a JSON object, not {type(value).__name__}")
+    return value
+
+
+def _tensors(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    value = parent.get(name)
+    if not isinstance(value, list):
+        raise InvalidRequest(name, "is missing" if value is None else f"must be a list, not {type(value).__name__}")
+    for item in value:
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+            raise InvalidRequest(name, "must hold JSON objects with a name, which is a string")
+    return value

@@ -9,72 +9,61 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import unknown_fields
 
+from serving import v2
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest
 from serving.kserve.sdk import pb
-from serving.v2 import (
-    INPUT,
-    OUTPUTS,
-    VERSION,
-    Call,
-    check_hints,
-    check_input,
-    check_inputs,
-    check_model,
-    check_outputs,
-    decode_text,
-    output_values,
-    pack,
-    row_errors,
-    unpack_bytes,
-)
 
 # More than there are names to know, here and in the clients' libraries.
 MAX_PARAMETERS = 64
 MAX_NUMBER_BYTES = 16
 
 
-def read_grpc(request: pb.ModelInferRequest, served: str, max_prompts: int) -> Call:
+def read_grpc(request: pb.ModelInferRequest, served: str, max_prompts: int) -> v2.InferRequest:
     """Read an inference request for the model ``served``.
 
     Raises:
         InvalidRequest: naming the field.
         NotFound: for a model or version that is not served.
     """
-    check_model(request.model_name, request.model_version, served)
+    v2.check_model(request.model_name, request.model_version, served)
     if len(request.parameters) > MAX_PARAMETERS:
         raise InvalidRequest("parameters", f"has {len(request.parameters)} entries, at most {MAX_PARAMETERS} are read")
-    check_inputs([tensor.name for tensor in request.inputs])
-    tensor = request.inputs[0]
-    check_hints("inputs", tensor.parameters)
-    for output in request.outputs:
-        check_hints("outputs", output.parameters)
-    count = check_input(tensor.datatype, tensor.shape, max_prompts)
     raw = request.raw_input_contents
-    items: Any
+    if len(raw) > 1 and len(request.inputs) == 1:
+        raise InvalidRequest("raw_input_contents", f"has {len(raw)} elements for 1 input")
+    parameters = grpc_values(request.parameters)
+    parameters.pop("binary_data_output", None)  # REST's; here all outputs are
+    as_json = {
+        "id": request.id,
+        "parameters": parameters,
+        "inputs": [_tensor(tensor, raw) for tensor in request.inputs],
+        "outputs": [
+            {"name": output.name, "parameters": dict.fromkeys(output.parameters, True)} for output in request.outputs
+        ],
+    }
+    return v2.read_request(as_json, raw[0] if raw else b"", max_prompts)
+
+
+def _tensor(tensor: Any, raw: Sequence[bytes]) -> dict[str, Any]:
+    """An input as JSON has it."""
+    found = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+    if tensor.name != v2.INPUT:
+        return found  # it will be refused by its name
+    hints = dict.fromkeys(tensor.parameters)
     if raw:
-        if len(raw) != 1:
-            raise InvalidRequest("raw_input_contents", f"has {len(raw)} elements for 1 input")
         if tensor.contents.ByteSize():
-            raise InvalidRequest(INPUT, "contents and raw_input_contents are both set; send one of them")
-        items = unpack_bytes(raw[0], count)
-    else:
-        for field, _ in tensor.contents.ListFields():
-            if field.name != "bytes_contents":
-                raise InvalidRequest(INPUT, f"contents must be in bytes_contents, not in {field.name}")
-        items = tensor.contents.bytes_contents
-    return Call(
-        id=request.id or uuid.uuid4().hex,
-        texts=decode_text(items, count),
-        parameters=grpc_values(request.parameters),
-        outputs=check_outputs([output.name for output in request.outputs]),
-    )
+            raise InvalidRequest(v2.INPUT, "contents and raw_input_contents are both set; send one of them")
+        return {**found, "parameters": {**hints, "binary_data_size": len(raw[0])}}
+    for field, _ in tensor.contents.ListFields():
+        if field.name != "bytes_contents":
+            raise InvalidRequest(v2.INPUT, f"contents must be in bytes_contents, not in {field.name}")
+    return {**found, "parameters": hints, "data": list(tensor.contents.bytes_contents)}
 
 
 def grpc_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,14 +101,15 @@ def grpc_value(name: str, parameter: Any) -> Any:
     raise InvalidRequest(name[:64], "holds no value; set one of bool, int64, string or double")
 
 
-def grpc_response(model_name: str, call: Call, results: list[GenerationResult]) -> pb.ModelInferResponse:
+def grpc_response(model_name: str, request: v2.InferRequest, results: list[GenerationResult]) -> pb.ModelInferResponse:
     """The answer, its tensors in raw form as all clients expect it."""
-    values = output_values(results)
+    values = v2.output_values(results)
+    errors = v2.element_errors(results)
     return pb.ModelInferResponse(
-        id=call.id,
+        id=request.id,
         model_name=model_name,
-        model_version=VERSION,
-        parameters={name: pb.InferParameter(string_param=error) for name, error in row_errors(results).items()},
-        outputs=[{"name": name, "datatype": OUTPUTS[name], "shape": [len(results)]} for name in call.outputs],
-        raw_output_contents=[pack(values[name]) for name in call.outputs],
+        model_version=v2.VERSION,
+        parameters={name: pb.InferParameter(string_param=error) for name, error in errors.items()},
+        outputs=[{"name": name, "datatype": v2.OUTPUTS[name], "shape": [len(results)]} for name in request.outputs],
+        raw_output_contents=[v2.pack(values[name]) for name in request.outputs],
     )

@@ -3,7 +3,7 @@
 The SDK's own server takes no access token, reads its limit on messages from the command line alone, answers bytes that
 are no message with the text of an exception, unknown calls with "Method not found!", and logs a stack trace for each.
 
-    server = GrpcServer(predictor, grace_period=30, token=None)
+    server = GrpcServer(service, token=None)
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
-from serving.auth import Token
+from serving import v2
+from serving.auth import BearerToken
 from serving.engine import GenerationResult
 from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError
 from serving.grpc.messages import grpc_response, read_grpc
-from serving.kserve.connection import LAST_WORDS
-from serving.kserve.listeners import grpc_addresses, refused
-from serving.kserve.predictor import Predictor
+from serving.grpc.peers import Peers
 from serving.kserve.sdk import pb
+from serving.listeners import grpc_addresses, refused
 from serving.logs import request_line
-from serving.peers import Peers
-from serving.service import INTERNAL, reason
-from serving.v2 import VERSION, check_model
+from serving.readers import LAST_WORDS
+from serving.service import INTERNAL, TextService, reason
 
 log = logging.getLogger("serving.rpc")
 SERVICE = "/inference.GRPCInferenceService/"
@@ -47,20 +46,19 @@ Method = Callable[[Any, list[GenerationResult]], Awaitable[Message]]
 
 
 class GrpcServer:
-    """The gRPC server of one predictor.
+    """The gRPC server of one service.
 
     Args:
-        grace_period: seconds that running calls get to finish once it is told to stop.
         token: what callers must send; None when the server is open.
     """
 
-    def __init__(self, predictor: Predictor, *, grace_period: float, token: Token | None) -> None:
-        self._predictor, self._token, self._grace = predictor, token, grace_period
+    def __init__(self, service: TextService, token: BearerToken | None) -> None:
+        self._service, self._token = service, token
         self._server: aio.Server | None = None
 
     async def start(self) -> None:
         """Serve until :meth:`stop`."""
-        config, engine = self._predictor.service.config, self._predictor.service.engine.config
+        config, engine = self._service.config, self._service.engine.config
         lifetime = config.receive_timeout + config.request_timeout + LAST_WORDS
         options = [
             ("grpc.max_receive_message_length", config.max_body_bytes),
@@ -76,7 +74,7 @@ class GrpcServer:
             ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the calls
         ]
         self._server = aio.server(options=options)
-        self._server.add_generic_rpc_handlers((Service(self._predictor, self._token),))
+        self._server.add_generic_rpc_handlers((Calls(self._service, self._token),))
         for address in grpc_addresses(config):
             try:
                 self._server.add_insecure_port(address)
@@ -85,17 +83,17 @@ class GrpcServer:
         await self._server.start()
         await self._server.wait_for_termination()
 
-    async def stop(self, sig: int | None = None, grace: float | None = None) -> None:
-        """Take no more calls and finish those that run, within ``grace`` seconds when it is given."""
+    async def stop(self, grace: float) -> None:
+        """Take no more calls and finish those that run, within ``grace`` seconds."""
         if self._server is not None:
-            await self._server.stop(grace=self._grace if grace is None else grace)
+            await self._server.stop(grace)
 
 
-class Service(grpc.GenericRpcHandler):
+class Calls(grpc.GenericRpcHandler):
     """Finds and makes the call that a client asks for; refuses those that it may not make or that are not there."""
 
-    def __init__(self, predictor: Predictor, token: Token | None) -> None:
-        self._predictor, self._service, self._token = predictor, predictor.service, token
+    def __init__(self, service: TextService, token: BearerToken | None) -> None:
+        self._service, self._token = service, token
         config = self._service.config
         self._peers = Peers(self._service.readers, config.request_timeout + LAST_WORDS, self._service.metrics)
         self._handlers = {
@@ -142,7 +140,7 @@ class Service(grpc.GenericRpcHandler):
             arrived = time.monotonic()
             if name not in PROBES:
                 service.called = arrived
-            code, told = "CANCELLED", ServingError(INTERNAL)  # unless told otherwise below
+            code, answered = "CANCELLED", ServingError(INTERNAL)  # unless it ends otherwise below
             error_kind = ""
             try:
                 message = await self._receive(messages, kind)
@@ -152,15 +150,15 @@ class Service(grpc.GenericRpcHandler):
                 return response
             except Exception as error:
                 if isinstance(error, ServingError):
-                    told = error
+                    answered = error
                 else:
                     log.exception("%s failed", name)
-                code, error_kind = told.code, reason(error)
+                code, error_kind = answered.code, reason(error)
                 service.metrics.refused(error_kind)
             finally:
                 if name == INFER or error_kind:
                     request_line("grpc", name, code, time.perf_counter() - started, results, error_kind)
-            await context.abort(grpc.StatusCode[code], str(told))
+            await context.abort(grpc.StatusCode[code], str(answered))
             raise AssertionError("abort raises")
 
         return answer
@@ -179,9 +177,10 @@ class Service(grpc.GenericRpcHandler):
             raise InvalidRequest("message", f"the bytes are no {kind.DESCRIPTOR.name}") from None
 
     async def _infer(self, message: Any, results: list[GenerationResult]) -> Message:
-        call = read_grpc(message, self._predictor.name, self._service.config.max_prompts)
-        results += await self._predictor.predict(call)
-        return grpc_response(self._predictor.name, call, results)
+        config = self._service.config
+        request = read_grpc(message, config.model_name, config.max_prompts)
+        results += await self._service.complete(request.generation)
+        return grpc_response(config.model_name, request, results)
 
     async def _server_live(self, *_: Any) -> Message:
         return pb.ServerLiveResponse(live=self._service.live)
@@ -191,15 +190,15 @@ class Service(grpc.GenericRpcHandler):
 
     async def _model_ready(self, message: Any, _: Any) -> Message:
         # Another model is not an error here: Triton's and KServe's clients ask whether it is ready, and it is not.
-        known = message.name == self._predictor.name and message.version in ("", VERSION)
+        known = message.name == self._service.config.model_name and message.version in ("", v2.VERSION)
         return pb.ModelReadyResponse(ready=known and self._service.ready)
 
     async def _server_metadata(self, *_: Any) -> Message:
-        return pb.ServerMetadataResponse(**self._predictor.server_metadata())
+        return pb.ServerMetadataResponse(**v2.server_metadata())
 
     async def _model_metadata(self, message: Any, _: Any) -> Message:
-        check_model(message.name, message.version, self._predictor.name)
-        return pb.ModelMetadataResponse(**self._predictor.metadata())
+        v2.check_model(message.name, message.version, self._service.config.model_name)
+        return pb.ModelMetadataResponse(**v2.model_metadata(self._service))
 
     async def _repository(self, *_: Any) -> Message:
         raise PermissionDenied("the repository API is closed on this server")

@@ -12,15 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 from typing import Any
 
 import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from serving.rest.middleware import PROBES
-from serving.service import SETTLED, TextService
+from serving.readers import LAST_WORDS
+from serving.service import TextService
 
 log = logging.getLogger("serving.connection")
 # Bytes that may follow one another and be no part of a body, beyond the packet in which a request begins; as h11's.
@@ -30,8 +29,8 @@ MAX_HEAD = 1 << 16
 SLICE = 1 << 11
 # Bytes of an answer that the system holds for a client, instead of megabytes that nobody here can see or bound.
 SEND_BUFFER = 1 << 17
-# Seconds that the words of an expired deadline have to arrive after it.
-LAST_WORDS = 2.0
+# Seconds without a call after which a server that is told to leave expects no more.
+SETTLED = 1
 
 
 class Connection(HttpToolsProtocol):
@@ -183,8 +182,6 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._read_by()
-        if not cycle.scope["path"].startswith(PROBES):
-            self._service.called = time.monotonic()
         if self._service.draining and not self.pipeline:
             cycle.keep_alive = False
         super()._start_asgi_task(cycle, app)

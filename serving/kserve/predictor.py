@@ -1,24 +1,19 @@
-"""The KServe predictor: the model that the SDK's server holds, and what v2 over REST and over gRPC share.
+"""The KServe predictor: the model that the SDK's server holds, a face of the service.
 
-``predict`` is called by our own adapters (in ``rest/`` and ``grpc/``), not by the SDK's data plane, whose
-timers, look-ups and conversions around it cost more than a short generation does.
+The SDK's data plane never calls it to predict: its timers, look-ups and conversions around a call cost more than a
+short generation does. ``rest/`` and ``grpc/`` call the service themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from serving.engine import GenerationResult
-from serving.errors import InvalidRequest
 from serving.kserve.sdk import Model
-from serving.parameters import number
-from serving.service import TextRequest, TextService
-from serving.v2 import INPUT, OUTPUTS, VERSION, Call
+from serving.service import TextService
 
 
 class Predictor(Model):
-    """One model of the KServe server. ``load`` has happened before it is made: it is only a face of the service."""
+    """One model of the KServe server. ``load`` has happened before it is made."""
 
     def __init__(self, service: TextService) -> None:
         super().__init__(service.config.model_name)
@@ -43,45 +38,9 @@ class Predictor(Model):
         """Do nothing: KServe's default would claim readiness."""
 
     def stop(self) -> None:
-        """Take no new requests. KServe calls this when REST has drained, while gRPC calls may still be running."""
+        """Take no new requests; REST has drained by now, gRPC calls may still be running."""
         self.service.draining = self.service.closed = True
         self.stopped.set()
 
     def stop_engine(self) -> None:
-        """Do nothing: the engine must outlive the calls that still run on it; server.py closes it."""
-
-    def get_input_types(self) -> list[dict]:
-        """The input tensor, for model metadata."""
-        return [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}]
-
-    def get_output_types(self) -> list[dict]:
-        """The output tensors, for model metadata."""
-        return [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()]
-
-    def server_metadata(self) -> dict[str, Any]:
-        """The v2 server metadata. KServe's own claims a repository extension, which is closed here."""
-        return {"name": "prometheus-mini", "version": VERSION, "extensions": ["binary_tensor_data"]}
-
-    def metadata(self) -> dict[str, Any]:
-        """The v2 model metadata."""
-        bundle = self.service.bundle
-        return {
-            "name": self.name,
-            "versions": [VERSION],
-            "platform": f"onnxruntime_{bundle.family}_{bundle.precision}",
-            "inputs": self.get_input_types(),
-            "outputs": self.get_output_types(),
-        }
-
-    async def predict(self, payload: Call, headers: dict[str, str] | None = None) -> list[GenerationResult]:
-        """Answer one v2 call.
-
-        Raises:
-            ServingError: with ``n`` among them, for which v2 has no place: one element goes in, one comes out.
-        """
-        parameters = dict(payload.parameters)
-        samples = parameters.pop("n", None)
-        if samples is not None and number("n", samples, int) != 1:
-            message = "v2 returns one output for each input; send the text several times, or use /generate"
-            raise InvalidRequest("n", message)
-        return await self.service.complete(TextRequest(payload.texts, parameters, names={"text": INPUT}))
+        """Do nothing: the engine must outlive the calls that still run on it; its owner closes it."""

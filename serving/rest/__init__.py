@@ -23,23 +23,23 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from serving.auth import Token
-from serving.kserve.predictor import Predictor
+from serving.auth import BearerToken
 from serving.rest import generate, inference, open_inference, openai, playground, status
 from serving.rest.errors import http_exception
-from serving.rest.middleware import Direct, Edge
+from serving.rest.middleware import Direct, RestMiddleware
+from serving.service import TextService
 from serving.v2 import VERSION
 
 
-def register(app: FastAPI, predictor: Predictor, token: Token | None = None) -> None:
+def register(app: FastAPI, service: TextService, token: BearerToken | None = None) -> None:
     """Add our routes before KServe's, so that they win where both have the same path, and our layer around all.
 
     They take the place of ``/openapi.json``, where FastAPI would describe KServe's routes: closed ones too, replaced
     ones as they are not, and none of ours.
     """
-    service, page = predictor.service, playground.routes()
+    page = playground.routes()
     routes = [
-        *inference.routes(predictor),
+        *inference.routes(service),
         *open_inference.routes(service),
         *openai.routes(service),
         *generate.routes(service),
@@ -48,9 +48,9 @@ def register(app: FastAPI, predictor: Predictor, token: Token | None = None) -> 
     ]
     app.router.routes[:] = routes
     edge = Middleware(
-        Edge,
-        metrics=service.metrics,
-        direct=direct(routes, {"name": predictor.name, "version": VERSION}),
+        RestMiddleware,
+        service=service,
+        direct=direct(routes, {"name": service.config.model_name, "version": VERSION}),
         token=token,
         public=frozenset(route.path for route in page),
     )

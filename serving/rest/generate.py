@@ -19,8 +19,8 @@ from serving.engine import GenerationResult
 from serving.errors import InvalidRequest
 from serving.parameters import NAMES, check_known, flag, number, text
 from serving.rest.errors import json_response
-from serving.rest.middleware import cancelled_when_client_leaves, read_body, read_json
-from serving.rest.sse import EventStream, sse, told
+from serving.rest.requests import complete, json_body
+from serving.rest.sse import EventStream, sse, stream_events
 from serving.service import TextRequest, TextService
 
 # Names of Hugging Face's generate that mean the same as one of ours.
@@ -43,11 +43,9 @@ def routes(service: TextService) -> list[Route]:
         }
 
     async def generate(request: Request) -> Response:
-        wanted = read_fields(read_json(await read_body(request, service.config)))
+        wanted = read_fields(await json_body(request, service.config))
         started = time.perf_counter()
-        async with cancelled_when_client_leaves(request):
-            results = await service.complete(wanted)
-        request.scope["serving.results"] = results
+        results = await complete(request, service, wanted)
         answer = {"text": results[0].text, **summary(results, started)}
         if wanted.samples > 1:
             answer["texts"] = [result.text for result in results]
@@ -57,13 +55,13 @@ def routes(service: TextService) -> list[Route]:
         return json_response(answer)
 
     async def generate_stream(request: Request) -> Response:
-        wanted = read_fields(read_json(await read_body(request, service.config)))
+        wanted = read_fields(await json_body(request, service.config))
         if wanted.samples > 1:
             raise InvalidRequest("num_return_sequences", "one text can be streamed; /generate returns several")
         started = time.perf_counter()
 
         async def chunks() -> AsyncGenerator[bytes, None]:
-            async with aclosing(told(request, service, wanted)) as events:
+            async with aclosing(stream_events(request, service, wanted)) as events:
                 async for _, event in events:
                     if event.result is not None:
                         last = {"text": event.text, **summary([event.result], started)}

@@ -6,7 +6,6 @@ without a Content-Type (which tritonclient does not send), and closes the connec
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,60 +14,40 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serving import v2
 from serving.engine import GenerationResult
-from serving.errors import InvalidRequest, NotFound, shown
-from serving.kserve.predictor import Predictor
-from serving.parameters import flag
+from serving.errors import InvalidRequest, NotFound
 from serving.rest.errors import json_response
-from serving.rest.middleware import cancelled_when_client_leaves, int_header, read_body, read_json
-from serving.v2 import (
-    INPUT,
-    OUTPUTS,
-    VERSION,
-    Call,
-    check_hints,
-    check_input,
-    check_inputs,
-    check_model,
-    check_outputs,
-    decode_text,
-    output_values,
-    pack,
-    row_errors,
-    unpack_bytes,
-)
+from serving.rest.requests import complete, int_header, read_body, read_json
+from serving.service import TextService
 
 JSON_LENGTH = "inference-header-content-length"
 PREFIXES = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 
 
-def routes(predictor: Predictor) -> list[Route]:
+def routes(service: TextService) -> list[Route]:
     """The v2 addresses that name a model, with and without a version, and the server's metadata."""
-    config = predictor.service.config
+    config = service.config
 
     async def infer(request: Request) -> Response:
-        find_model(request, predictor.name)
+        find_model(request, config.model_name)
         body = await read_body(request, config)
-        call = read_call(body, int_header(request, JSON_LENGTH, len(body)), config.max_prompts)
-        async with cancelled_when_client_leaves(request):
-            results = await predictor.predict(call)
-        request.scope["serving.results"] = results
-        return write_response(predictor.name, call, results)
+        wanted = read_infer(body, int_header(request, JSON_LENGTH, len(body)), config.max_prompts)
+        return write_response(config.model_name, wanted, await complete(request, service, wanted.generation))
 
     async def model_metadata(request: Request) -> Response:
-        find_model(request, predictor.name)
-        return json_response(predictor.metadata())
+        find_model(request, config.model_name)
+        return json_response(v2.model_metadata(service))
 
     async def model_ready(request: Request) -> Response:
-        find_model(request, predictor.name)
-        ready = predictor.service.ready
-        return json_response({"name": predictor.name, "ready": ready}, 200 if ready else 503)
+        find_model(request, config.model_name)
+        return json_response({"name": config.model_name, "ready": service.ready}, 200 if service.ready else 503)
 
     async def server_metadata(request: Request) -> Response:
-        return json_response(predictor.server_metadata())
+        return json_response(v2.server_metadata())
 
     async def closed(request: Request) -> Response:
-        raise NotFound(f"protocol v1 is not served; POST /v2/models/{predictor.name}/infer or /generate")
+        raise NotFound(f"protocol v1 is not served; POST /v2/models/{config.model_name}/infer or /generate")
 
     return [
         *(Route(f"{prefix}/infer", infer, methods=["POST"]) for prefix in PREFIXES),
@@ -86,96 +65,42 @@ def find_model(request: Request, served: str) -> None:
     Raises:
         NotFound: naming it.
     """
-    check_model(request.path_params["name"], request.path_params.get("version", ""), served)
+    v2.check_model(request.path_params["name"], request.path_params.get("version", ""), served)
 
 
-def read_call(body: bytes, json_length: int, max_prompts: int) -> Call:
-    """Read a v2 request: JSON of ``json_length`` bytes, then the binary tensors it announces.
+def read_infer(body: bytes, json_length: int, max_prompts: int) -> v2.InferRequest:
+    """Read a request: JSON of ``json_length`` bytes, then the binary tensors that it announces.
 
     Raises:
         InvalidRequest: naming the field.
     """
     if json_length > len(body):
         raise InvalidRequest("Inference-Header-Content-Length", f"says {json_length} bytes, the body has {len(body)}")
-    request = read_json(body[:json_length])
-    request_id = request.get("id")
-    if not isinstance(request_id, str | None):
-        raise InvalidRequest("id", f"must be a string, not {type(request_id).__name__}")
-    parameters = _object(request, "parameters")
-    binary_default = flag("binary_data_output", parameters.get("binary_data_output", False))
-    inputs = _objects(request, "inputs")
-    check_inputs([tensor["name"] for tensor in inputs])
-    texts = _texts(inputs[0], body[json_length:], max_prompts)
-    asked = _objects(request, "outputs") if request.get("outputs") is not None else []
-    outputs = check_outputs([output["name"] for output in asked])
-    binary = dict.fromkeys(outputs, binary_default)
-    for output in asked:
-        check_hints("outputs", _object(output, "parameters"))
-        binary[output["name"]] = flag("binary_data", _object(output, "parameters").get("binary_data", binary_default))
-    return Call(request_id or uuid.uuid4().hex, texts, parameters, outputs, binary)
+    return v2.read_request(read_json(body[:json_length]), body[json_length:], max_prompts)
 
 
-def write_response(model_name: str, call: Call, results: Sequence[GenerationResult]) -> Response:
+def write_response(model_name: str, request: v2.InferRequest, results: Sequence[GenerationResult]) -> Response:
     """The answer: JSON, followed by the tensors that were asked for as binary."""
-    values = output_values(results)
+    values = v2.output_values(results)
     outputs = []
     tail = []
-    for name in call.outputs:
-        tensor: dict[str, Any] = {"name": name, "datatype": OUTPUTS[name], "shape": [len(values[name])]}
-        if call.binary.get(name):
-            raw = pack(values[name])
-            tensor["parameters"] = {"binary_data_size": len(raw)}
-            tail.append(raw)
+    for name, binary in request.outputs.items():
+        tensor: dict[str, Any] = {"name": name, "datatype": v2.OUTPUTS[name], "shape": [len(results)]}
+        if binary:
+            tail.append(v2.pack(values[name]))
+            tensor["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
             tensor["data"] = values[name]
         outputs.append(tensor)
-    answer: dict[str, Any] = {"model_name": model_name, "model_version": VERSION, "id": call.id, "outputs": outputs}
-    if errors := row_errors(results):
+    answer: dict[str, Any] = {
+        "model_name": model_name,
+        "model_version": v2.VERSION,
+        "id": request.id,
+        "outputs": outputs,
+    }
+    if errors := v2.element_errors(results):
         answer["parameters"] = errors
     head = orjson.dumps(answer)
     if not tail:
         return Response(head, media_type="application/json")
     return Response(b"".join((head, *tail)), 200, {JSON_LENGTH: str(len(head))}, "application/octet-stream")
-
-
-def _texts(tensor: dict[str, Any], tail: bytes, max_prompts: int) -> list[str | InvalidRequest]:
-    for field in ("datatype", "shape"):
-        if field not in tensor:
-            raise InvalidRequest(INPUT, f"{field} is missing")
-    if not isinstance(tensor["shape"], list):
-        raise InvalidRequest(INPUT, f"shape must be [N], not {type(tensor['shape']).__name__}")
-    count = check_input(tensor["datatype"], tensor["shape"], max_prompts)
-    hints = _object(tensor, "parameters")
-    check_hints("inputs", hints)
-    size = hints.get("binary_data_size")
-    data = tensor.get("data")
-    if size is None:
-        if not isinstance(data, list):
-            raise InvalidRequest(INPUT, "data must be a list of strings, or binary_data_size must announce binary data")
-        if tail:
-            raise InvalidRequest("body", f"{len(tail)} bytes follow the JSON, no input announces them")
-        return decode_text(data, count)
-    if data is not None:
-        raise InvalidRequest(INPUT, "data and binary_data_size are both set; send one of them")
-    if isinstance(size, bool) or not isinstance(size, int) or size != len(tail):
-        raise InvalidRequest(INPUT, f"binary_data_size is {shown(size)}, {len(tail)} bytes follow the JSON")
-    return decode_text(unpack_bytes(tail, count), count)
-
-
-def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
-    value = parent.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidRequest(name, f"must be a JSON object, not {type(value).__name__}")
-    return value
-
-
-def _objects(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    value = parent.get(name)
-    if not isinstance(value, list):
-        raise InvalidRequest(name, "is missing" if value is None else f"must be a list, not {type(value).__name__}")
-    for item in value:
-        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-            raise InvalidRequest(name, "must hold JSON objects with a name, which is a string")
-    return value

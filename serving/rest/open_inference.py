@@ -8,7 +8,6 @@ curl localhost:8080/v2/models/prometheus-mini/generate -d '{"text_input": "Пр�
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -20,11 +19,11 @@ from starlette.routing import Route
 from serving.engine import Engine
 from serving.engine.request import TokenLogprobs
 from serving.errors import InvalidRequest
-from serving.parameters import NAMES, check_known, flag, text
+from serving.parameters import NAMES, at_least_one_token, check_known, flag, text
 from serving.rest.errors import json_response
 from serving.rest.inference import PREFIXES, find_model
-from serving.rest.middleware import cancelled_when_client_leaves, read_body, read_json
-from serving.rest.sse import EventStream, Told, sse, told
+from serving.rest.requests import complete, json_body
+from serving.rest.sse import Events, EventStream, sse, stream_events
 from serving.service import TextRequest, TextService
 from serving.v2 import VERSION
 
@@ -39,11 +38,8 @@ def routes(service: TextService) -> list[Route]:
 
     async def generate(request: Request) -> Response:
         find_model(request, config.model_name)
-        wanted = read_request(read_json(await read_body(request, config)))
-        async with cancelled_when_client_leaves(request):
-            results = await service.complete(wanted)
-        request.scope["serving.results"] = results
-        result = results[0]
+        wanted = read_request(await json_body(request, config))
+        (result,) = await complete(request, service, wanted)
         answer: dict[str, Any] = {"text_output": result.text, **model}
         if wanted.logprobs is not None:
             tokens = [token(engine, one) for one in result.logprobs or []]
@@ -52,11 +48,11 @@ def routes(service: TextService) -> list[Route]:
 
     async def generate_stream(request: Request) -> Response:
         find_model(request, config.model_name)
-        wanted = read_request(read_json(await read_body(request, config)))
+        wanted = read_request(await json_body(request, config))
 
         async def chunks() -> AsyncGenerator[bytes, None]:
             shape = _plain if wanted.logprobs is None else _detailed
-            async with aclosing(told(request, service, wanted)) as events:
+            async with aclosing(stream_events(request, service, wanted)) as events:
                 async for answer in shape(engine, events):
                     yield sse({**answer, **model})
 
@@ -68,13 +64,13 @@ def routes(service: TextService) -> list[Route]:
     ]
 
 
-async def _plain(engine: Engine, events: Told) -> AsyncGenerator[dict[str, Any], None]:
+async def _plain(engine: Engine, events: Events) -> AsyncGenerator[dict[str, Any], None]:
     async for _, event in events:
         if event.text or event.finish_reason is not None:
             yield {"text_output": event.text}
 
 
-async def _detailed(engine: Engine, events: Told) -> AsyncGenerator[dict[str, Any], None]:
+async def _detailed(engine: Engine, events: Events) -> AsyncGenerator[dict[str, Any], None]:
     """One answer per token, the end-of-sequence token included. The spec's ``details`` cannot be without a
     finish_reason, which only the last has; so the tokens before it stand by themselves."""
     async for _, event in events:
@@ -112,14 +108,6 @@ def read_request(body: dict[str, Any]) -> TextRequest:
         logprobs=0 if details is not None and flag("details", details) else None,
         names={"text": "text_input", "logprobs": "details"},
     )
-
-
-def at_least_one_token(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with a ``top_p`` of 0, which these protocols allow, as the least that leaves one token."""
-    top_p = parameters.get("top_p")
-    if top_p == 0 and not isinstance(top_p, bool):
-        return {**parameters, "top_p": sys.float_info.min}
-    return parameters
 
 
 def token(engine: Engine, found: TokenLogprobs) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from serving.engine import GenerationResult, TokenEvent
 from serving.engine.request import TokenLogprobs
 from serving.errors import ModelNotFound
 from serving.rest.errors import OPENAI, error_body, json_response
-from serving.rest.middleware import cancelled_when_client_leaves, read_body, read_json
-from serving.rest.openai_fields import Asked, read_chat, read_completion
-from serving.rest.sse import EventStream, sse, told
+from serving.rest.openai_fields import OpenAIRequest, read_chat, read_completion
+from serving.rest.requests import complete, json_body
+from serving.rest.sse import EventStream, sse, stream_events
 from serving.service import TextService
 
 # OpenAI has no word for a choice that failed where others did not; "error" beside an ``error`` is OpenRouter's.
@@ -58,28 +58,26 @@ def routes(service: TextService) -> list[Route]:
         return json_response({**model, "name": config.model_name, "ready": ready}, 200 if ready else 503)
 
     async def completions(request: Request) -> Response:
-        body = read_json(await read_body(request, config))
+        body = await json_body(request, config)
         return await answer(request, read_completion(body, config.model_name, config.max_prompts), Completion)
 
     async def chat(request: Request) -> Response:
-        body = read_json(await read_body(request, config))
+        body = await json_body(request, config)
         return await answer(request, read_chat(body, config.model_name), Chat)
 
-    async def answer(request: Request, asked: Asked, kind: type[Completion]) -> Response:
+    async def answer(request: Request, call: OpenAIRequest, kind: type[Completion]) -> Response:
         shape = kind(service)
-        if asked.stream:
-            return EventStream(request, chunks(request, asked, shape), service.metrics)
-        async with cancelled_when_client_leaves(request):
-            results = await service.complete(asked.request)
-        request.scope["serving.results"] = results
+        if call.stream:
+            return EventStream(request, chunks(request, call, shape), service.metrics)
+        results = await complete(request, service, call.generation)
         choices = [{**shape.choice(index, result), **fault(result)} for index, result in enumerate(results)]
-        counts = usage(dict(enumerate(results)), asked.request.samples)
+        counts = usage(dict(enumerate(results)), call.generation.samples)
         return json_response({**shape.head, "choices": choices, "usage": counts})
 
-    async def chunks(request: Request, asked: Asked, shape: Completion) -> AsyncGenerator[bytes, None]:
-        head: dict[str, Any] = {**shape.chunk_head, "usage": None} if asked.usage else shape.chunk_head
+    async def chunks(request: Request, call: OpenAIRequest, shape: Completion) -> AsyncGenerator[bytes, None]:
+        head: dict[str, Any] = {**shape.chunk_head, "usage": None} if call.usage else shape.chunk_head
         counts: dict[int, TokenEvent] = {}
-        async with aclosing(told(request, service, asked.request)) as events:
+        async with aclosing(stream_events(request, service, call.generation)) as events:
             async for index, event in events:
                 counts[index] = event
                 if event.result is None and not event.text and event.logprobs is None:
@@ -89,11 +87,11 @@ def routes(service: TextService) -> list[Route]:
                 choice = shape.piece(index, event.text, logprobs, finish)
                 if event.result is not None:
                     choice.update(fault(event.result))
-                if asked.running_usage:
-                    head["usage"] = usage(counts, asked.request.samples)
+                if call.running_usage:
+                    head["usage"] = usage(counts, call.generation.samples)
                 yield sse({**head, "choices": [choice]})
-        if asked.usage:
-            yield sse({**head, "choices": [], "usage": usage(counts, asked.request.samples)})
+        if call.usage:
+            yield sse({**head, "choices": [], "usage": usage(counts, call.generation.samples)})
         yield DONE
 
     return [

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.errors import InvalidRequest, ModelNotFound, shown
-from serving.parameters import NAMES, flag, number
-from serving.rest.open_inference import at_least_one_token
+from serving.parameters import NAMES, at_least_one_token, flag, number
 from serving.service import TextRequest
 
 # Who asks, how the caller files it, and hints: nothing in the answer depends on these, whatever their value.
@@ -62,16 +61,16 @@ CHAT = ("messages", "max_completion_tokens", "top_logprobs", *COMMON)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One call: what to generate and how to tell it."""
+class OpenAIRequest:
+    """One call: what to generate and how to send it."""
 
-    request: TextRequest
+    generation: TextRequest
     stream: bool
     usage: bool  # a streamed answer ends with the counts of tokens
     running_usage: bool  # each of its chunks has the counts so far
 
 
-def read_completion(body: dict[str, Any], model: str, max_prompts: int) -> Asked:
+def read_completion(body: dict[str, Any], model: str, max_prompts: int) -> OpenAIRequest:
     """Read the body of ``/completions``.
 
     Raises:
@@ -87,10 +86,10 @@ def read_completion(body: dict[str, Any], model: str, max_prompts: int) -> Asked
     if logprobs is not None:
         # false is what clients of the chat call send when they want none.
         logprobs = None if logprobs is False else number("logprobs", logprobs, int)
-    return _asked(body, texts, samples, logprobs, {"text": "prompt"})
+    return _request(body, texts, samples, logprobs, {"text": "prompt"})
 
 
-def read_chat(body: dict[str, Any], model: str) -> Asked:
+def read_chat(body: dict[str, Any], model: str) -> OpenAIRequest:
     """Read the body of ``/chat/completions``. The last message, which must be the user's, is the text; the model has
     no memory, so the messages before it, the system's too, are checked and not read.
 
@@ -111,27 +110,35 @@ def read_chat(body: dict[str, Any], model: str) -> Asked:
     top = 0 if top is None else number("top_logprobs", top, int)
     if top and not wanted:
         raise InvalidRequest("top_logprobs", "needs logprobs to be true")
-    return _asked(body, [text], _samples(body), top if wanted else None, names)
+    return _request(body, [text], _samples(body), top if wanted else None, names)
 
 
-def _asked(body: dict[str, Any], texts: list[str], samples: int, logprobs: int | None, names: dict[str, str]) -> Asked:
+def _request(
+    body: dict[str, Any], texts: list[str], samples: int, logprobs: int | None, names: dict[str, str]
+) -> OpenAIRequest:
     parameters = at_least_one_token({name: value for name, value in body.items() if name in NAMES})
     if parameters.get("stop") == "":
         del parameters["stop"]
     if type(parameters.get("top_k")) is int and parameters["top_k"] == -1:  # vLLM's word for all of them
         del parameters["top_k"]
-    stream = flag("stream", body["stream"]) if body.get("stream") is not None else False
-    options = body.get("stream_options")
-    told = dict.fromkeys(STREAM_OPTIONS, False)
-    if options is not None:
-        if not isinstance(options, dict):
-            raise InvalidRequest("stream_options", 'must be an object, such as {"include_usage": true}')
-        for name, value in options.items():
-            if name not in told:
-                raise InvalidRequest("stream_options", f"unknown option {shown(name)}; known: {', '.join(told)}")
-            told[name] = value is not None and flag(f"stream_options.{name}", value)
-    wanted = TextRequest(texts, parameters, samples, logprobs, fit=True, names=names)
-    return Asked(wanted, stream, told["include_usage"], told["include_usage"] and told["continuous_usage_stats"])
+    stream = body.get("stream") is not None and flag("stream", body["stream"])
+    generation = TextRequest(texts, parameters, samples, logprobs, fit=True, names=names)
+    return OpenAIRequest(generation, stream, *_usage(body.get("stream_options")))
+
+
+def _usage(options: Any) -> tuple[bool, bool]:
+    """Whether a stream counts tokens at its end, and with each chunk, by ``stream_options``."""
+    if options is None:
+        return False, False
+    if not isinstance(options, dict):
+        raise InvalidRequest("stream_options", 'must be an object, such as {"include_usage": true}')
+    for name, value in options.items():
+        if name not in STREAM_OPTIONS:
+            raise InvalidRequest("stream_options", f"unknown option {shown(name)}; known: {', '.join(STREAM_OPTIONS)}")
+        if value is not None:
+            flag(f"stream_options.{name}", value)
+    usage = bool(options.get("include_usage"))
+    return usage, usage and bool(options.get("continuous_usage_stats"))
 
 
 def _check_fields(body: dict[str, Any], known: tuple[str, ...], model: str) -> None:

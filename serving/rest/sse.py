@@ -23,7 +23,7 @@ from serving.engine import TokenEvent
 from serving.errors import ServingError
 from serving.metrics import Metrics
 from serving.rest.errors import EVENT_STREAM, error_event
-from serving.rest.middleware import cancelled_when_client_leaves
+from serving.rest.requests import cancelled_when_client_leaves
 from serving.service import TextRequest, TextService, reason
 
 log = logging.getLogger("serving.sse")
@@ -33,7 +33,7 @@ HEADERS = [
     (b"x-accel-buffering", b"no"),  # nginx would collect the tokens and send them together
 ]
 
-Told = AsyncGenerator[tuple[int, TokenEvent], None]  # (index of the text, event)
+Events = AsyncGenerator[tuple[int, TokenEvent], None]  # (index of the text, event)
 
 
 def sse(content: Any) -> bytes:
@@ -41,13 +41,12 @@ def sse(content: Any) -> bytes:
     return b"data: " + orjson.dumps(content) + b"\n\n"
 
 
-async def told(request: Request, service: TextService, wanted: TextRequest) -> Told:
-    """``service.stream``, with the last event of each text kept for the log line."""
-    last: dict[int, TokenEvent] = {}
-    request.scope["serving.events"] = last
+async def stream_events(request: Request, service: TextService, wanted: TextRequest) -> Events:
+    """``service.stream``, with the outcome of each text so far kept for the log line."""
+    outcomes = request.scope["serving.outcomes"] = {}
     async with aclosing(service.stream(wanted)) as events:
         async for index, event in events:
-            last[index] = event
+            outcomes[index] = event.result or event
             yield index, event
 
 
@@ -59,16 +58,14 @@ class EventStream(Response):
     """
 
     def __init__(self, request: Request, chunks: AsyncGenerator[bytes, None], metrics: Metrics) -> None:
-        self._request = request
-        self._chunks = chunks
-        self._metrics = metrics
+        self._request, self._chunks, self._metrics = request, chunks, metrics
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer.
 
         Raises:
-            ServingError: before the first event, for ``Edge`` to answer.
+            ServingError: before the first event, for the middleware to answer.
         """
         async with aclosing(self._chunks) as chunks, cancelled_when_client_leaves(self._request):
             chunk = await anext(chunks)

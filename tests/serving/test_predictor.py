@@ -29,11 +29,12 @@ from serving.engine import Engine, EngineConfig
 from serving.engine.runtime import Runtime
 from serving.errors import EngineFailed, InvalidRequest, ServingError, ShuttingDown
 from serving.grpc.messages import grpc_value, grpc_values
+from serving.kserve.logs import not_a_callers_error
 from serving.kserve.predictor import Predictor
 from serving.kserve.sdk import InvalidInput, pb
 from serving.metrics import Metrics
 from serving.parameters import read_parameters
-from serving.rest.middleware import Edge
+from serving.rest.middleware import RestMiddleware
 from serving.rest.sse import EventStream, sse
 from serving.service import TextRequest, TextService
 from serving.v2 import decode_text, pack, unpack_bytes
@@ -185,8 +186,8 @@ def test_log_lines_are_json_and_callers_errors_are_silent() -> None:
     assert json.loads(logs.JsonFormatter().format(record))["message"] == "a b"
     error = InvalidInput("x")
     refused = logging.LogRecord("kserve", logging.ERROR, "", 0, "x", (), (InvalidInput, error, None))
-    assert not logs._not_a_callers_error(refused)
-    assert logs._not_a_callers_error(record)
+    assert not not_a_callers_error(refused)
+    assert not_a_callers_error(record)
 
 
 def test_samples_differ_and_are_reproducible(service: TextService) -> None:
@@ -255,10 +256,10 @@ def test_unexpected_errors_say_nothing_of_themselves(service: TextService) -> No
         return EventStream(request, chunks(), service.metrics)
 
     direct = {("POST", path): ({}, endpoint) for path, endpoint in (("/a", broken), ("/openai/b", breaking))}
-    edge = Edge(Starlette(), service.metrics, direct, None, frozenset())  # type: ignore[arg-type]
+    application = RestMiddleware(Starlette(), service, direct, None, frozenset())  # type: ignore[arg-type]
 
     async def call(path: str) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://x") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://x") as client:
             return await client.post(path, json={})
 
     whole, streamed = asyncio.run(call("/a")), asyncio.run(call("/openai/b"))

@@ -15,8 +15,8 @@ import pytest
 
 from model.config import ConfigError
 from serving.config import ServerConfig
-from serving.kserve.listeners import addresses, listen
 from serving.kserve.sdk import pb
+from serving.listeners import addresses, listen
 from tests.helpers.servers import ROOT, Server, free_ports, start_server, wait_until
 
 
@@ -146,7 +146,7 @@ NAMESPACE = """
 import json, subprocess, sys
 from pathlib import Path
 from serving.config import ServerConfig
-from serving.kserve.listeners import grpc_addresses, listen
+from serving.listeners import grpc_addresses, listen
 missing, host = sys.argv[1:]
 if missing == "6":
     for name in ("all", "default"):

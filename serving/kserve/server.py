@@ -1,0 +1,116 @@
+"""KServe's ModelServer as this project runs it: all that is changed in it, and in the uvicorn server that it makes.
+
+Server(service, sockets, grpc_server).run()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from functools import partial
+from typing import Protocol
+
+import uvloop
+
+from serving.errors import PermissionDenied
+from serving.kserve.connection import Connection
+from serving.kserve.predictor import Predictor
+from serving.kserve.sdk import ModelRepositoryExtension, ModelServer
+from serving.kserve.shutdown import MARGIN, Shutdown
+from serving.readers import LAST_WORDS
+from serving.service import TextService
+
+log = logging.getLogger("serving")
+
+
+class GrpcServer(Protocol):
+    """A gRPC server in place of the SDK's."""
+
+    async def start(self) -> None:
+        """Serve until ``stop``."""
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls and finish those that run, within ``grace`` seconds."""
+
+
+class Server(ModelServer):
+    """Tells the truth about health, keeps its repository closed, and leaves as ``shutdown.py`` says: the SDK would
+    close REST at once, and gRPC after it.
+
+    Args:
+        sockets: where REST is answered; the SDK would listen on IPv4 alone, and for everyone.
+    """
+
+    def __init__(self, service: TextService, sockets: list[socket.socket], grpc_server: GrpcServer) -> None:
+        config = service.config
+        super().__init__(
+            http_port=config.http_port,
+            workers=1,  # a second process would be a second engine with a batch of its own; scale by pods
+            enable_grpc=False,  # its place is taken below
+            enable_docs_url=False,
+            enable_latency_logging=False,
+            timeout_keep_alive=config.idle_timeout,
+            grace_period=config.grace_period + MARGIN,
+            ssl_certfile=None,  # or an environment variable of the SDK's would turn TLS on for one of the two ports
+            ssl_keyfile=None,
+        )
+        self.service, self.sockets, self.predictor = service, sockets, Predictor(service)
+        self.model_repository_extension = ClosedRepository(self.registered_models)
+        self.dataplane.ready, self.dataplane.live = self._ready, self._live
+        self.grpc_server = grpc_server
+        self.servers.append(grpc_server.start())
+
+    def run(self) -> None:
+        """Serve until a signal, and leave.
+
+        ``asyncio.run`` makes libuv's loops from here on: every protocol then costs a tenth less of the server's own CPU
+        time. KServe's own setting reaches uvicorn, which does not make the loop here.
+        """
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        asyncio.set_event_loop(asyncio.new_event_loop())  # the SDK wants one to be there before it runs its own
+        self.start([self.predictor])
+
+    def stop(self, sig: int) -> None:
+        """End: uvicorn repeats the signal when REST has drained; gRPC is stopped by then, or being stopped."""
+        self.predictor.stop()
+
+    async def _ready(self) -> bool:
+        return self.service.ready
+
+    async def _live(self) -> dict[str, str]:
+        return {"status": "alive" if self.service.live else "dead"}
+
+    async def _serve(self) -> None:
+        rest = self._rest_server
+        # It compares every address with every route, to name a log line that is switched off.
+        rest._add_middlewares = lambda app: None
+        uvicorn = rest._server
+        uvicorn.config.http = partial(Connection, service=self.service)
+        uvicorn.serve = partial(uvicorn.serve, sockets=self.sockets)
+        shutdown = Shutdown(self.service, uvicorn, self.grpc_server.stop)
+        tasks = [asyncio.ensure_future(shutdown.run()), asyncio.ensure_future(self._end_with_the_engine())]
+        try:
+            await super()._serve()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _end_with_the_engine(self) -> None:
+        """End the process when the engine has failed: whoever restarts it need not wait for three liveness probes."""
+        while self.service.engine.healthy:
+            await asyncio.sleep(0.05)
+        log.error("the engine has died; its callers are told, and the process ends with status 1")
+        await asyncio.sleep(LAST_WORDS)
+        os._exit(1)  # nothing that hangs, a thread or a device, may keep it
+
+
+class ClosedRepository(ModelRepositoryExtension):
+    """Refuses to load and unload: by default anyone who can reach the port could take the model away."""
+
+    async def load(self, model_name: str) -> None:
+        """Refuse."""
+        raise PermissionDenied("the repository API is closed on this server")
+
+    unload = load
