@@ -1,20 +1,159 @@
-"""What becomes of one text of a call without the model: it comes back as it is, or it is in fault; for every protocol.
+"""The texts of a call: what is asked of them, and what becomes of each before the engine sees any.
 
 A text without letters (a number, a time, ``♪``, nothing at all) has nothing to translate, and a model asked to do it
-anyway makes something up. Each text of a call has its own outcome: one in fault ends by "error" with an empty text, and
-its error beside it, while the others are answered.
+anyway makes something up: it comes back as it is. Each text of a call has its own outcome: one in fault ends by "error"
+with an empty text, and its error beside it, while the others are answered.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from serving.engine import GenerationRequest, GenerationResult, TokenEvent
-from serving.engine.request import FinishReason
-from serving.errors import ServingError
+from serving.config import ServerConfig
+from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
+from serving.engine.request import DEFAULT_MAX_TOKENS, FinishReason, check_request
+from serving.errors import InvalidRequest, ServingError
+from serving.parameters import Parameters, read_parameters
 
-# A text of a call: a request for the engine, or an outcome that needs none.
-Row = GenerationRequest | GenerationResult
+# Longest text handed to the tokenizer, per token of the limit: SentencePiece pieces hold at most 16 characters, so a
+# longer text cannot fit, unless most of it is white space.
+CHARS_PER_TOKEN = 32
+MAX_SAMPLES = 8
+
+# What becomes of a text: a request for the engine, or an outcome that needs none.
+Prepared = GenerationRequest | GenerationResult
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """What a caller asks for, in no protocol's terms.
+
+    Attributes:
+        texts: the prompts, N of them; one that could not be read is its error.
+        parameters: raw generation parameters, see ``parameters.py``.
+        samples: texts wanted for each prompt; results are in the order prompt 0 sample 0, prompt 0 sample 1, ...
+        logprobs: how many alternatives to tell with each token; None tells no log-probabilities at all.
+        fit: whether a ``max_tokens`` beyond what there is room for means "as many as there is room for".
+        names: the caller's own words, for errors: ``text`` (a prompt), ``n`` (samples), or a parameter's name.
+    """
+
+    texts: Sequence[str | InvalidRequest]
+    parameters: Mapping[str, object]
+    samples: int = 1
+    logprobs: int | None = None
+    fit: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, ours: str) -> str:
+        """The caller's word for ``ours``."""
+        return self.names.get(ours, ours)
+
+    def worded(self, error: InvalidRequest, index: int | None = None) -> InvalidRequest:
+        """A refusal, of text ``index`` where that is known, with the caller's name for the field."""
+        if error.field not in ("text", "prompt") or index is None:
+            return InvalidRequest(self.name(error.field), error.message)
+        name = self.name("text")
+        return InvalidRequest(name if len(self.texts) == 1 else f"{name}[{index}]", error.message)
+
+
+def prepare(request: TextRequest, engine: Engine, config: ServerConfig) -> list[Prepared]:
+    """Check a call and tokenize its texts: ``samples`` outcomes for each.
+
+    A single text is checked by the engine, its fault is the call's.
+
+    Raises:
+        InvalidRequest: for what would be wrong with any text, and when none can be taken, with the first one's error.
+    """
+    parameters = read_parameters(request.parameters)
+    _check_samples(request, parameters, config.max_prompts)
+    _check_logprobs(request, parameters, engine.bundle.limits["max_new_tokens"], config.max_logprobs)
+    deadline = time.monotonic() + config.request_timeout
+    template = GenerationRequest([], **parameters.sampling, deadline=deadline, logprobs=request.logprobs)
+    alone = len(request.texts) == 1
+    found: list[Prepared] = []
+    for index, text in enumerate(request.texts):
+        try:
+            prepared = _prepare_text(request, engine, parameters, template, text)
+            if not alone and isinstance(prepared, GenerationRequest):
+                check_request(prepared, engine.limits)
+        except InvalidRequest as error:
+            prepared = failed(request.worded(error, index), request.logprobs)
+        found.append(prepared)
+    if not alone or isinstance(found[0], GenerationResult):
+        _check_any_text(request, engine, parameters, template)
+    raise_if_all_failed(found)
+    if request.samples == 1:
+        return found
+    drawn: list[Prepared] = []
+    for one in found:
+        drawn += one.samples(request.samples) if isinstance(one, GenerationRequest) else [one] * request.samples
+    return drawn
+
+
+def _prepare_text(
+    request: TextRequest,
+    engine: Engine,
+    parameters: Parameters,
+    template: GenerationRequest,
+    text: str | InvalidRequest,
+) -> Prepared:
+    if isinstance(text, InvalidRequest):
+        raise text
+    if engine.bundle.task == "translation" and not has_letters(text):
+        return unchanged(text, request.logprobs)
+    longest = CHARS_PER_TOKEN * engine.bundle.limits["max_prompt_tokens"]
+    if len(text) > longest:
+        raise InvalidRequest("text", f"has {len(text)} characters, more than {longest}; split the text")
+    prompt = engine.prompt(text, target=parameters.target, author=parameters.author)
+    return _fitted(request, engine, template, prompt)
+
+
+def _check_any_text(request: TextRequest, engine: Engine, parameters: Parameters, template: GenerationRequest) -> None:
+    """Refuse what would be wrong with any text."""
+    target = engine.bundle.languages[0] if engine.bundle.task == "translation" else None
+    try:
+        least = engine.prompt("", target=parameters.target or target, author=parameters.author)
+        check_request(_fitted(request, engine, template, least), engine.limits)
+    except InvalidRequest as error:
+        raise request.worded(error) from None
+
+
+def _fitted(request: TextRequest, engine: Engine, template: GenerationRequest, prompt: list[int]) -> GenerationRequest:
+    max_tokens = template.max_tokens
+    if request.fit and max_tokens is not None:
+        max_tokens = min(max_tokens, max(engine.limits.room(len(prompt)), 1))
+    return replace(template, prompt_ids=prompt, max_tokens=max_tokens)
+
+
+def _check_samples(request: TextRequest, parameters: Parameters, max_prompts: int) -> None:
+    samples, name = request.samples, request.name("n")
+    if not 1 <= samples <= MAX_SAMPLES:
+        raise InvalidRequest(name, f"must be between 1 and {MAX_SAMPLES}, not {samples}")
+    if samples == 1:
+        return
+    if parameters.sampling.get("beams", 1) != 1:
+        raise InvalidRequest(name, f"beam search gives one text; leave out {request.name('beams')} to draw several")
+    if not parameters.sampling.get("temperature"):
+        raise InvalidRequest(name, "greedy gives one and the same text; set a temperature above 0")
+    if samples * len(request.texts) > max_prompts:
+        total = f"{samples} texts for each of {len(request.texts)} prompts"
+        raise InvalidRequest(name, f"{total} exceed the {max_prompts} that one request may ask for")
+
+
+def _check_logprobs(request: TextRequest, parameters: Parameters, longest: int, limit: int) -> None:
+    """An answer may be a thousand times larger than its request; it is held in memory until it is read."""
+    if request.logprobs is None:
+        return
+    tokens = min(parameters.sampling.get("max_tokens", DEFAULT_MAX_TOKENS), longest)
+    texts = len(request.texts) * request.samples
+    total = texts * tokens * (1 + request.logprobs)
+    if total > limit:
+        product = f"{texts} texts x {request.name('max_tokens')} {tokens} x (1 + {request.logprobs}) = {total}"
+        raise InvalidRequest(
+            request.name("logprobs"), f"{product} log-probabilities exceed the {limit} of one request; send several"
+        )
 
 
 def has_letters(text: str) -> bool:
@@ -35,6 +174,13 @@ def failed(error: ServingError, logprobs: int | None = None) -> GenerationResult
 def whole(result: GenerationResult) -> TokenEvent:
     """An outcome as the one event of a stream."""
     return TokenEvent(result.text, None, result.finish_reason, 0, 0, time.perf_counter(), result)
+
+
+def raise_if_all_failed(outcomes: Sequence[Prepared]) -> None:
+    """Raise the first error when there is nothing else among the outcomes of a call."""
+    errors = [one.error for one in outcomes if isinstance(one, GenerationResult) and one.error is not None]
+    if len(errors) == len(outcomes):
+        raise errors[0]
 
 
 def _outcome(

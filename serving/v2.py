@@ -25,7 +25,8 @@ import numpy as np
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest, NotFound, shown
 from serving.parameters import flag, number
-from serving.service import TextRequest, TextService
+from serving.service import TextService
+from serving.texts import TextRequest
 
 INPUT = "text_input"
 OUTPUTS = {"text_output": "BYTES", "finish_reason": "BYTES", "prompt_tokens": "INT32", "generated_tokens": "INT32"}

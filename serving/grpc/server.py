@@ -22,14 +22,14 @@ from grpc import aio
 from serving import v2
 from serving.auth import BearerToken
 from serving.engine import GenerationResult
-from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError
+from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError, public, reason
 from serving.grpc.messages import grpc_response, read_grpc
 from serving.grpc.peers import Peers
 from serving.kserve.sdk import pb
 from serving.listeners import grpc_addresses, refused
 from serving.logs import request_line
 from serving.readers import LAST_WORDS
-from serving.service import INTERNAL, TextService, reason
+from serving.service import TextService
 
 log = logging.getLogger("serving.rpc")
 SERVICE = "/inference.GRPCInferenceService/"
@@ -119,15 +119,43 @@ class Calls(grpc.GenericRpcHandler):
         return found
 
     def _methods(self) -> dict[str, tuple[type[Message], Method]]:
+        service, served = self._service, self._service.config.model_name
+
+        async def infer(message: Any, results: list[GenerationResult]) -> Message:
+            request = read_grpc(message, served, service.config.max_prompts)
+            results += await service.complete(request.generation)
+            return grpc_response(served, request, results)
+
+        async def server_live(*_: Any) -> Message:
+            return pb.ServerLiveResponse(live=service.live)
+
+        async def server_ready(*_: Any) -> Message:
+            return pb.ServerReadyResponse(ready=service.ready)
+
+        async def model_ready(message: Any, _: Any) -> Message:
+            # Another model is not an error here: Triton's and KServe's clients ask whether it is ready, and it is not.
+            known = message.name == served and message.version in ("", v2.VERSION)
+            return pb.ModelReadyResponse(ready=known and service.ready)
+
+        async def server_metadata(*_: Any) -> Message:
+            return pb.ServerMetadataResponse(**v2.server_metadata())
+
+        async def model_metadata(message: Any, _: Any) -> Message:
+            v2.check_model(message.name, message.version, served)
+            return pb.ModelMetadataResponse(**v2.model_metadata(service))
+
+        async def closed(*_: Any) -> Message:
+            raise PermissionDenied("the repository API is closed on this server")
+
         return {
-            INFER: (pb.ModelInferRequest, self._infer),
-            "ServerLive": (pb.ServerLiveRequest, self._server_live),
-            "ServerReady": (pb.ServerReadyRequest, self._server_ready),
-            "ModelReady": (pb.ModelReadyRequest, self._model_ready),
-            "ServerMetadata": (pb.ServerMetadataRequest, self._server_metadata),
-            "ModelMetadata": (pb.ModelMetadataRequest, self._model_metadata),
-            "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self._repository),
-            "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self._repository),
+            INFER: (pb.ModelInferRequest, infer),
+            "ServerLive": (pb.ServerLiveRequest, server_live),
+            "ServerReady": (pb.ServerReadyRequest, server_ready),
+            "ModelReady": (pb.ModelReadyRequest, model_ready),
+            "ServerMetadata": (pb.ServerMetadataRequest, server_metadata),
+            "ModelMetadata": (pb.ModelMetadataRequest, model_metadata),
+            "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, closed),
+            "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, closed),
         }
 
     def _answer(self, name: str, kind: type[Message], method: Method) -> Callable[..., Awaitable[bytes]]:
@@ -140,8 +168,7 @@ class Calls(grpc.GenericRpcHandler):
             arrived = time.monotonic()
             if name not in PROBES:
                 service.called = arrived
-            code, answered = "CANCELLED", ServingError(INTERNAL)  # unless it ends otherwise below
-            error_kind = ""
+            code, error_kind = "CANCELLED", ""  # unless it ends otherwise below
             try:
                 message = await self._receive(messages, kind)
                 response = (await method(message, results)).SerializeToString()
@@ -149,16 +176,15 @@ class Calls(grpc.GenericRpcHandler):
                 self._peers.answered(context, len(response), arrived)
                 return response
             except Exception as error:
-                if isinstance(error, ServingError):
-                    answered = error
-                else:
+                if not isinstance(error, ServingError):
                     log.exception("%s failed", name)
-                code, error_kind = answered.code, reason(error)
+                refusal = public(error)
+                code, error_kind = refusal.code, reason(error)
                 service.metrics.refused(error_kind)
             finally:
                 if name == INFER or error_kind:
                     request_line("grpc", name, code, time.perf_counter() - started, results, error_kind)
-            await context.abort(grpc.StatusCode[code], str(answered))
+            await context.abort(grpc.StatusCode[code], str(refusal))
             raise AssertionError("abort raises")
 
         return answer
@@ -175,33 +201,6 @@ class Calls(grpc.GenericRpcHandler):
             raise InvalidRequest("message", "is missing") from None
         except DecodeError:
             raise InvalidRequest("message", f"the bytes are no {kind.DESCRIPTOR.name}") from None
-
-    async def _infer(self, message: Any, results: list[GenerationResult]) -> Message:
-        config = self._service.config
-        request = read_grpc(message, config.model_name, config.max_prompts)
-        results += await self._service.complete(request.generation)
-        return grpc_response(config.model_name, request, results)
-
-    async def _server_live(self, *_: Any) -> Message:
-        return pb.ServerLiveResponse(live=self._service.live)
-
-    async def _server_ready(self, *_: Any) -> Message:
-        return pb.ServerReadyResponse(ready=self._service.ready)
-
-    async def _model_ready(self, message: Any, _: Any) -> Message:
-        # Another model is not an error here: Triton's and KServe's clients ask whether it is ready, and it is not.
-        known = message.name == self._service.config.model_name and message.version in ("", v2.VERSION)
-        return pb.ModelReadyResponse(ready=known and self._service.ready)
-
-    async def _server_metadata(self, *_: Any) -> Message:
-        return pb.ServerMetadataResponse(**v2.server_metadata())
-
-    async def _model_metadata(self, message: Any, _: Any) -> Message:
-        v2.check_model(message.name, message.version, self._service.config.model_name)
-        return pb.ModelMetadataResponse(**v2.model_metadata(self._service))
-
-    async def _repository(self, *_: Any) -> Message:
-        raise PermissionDenied("the repository API is closed on this server")
 
 
 def _milliseconds(seconds: float) -> int:

@@ -30,8 +30,8 @@ from serving.errors import (
     NotFound,
     ServingError,
     Unauthorized,
+    public,
 )
-from serving.service import INTERNAL
 
 OPENAI = ("/v1/", "/openai/")
 V1_PROTOCOL = re.compile("/v1/models/[^/]+:")  # KServe's, whose verbs follow a colon
@@ -41,14 +41,9 @@ OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_
 OPENAI_CODES = {401: "invalid_api_key", 413: "request_too_large", 429: "overloaded", 503: "shutting_down"}
 
 
-def known(error: Exception) -> ServingError:
-    """``error`` when its words are meant for the caller, else one that says nothing of it."""
-    return error if isinstance(error, ServingError) else ServingError(INTERNAL)
-
-
 def error_response(error: Exception, path: str) -> Response:
     """The answer for an error at an address; unexpected ones say nothing of themselves."""
-    error = known(error)
+    error = public(error)
     status = error.status
     headers = {}
     if status in (429, 503):
@@ -66,7 +61,7 @@ def error_response(error: Exception, path: str) -> Response:
 
 def error_body(error: Exception, path: str) -> dict[str, Any]:
     """The JSON object for an error at an address."""
-    error = known(error)
+    error = public(error)
     if not path.startswith(OPENAI) or V1_PROTOCOL.match(path):
         return {"error": str(error)}
     kind = OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")

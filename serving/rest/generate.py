@@ -21,7 +21,8 @@ from serving.parameters import NAMES, check_known, flag, number, text
 from serving.rest.errors import json_response
 from serving.rest.requests import complete, json_body
 from serving.rest.sse import EventStream, sse, stream_events
-from serving.service import TextRequest, TextService
+from serving.service import TextService
+from serving.texts import TextRequest
 
 # Names of Hugging Face's generate that mean the same as one of ours.
 ALIASES = {"max_length": "max_tokens", "num_beams": "beams"}

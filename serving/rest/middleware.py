@@ -18,10 +18,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.auth import BearerToken
-from serving.errors import ServingError
+from serving.errors import ServingError, reason
 from serving.logs import request_line
 from serving.rest.errors import error_response
-from serving.service import TextService, reason
+from serving.service import TextService
 
 log = logging.getLogger("serving.edge")
 CLIENT_CLOSED = 499  # nginx's number; only ever seen in the log

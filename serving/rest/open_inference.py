@@ -24,7 +24,8 @@ from serving.rest.errors import json_response
 from serving.rest.inference import PREFIXES, find_model
 from serving.rest.requests import complete, json_body
 from serving.rest.sse import Events, EventStream, sse, stream_events
-from serving.service import TextRequest, TextService
+from serving.service import TextService
+from serving.texts import TextRequest
 from serving.v2 import VERSION
 
 FIELDS = ("text_input", "parameters")

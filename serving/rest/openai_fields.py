@@ -13,7 +13,7 @@ from typing import Any
 
 from serving.errors import InvalidRequest, ModelNotFound, shown
 from serving.parameters import NAMES, at_least_one_token, flag, number
-from serving.service import TextRequest
+from serving.texts import TextRequest
 
 # Who asks, how the caller files it, and hints: nothing in the answer depends on these, whatever their value.
 INFORMATIVE = (

@@ -19,7 +19,8 @@ from starlette.requests import Request
 from serving.config import ServerConfig
 from serving.engine import GenerationResult
 from serving.errors import BodyTooLarge, BodyTooSlow, InvalidRequest
-from serving.service import TextRequest, TextService
+from serving.service import TextService
+from serving.texts import TextRequest
 
 # A client that sends too much hears why only if its body is read to the end; up to this many times the limit it is.
 DRAIN = 64

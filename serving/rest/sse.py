@@ -20,11 +20,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.engine import TokenEvent
-from serving.errors import ServingError
+from serving.errors import ServingError, reason
 from serving.metrics import Metrics
 from serving.rest.errors import EVENT_STREAM, error_event
 from serving.rest.requests import cancelled_when_client_leaves
-from serving.service import TextRequest, TextService, reason
+from serving.service import TextService
+from serving.texts import TextRequest
 
 log = logging.getLogger("serving.sse")
 HEADERS = [

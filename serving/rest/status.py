@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from model.sessions import hardware
 from serving.rest.errors import json_response
-from serving.service import MAX_SAMPLES, TextService
+from serving.service import TextService
+from serving.texts import MAX_SAMPLES
 
 
 def routes(service: TextService) -> list[Route]:

@@ -36,7 +36,8 @@ from serving.metrics import Metrics
 from serving.parameters import read_parameters
 from serving.rest.middleware import RestMiddleware
 from serving.rest.sse import EventStream, sse
-from serving.service import TextRequest, TextService
+from serving.service import TextService
+from serving.texts import TextRequest
 from serving.v2 import decode_text, pack, unpack_bytes
 
 quick = settings(deadline=None, max_examples=60)  # a busy machine makes any deadline a coincidence

@@ -23,8 +23,8 @@ from serving.engine.sampling import Sampler
 from serving.errors import InvalidRequest, Overloaded, ServingError
 from serving.kserve.sdk import pb
 from serving.metrics import Metrics
-from serving.service import TextRequest, TextService
-from serving.texts import has_letters
+from serving.service import TextService
+from serving.texts import TextRequest, has_letters
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import Server, start_server, wait_until
 from tests.helpers.streams import PATHS, events_of, speak, text_of, unary
