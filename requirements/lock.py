@@ -22,6 +22,7 @@ HEADER = """\
 # was built with, and the CPU build has none. No local version labels ("+cpu") either, so that any build satisfies it.
 """
 COMPANIONS = ("nvidia-", "cuda-", "triton==")
+OURS = "nvidia-ml-py=="  # a binding in Python, no companion
 GPU_MARKER = 'sys_platform == "linux" and platform_machine == "x86_64"'
 PLAIN_MARKER = 'sys_platform != "linux" or platform_machine != "x86_64"'
 
@@ -31,7 +32,8 @@ def portable(resolved: str, name: str) -> str:
     lines = set()
     for line in resolved.splitlines():
         requirement = line.split("#")[0].strip()
-        if not requirement or requirement.startswith(("-", *COMPANIONS)):
+        companion = requirement.startswith(("-", *COMPANIONS)) and not requirement.startswith(OURS)
+        if not requirement or companion:
             continue
         requirement = re.sub(r"\+[a-z0-9.]+", "", requirement)
         if name != "bench" and (found := re.match(r"onnxruntime(?:-gpu)?==(\S+)", requirement)):

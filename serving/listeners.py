@@ -9,7 +9,9 @@ families; another address, or a name, is itself.
 from __future__ import annotations
 
 import errno
+import os
 import socket
+from contextlib import ExitStack
 
 from model.config import ConfigError
 from serving.config import ServerConfig
@@ -28,31 +30,21 @@ def listen(config: ServerConfig, name: str) -> list[socket.socket]:
         ConfigError: naming the port, or the host.
     """
     port = getattr(config, name)
-    sockets: list[socket.socket] = []
     missing: OSError | None = None
-    for family, address in addresses(config.host):
-        try:
-            found = socket.socket(family, socket.SOCK_STREAM)
-        except OSError as error:
-            missing = error
-            continue
-        sockets.append(found)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
-        try:
-            found.bind((address, port))
-            found.listen(BACKLOG)
-        except OSError as error:
-            sockets.pop().close()
-            if error.errno in NO_FAMILY:
+    with ExitStack() as taken:
+        sockets = []
+        for family, address in addresses(config.host):
+            try:
+                sockets.append(socket.create_server((address, port), family=family, backlog=BACKLOG))
+            except OSError as error:
+                if error.errno not in NO_FAMILY:
+                    raise refused(config, name, os.strerror(error.errno or 0)) from None
                 missing = error
-                continue
-            for taken in sockets:
-                taken.close()
-            raise ConfigError(_refusal(name, port, error.strerror)) from None
+            else:
+                taken.callback(sockets[-1].close)
+        taken.pop_all()
     if not sockets:
-        why = missing.strerror if missing else "it has no address"
+        why = os.strerror(missing.errno or 0) if missing else "it has no address"
         raise ConfigError(f"host {config.host} cannot be listened on ({why}); 127.0.0.1 is this machine alone")
     return sockets
 
@@ -80,8 +72,9 @@ def grpc_addresses(config: ServerConfig) -> list[str]:
 
 
 def refused(config: ServerConfig, name: str, why: str) -> ConfigError:
-    """The error for a port that somebody else has taken since it was looked at."""
-    return ConfigError(_refusal(name, getattr(config, name), why))
+    """The error for a port that somebody else has."""
+    port = getattr(config, name)
+    return ConfigError(f"{name} {port} cannot be used ({why}); choose another with --{name} (make: {name.upper()}=)")
 
 
 def addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
@@ -97,7 +90,3 @@ def addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     except OSError as error:
         raise ConfigError(f"host {host} is not known here ({error.strerror}); give an address or a name") from None
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
-
-
-def _refusal(name: str, port: int, why: str | None) -> str:
-    return f"{name} {port} cannot be used ({why}); choose another with --{name} (make: {name.upper()}=)"

@@ -11,9 +11,8 @@ import time
 from typing import Protocol
 
 CHECK_SECONDS = 0.05  # between two looks at what waits; the engine makes about a megabyte of answers in this time
-# Seconds that the words of an expired deadline have to arrive after it.
-LAST_WORDS = 2.0
 REPRIEVE = 1.0  # seconds that everyone may be behind: a large answer is written faster than anybody reads
+LAST_WORDS = 2.0  # seconds that the words of an expired deadline have to arrive after it
 
 
 class Reader(Protocol):
@@ -21,9 +20,6 @@ class Reader(Protocol):
 
     def unread(self) -> int:
         """Bytes that were written and not taken yet."""
-
-    def due(self) -> float:
-        """``time.monotonic()`` when its time to read is over."""
 
     def give_up(self, why: str) -> None:
         """Close at once and drop them."""
@@ -60,17 +56,12 @@ class Readers:
         return {"readers_behind": len(behind), "unread_bytes": sum([reader.unread() for reader in behind])}
 
     def _look(self) -> None:
-        now = time.monotonic()
+        patience = time.monotonic() - REPRIEVE
         sizes = {reader: reader.unread() for reader in self._behind}
         total = sum(sizes.values())
         for reader in sorted(sizes, key=sizes.__getitem__, reverse=True):
-            if reader.due() <= now:
-                why = "their time is over"
-            elif total > self.limit and self._behind[reader] < now - REPRIEVE:
-                why = f"more than {self.limit} bytes waited for slow readers, and most of them for this one"
-            else:
-                continue
-            total -= sizes[reader]
-            self.discard(reader)
-            reader.give_up(why)
+            if total > self.limit and self._behind[reader] < patience:
+                total -= sizes[reader]
+                self.discard(reader)
+                reader.give_up(f"more than {self.limit} bytes waited for slow readers, and most of them for this one")
         self._check = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._look) if self._behind else None

@@ -5,6 +5,7 @@ It has no time-out for that and closes no single call or connection when asked, 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -16,39 +17,37 @@ from urllib.parse import unquote
 
 from grpc import aio
 
-from serving.metrics import Metrics
-from serving.readers import Readers
+from serving.readers import LAST_WORDS
+from serving.service import TextService
 
 log = logging.getLogger("serving.rpc")
 CALL_BYTES = 25_000  # what a call holds beside its answer, as measured
 
 
 class Peers:
-    """Who has been answered and has not taken it yet.
+    """Who has been answered and has not taken it yet."""
 
-    Args:
-        timeout: seconds from a call's arrival until its answer has to be taken.
-    """
-
-    def __init__(self, readers: Readers, timeout: float, metrics: Metrics) -> None:
-        self._readers, self._timeout, self._metrics = readers, timeout, metrics
+    def __init__(self, service: TextService) -> None:
+        self._service = service
         self._peers: dict[str, Peer] = {}
 
     def answered(self, context: aio.ServicerContext, size: int, arrived: float) -> None:
-        """A call's answer of ``size`` bytes is made; ``arrived`` is ``time.monotonic()`` when it came."""
-        name = context.peer()
+        """A call's answer of ``size`` bytes is made; ``arrived`` is the loop's time when it came."""
+        name, readers = context.peer(), self._service.readers
         peer = self._peers.get(name)
         if peer is None:
-            peer = self._peers[name] = Peer(name, self._metrics)
-            self._readers.add(peer)
-        key = object()
-        peer.answers[key] = CALL_BYTES + size, arrived + self._timeout
+            peer = self._peers[name] = Peer(name, self._service)
+            readers.add(peer)
+        due = arrived + self._service.config.request_timeout + LAST_WORDS
+        timer = asyncio.get_running_loop().call_at(due, peer.give_up, "their time is over")
+        peer.answers[timer] = CALL_BYTES + size
 
         def taken(_: Any) -> None:
-            peer.answers.pop(key, None)
+            timer.cancel()
+            peer.answers.pop(timer, None)
             if not peer.answers:
                 self._peers.pop(name, None)
-                self._readers.discard(peer)
+                readers.discard(peer)
 
         context.add_done_callback(taken)
 
@@ -56,23 +55,21 @@ class Peers:
 class Peer:
     """One connection; ``name`` is gRPC's, as ``ipv4:127.0.0.1:40312``."""
 
-    def __init__(self, name: str, metrics: Metrics) -> None:
-        self.name, self._metrics = name, metrics
-        # Bytes of each call that was answered and not taken, and when it has to be; in the order of the answers.
-        self.answers: dict[object, tuple[int, float]] = {}
+    def __init__(self, name: str, service: TextService) -> None:
+        self.name, self._service = name, service
+        self.answers: dict[asyncio.TimerHandle, int] = {}  # bytes of each call that was answered and not taken
 
     def unread(self) -> int:
         """Bytes that were answered and not taken yet."""
-        return sum([size for size, _ in list(self.answers.values())])
-
-    def due(self) -> float:
-        """When the time of the oldest one is over."""
-        return next(iter(self.answers.values()))[1]
+        return sum(list(self.answers.values()))
 
     def give_up(self, why: str) -> None:
         """Close at once, and drop them."""
         log.info("a connection is closed, %d answers are dropped: %s", len(self.answers), why)
-        self._metrics.refused("ReaderTooSlow")
+        for timer in self.answers:
+            timer.cancel()
+        self._service.readers.discard(self)
+        self._service.metrics.refused("ReaderTooSlow")
         shut_down(self.name)
 
 

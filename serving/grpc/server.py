@@ -41,8 +41,7 @@ GOAWAY = 0.6
 STREAMS = 100  # calls that one connection may always have at once, as HTTP/2 recommends
 SHOWN = 100  # characters of a caller's method name that a message or log line repeats
 
-# A call: its message, and a list to put results into, for the log; its answer.
-Method = Callable[[Any, list[GenerationResult]], Awaitable[Message]]
+Method = Callable[[Any], Message]
 
 
 class GrpcServer:
@@ -94,8 +93,7 @@ class Calls(grpc.GenericRpcHandler):
 
     def __init__(self, service: TextService, token: BearerToken | None) -> None:
         self._service, self._token = service, token
-        config = self._service.config
-        self._peers = Peers(self._service.readers, config.request_timeout + LAST_WORDS, self._service.metrics)
+        self._peers = Peers(service)
         self._handlers = {
             # For a unary handler gRPC awaits the message itself, for as long as the client likes.
             name: grpc.stream_unary_rpc_method_handler(self._answer(name, message, method))
@@ -118,60 +116,53 @@ class Calls(grpc.GenericRpcHandler):
             return _refusal(error)
         return found
 
-    def _methods(self) -> dict[str, tuple[type[Message], Method]]:
+    def _methods(self) -> dict[str, tuple[type[Message], Method | None]]:
+        """Message and method of each call; ``_infer`` is the one that waits."""
         service, served = self._service, self._service.config.model_name
 
-        async def infer(message: Any, results: list[GenerationResult]) -> Message:
-            request = read_grpc(message, served, service.config.max_prompts)
-            results += await service.complete(request.generation)
-            return grpc_response(served, request, results)
-
-        async def server_live(*_: Any) -> Message:
-            return pb.ServerLiveResponse(live=service.live)
-
-        async def server_ready(*_: Any) -> Message:
-            return pb.ServerReadyResponse(ready=service.ready)
-
-        async def model_ready(message: Any, _: Any) -> Message:
+        def model_ready(message: Any) -> Message:
             # Another model is not an error here: Triton's and KServe's clients ask whether it is ready, and it is not.
             known = message.name == served and message.version in ("", v2.VERSION)
             return pb.ModelReadyResponse(ready=known and service.ready)
 
-        async def server_metadata(*_: Any) -> Message:
-            return pb.ServerMetadataResponse(**v2.server_metadata())
-
-        async def model_metadata(message: Any, _: Any) -> Message:
+        def model_metadata(message: Any) -> Message:
             v2.check_model(message.name, message.version, served)
             return pb.ModelMetadataResponse(**v2.model_metadata(service))
 
-        async def closed(*_: Any) -> Message:
+        def closed(_: Any) -> Message:
             raise PermissionDenied("the repository API is closed on this server")
 
         return {
-            INFER: (pb.ModelInferRequest, infer),
-            "ServerLive": (pb.ServerLiveRequest, server_live),
-            "ServerReady": (pb.ServerReadyRequest, server_ready),
+            INFER: (pb.ModelInferRequest, None),
+            "ServerLive": (pb.ServerLiveRequest, lambda _: pb.ServerLiveResponse(live=service.live)),
+            "ServerReady": (pb.ServerReadyRequest, lambda _: pb.ServerReadyResponse(ready=service.ready)),
             "ModelReady": (pb.ModelReadyRequest, model_ready),
-            "ServerMetadata": (pb.ServerMetadataRequest, server_metadata),
+            "ServerMetadata": (pb.ServerMetadataRequest, lambda _: pb.ServerMetadataResponse(**v2.server_metadata())),
             "ModelMetadata": (pb.ModelMetadataRequest, model_metadata),
             "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, closed),
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, closed),
         }
 
-    def _answer(self, name: str, kind: type[Message], method: Method) -> Callable[..., Awaitable[bytes]]:
+    async def _infer(self, message: Any, results: list[GenerationResult]) -> Message:
+        config = self._service.config
+        request = read_grpc(message, config.model_name, config.max_prompts)
+        results += await self._service.complete(request.generation)
+        return grpc_response(config.model_name, request, results)
+
+    def _answer(self, name: str, kind: type[Message], method: Method | None) -> Callable[..., Awaitable[bytes]]:
         """The method from bytes to bytes; every error as a status and a sentence."""
         service = self._service
 
         async def answer(messages: AsyncIterator[bytes], context: aio.ServicerContext) -> bytes:
-            started = time.perf_counter()
+            started, arrived = time.perf_counter(), asyncio.get_running_loop().time()
             results: list[GenerationResult] = []
-            arrived = time.monotonic()
             if name not in PROBES:
-                service.called = arrived
+                service.called = time.monotonic()
             code, error_kind = "CANCELLED", ""  # unless it ends otherwise below
             try:
                 message = await self._receive(messages, kind)
-                response = (await method(message, results)).SerializeToString()
+                reply = method(message) if method else await self._infer(message, results)
+                response = reply.SerializeToString()
                 code = "OK"
                 self._peers.answered(context, len(response), arrived)
                 return response

@@ -155,10 +155,6 @@ class Connection(HttpToolsProtocol):
         """Bytes that were written and not taken yet."""
         return self.transport.get_write_buffer_size()
 
-    def due(self) -> float:
-        """Never: it has a clock of its own, which also sees the few bytes of a client that is not behind."""
-        return float("inf")
-
     def give_up(self, why: str) -> None:
         """Close at once, and drop what was not read."""
         log.info("a connection is closed, %d bytes of an answer are dropped: %s", self.unread(), why)
