@@ -53,9 +53,7 @@ def read_parameters(raw: Mapping[str, Any]) -> Parameters:
     """
     choices: dict[str, str] = {}
     sampling: dict[str, Any] = {}
-    for name, value in raw.items():
-        if name in CLIENT_LIBRARY_PARAMETERS or value is None:
-            continue
+    for name, value in given(raw).items():
         if name in NUMBERS:
             sampling[name] = number(name, value, NUMBERS[name])
         elif name in FLAGS:
@@ -66,9 +64,14 @@ def read_parameters(raw: Mapping[str, Any]) -> Parameters:
             if not isinstance(value, str) or len(value) > 64:
                 raise InvalidRequest(name, f"must be a short string, not {shown(value)}")
             choices[name] = value
-        else:
+        elif name not in CLIENT_LIBRARY_PARAMETERS:
             raise InvalidRequest(str(name)[:64], f"unknown parameter; known: {', '.join(NAMES)}")
     return Parameters(sampling=sampling, **choices)
+
+
+def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are not null: null counts as not given, everywhere."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def at_least_one_token(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -96,21 +99,17 @@ def number(name: str, value: Any, kind: type) -> Any:
     Raises:
         InvalidRequest: naming the parameter.
     """
-    given = value
+    found = value
     if isinstance(value, str) and len(value) <= 32:
         try:
-            value = kind(value)
+            found = kind(value)
         except ValueError:
-            value = None
-    whole = kind is int
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or (whole and value % 1)
-    ):
-        raise InvalidRequest(name, f"must be {'an integer' if whole else 'a number'}, not {shown(given)}")
-    return kind(value)
+            found = None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        found = None
+    if found is None or (kind is int and found % 1):
+        raise InvalidRequest(name, f"must be {'an integer' if kind is int else 'a number'}, not {shown(value)}")
+    return kind(found)
 
 
 def flag(name: str, value: Any) -> bool:

@@ -61,28 +61,16 @@ class TextRequest:
 def prepare(request: TextRequest, engine: Engine, config: ServerConfig) -> list[Prepared]:
     """Check a call and tokenize its texts: ``samples`` outcomes for each.
 
-    A single text is checked by the engine, its fault is the call's.
-
     Raises:
         InvalidRequest: for what would be wrong with any text, and when none can be taken, with the first one's error.
     """
     parameters = read_parameters(request.parameters)
     _check_samples(request, parameters, config.max_prompts)
     _check_logprobs(request, parameters, engine.bundle.limits["max_new_tokens"], config.max_logprobs)
-    deadline = time.monotonic() + config.request_timeout
-    template = GenerationRequest([], **parameters.sampling, deadline=deadline, logprobs=request.logprobs)
-    alone = len(request.texts) == 1
-    found: list[Prepared] = []
-    for index, text in enumerate(request.texts):
-        try:
-            prepared = _prepare_text(request, engine, parameters, template, text)
-            if not alone and isinstance(prepared, GenerationRequest):
-                check_request(prepared, engine.limits)
-        except InvalidRequest as error:
-            prepared = failed(request.worded(error, index), request.logprobs)
-        found.append(prepared)
-    if not alone or isinstance(found[0], GenerationResult):
-        _check_any_text(request, engine, parameters, template)
+    call = _Call(request, engine, parameters, time.monotonic() + config.request_timeout)
+    found = [call.prepared(index, text) for index, text in enumerate(request.texts)]
+    if len(found) > 1 or isinstance(found[0], GenerationResult):  # a single request is checked by the engine
+        call.check_any_text()
     raise_if_all_failed(found)
     if request.samples == 1:
         return found
@@ -92,39 +80,44 @@ def prepare(request: TextRequest, engine: Engine, config: ServerConfig) -> list[
     return drawn
 
 
-def _prepare_text(
-    request: TextRequest,
-    engine: Engine,
-    parameters: Parameters,
-    template: GenerationRequest,
-    text: str | InvalidRequest,
-) -> Prepared:
-    if isinstance(text, InvalidRequest):
-        raise text
-    if engine.bundle.task == "translation" and not has_letters(text):
-        return unchanged(text, request.logprobs)
-    longest = CHARS_PER_TOKEN * engine.bundle.limits["max_prompt_tokens"]
-    if len(text) > longest:
-        raise InvalidRequest("text", f"has {len(text)} characters, more than {longest}; split the text")
-    prompt = engine.prompt(text, target=parameters.target, author=parameters.author)
-    return _fitted(request, engine, template, prompt)
+class _Call:
+    """What a call's parameters make of a text."""
 
+    def __init__(self, request: TextRequest, engine: Engine, parameters: Parameters, deadline: float) -> None:
+        self.request, self.engine, self.parameters = request, engine, parameters
+        self.template = GenerationRequest([], **parameters.sampling, deadline=deadline, logprobs=request.logprobs)
+        self.translates = engine.bundle.task == "translation"
 
-def _check_any_text(request: TextRequest, engine: Engine, parameters: Parameters, template: GenerationRequest) -> None:
-    """Refuse what would be wrong with any text."""
-    target = engine.bundle.languages[0] if engine.bundle.task == "translation" else None
-    try:
-        least = engine.prompt("", target=parameters.target or target, author=parameters.author)
-        check_request(_fitted(request, engine, template, least), engine.limits)
-    except InvalidRequest as error:
-        raise request.worded(error) from None
+    def prepared(self, index: int, text: str | InvalidRequest) -> Prepared:
+        longest = CHARS_PER_TOKEN * self.engine.bundle.limits["max_prompt_tokens"]
+        try:
+            if isinstance(text, InvalidRequest):
+                raise text
+            if self.translates and not has_letters(text):
+                return unchanged(text, self.request.logprobs)
+            if len(text) > longest:
+                raise InvalidRequest("text", f"has {len(text)} characters, more than {longest}; split the text")
+            found = self.generation(text, self.parameters.target)
+            if len(self.request.texts) > 1:
+                check_request(found, self.engine.limits)
+            return found
+        except InvalidRequest as error:
+            return failed(self.request.worded(error, index), self.request.logprobs)
 
+    def check_any_text(self) -> None:
+        """Refuse what would be wrong with any text."""
+        try:
+            target = self.engine.bundle.languages[0] if self.translates else None
+            check_request(self.generation("", self.parameters.target or target), self.engine.limits)
+        except InvalidRequest as error:
+            raise self.request.worded(error) from None
 
-def _fitted(request: TextRequest, engine: Engine, template: GenerationRequest, prompt: list[int]) -> GenerationRequest:
-    max_tokens = template.max_tokens
-    if request.fit and max_tokens is not None:
-        max_tokens = min(max_tokens, max(engine.limits.room(len(prompt)), 1))
-    return replace(template, prompt_ids=prompt, max_tokens=max_tokens)
+    def generation(self, text: str, target: str | None) -> GenerationRequest:
+        prompt = self.engine.prompt(text, target=target, author=self.parameters.author)
+        max_tokens = self.template.max_tokens
+        if self.request.fit and max_tokens is not None:
+            max_tokens = min(max_tokens, max(self.engine.limits.room(len(prompt)), 1))
+        return replace(self.template, prompt_ids=prompt, max_tokens=max_tokens)
 
 
 def _check_samples(request: TextRequest, parameters: Parameters, max_prompts: int) -> None:

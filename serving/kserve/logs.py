@@ -10,13 +10,16 @@ import logging
 import sys
 import warnings
 
-from serving.kserve.sdk import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
+from serving.kserve.sdk import errors
 from serving.logs import JsonFormatter, Lines
 
 # gRPC's own name, which is not public, for a client that has left before it took its answer.
 GONE = "ExecuteBatchError"
 # What a caller did wrong, or a probe's plain answer; KServe logs each with a stack trace.
-CALLERS_ERRORS = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
+CALLERS_ERRORS = (
+    *(errors.InvalidInput, errors.ModelNotFound, errors.ModelNotReady),
+    *(errors.ServerNotLive, errors.ServerNotReady),
+)
 
 
 def configure() -> None:

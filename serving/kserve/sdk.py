@@ -11,25 +11,11 @@ import sys
 _argv = sys.argv
 sys.argv = _argv[:1]
 try:
-    from kserve import Model, ModelServer
-    from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
+    from kserve import Model, ModelServer, errors
     from kserve.model_server import app
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
-    from kserve.protocol.rest.server import RESTServer
 finally:
     sys.argv = _argv
 
-__all__ = [
-    "InvalidInput",
-    "Model",
-    "ModelNotFound",
-    "ModelNotReady",
-    "ModelRepositoryExtension",
-    "ModelServer",
-    "RESTServer",
-    "ServerNotLive",
-    "ServerNotReady",
-    "app",
-    "pb",
-]
+__all__ = ["Model", "ModelRepositoryExtension", "ModelServer", "app", "errors", "pb"]

@@ -16,8 +16,7 @@ import uvloop
 
 from serving.errors import PermissionDenied
 from serving.kserve.connection import Connection
-from serving.kserve.predictor import Predictor
-from serving.kserve.sdk import ModelRepositoryExtension, ModelServer
+from serving.kserve.sdk import Model, ModelRepositoryExtension, ModelServer
 from serving.kserve.shutdown import MARGIN, Shutdown
 from serving.readers import LAST_WORDS
 from serving.service import TextService
@@ -104,6 +103,33 @@ class Server(ModelServer):
         log.error("the engine has died; its callers are told, and the process ends with status 1")
         await asyncio.sleep(LAST_WORDS)
         os._exit(1)  # nothing that hangs, a thread or a device, may keep it
+
+
+class Predictor(Model):
+    """The model that ModelServer holds, so that its address lists one. It is never asked to predict: the SDK's timers,
+    look-ups and conversions around a call cost more than a short generation does, so ``rest/`` and ``grpc/`` call the
+    service themselves.
+    """
+
+    def __init__(self, service: TextService) -> None:
+        super().__init__(service.config.model_name)
+        self.service = service
+        self.ready = service.ready
+        self.engine = True  # makes ModelServer run start_engine beside its servers
+        self.stopped = asyncio.Event()
+
+    async def healthy(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.service.ready
+
+    async def start_engine(self) -> None:
+        """Stay until :meth:`stop`: ModelServer ends when all its coroutines have."""
+        await self.stopped.wait()
+
+    def stop(self) -> None:
+        """Take no new requests; REST has drained by now, gRPC calls may still be running."""
+        self.service.draining = self.service.closed = True
+        self.stopped.set()
 
 
 class ClosedRepository(ModelRepositoryExtension):

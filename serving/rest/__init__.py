@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
@@ -47,17 +46,16 @@ def register(app: FastAPI, service: TextService, token: BearerToken | None = Non
         *page,
     ]
     app.router.routes[:] = routes
-    edge = Middleware(
+    app.add_middleware(
         RestMiddleware,
         service=service,
         direct=direct(routes, {"name": service.config.model_name, "version": VERSION}),
         token=token,
         public=frozenset(route.path for route in page),
     )
-    app.user_middleware.append(edge)
     if service.config.allow_origins:
-        # Around the edge: a browser asks before it sends the token, and reads errors and streams too.
-        cors = Middleware(
+        # Around it: a browser asks before it sends the token, and reads errors and streams too.
+        app.add_middleware(
             CORSMiddleware,
             allow_origins=service.config.allow_origins,
             allow_methods=("GET", "HEAD", "POST"),
@@ -65,7 +63,6 @@ def register(app: FastAPI, service: TextService, token: BearerToken | None = Non
             expose_headers=("inference-header-content-length", "retry-after", "www-authenticate"),
             allow_private_network=True,  # a page of the internet and a server at home
         )
-        app.user_middleware.insert(0, cors)
     app.add_exception_handler(HTTPException, http_exception)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
@@ -17,10 +16,10 @@ from starlette.routing import Route
 
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest
-from serving.parameters import NAMES, check_known, flag, number, text
+from serving.parameters import NAMES, check_known, flag, given, number, text
+from serving.rest.answers import Events, EventStream, complete, sse
+from serving.rest.bodies import json_body
 from serving.rest.errors import json_response
-from serving.rest.requests import complete, json_body
-from serving.rest.sse import EventStream, sse, stream_events
 from serving.service import TextService
 from serving.texts import TextRequest
 
@@ -61,16 +60,15 @@ def routes(service: TextService) -> list[Route]:
             raise InvalidRequest("num_return_sequences", "one text can be streamed; /generate returns several")
         started = time.perf_counter()
 
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            async with aclosing(stream_events(request, service, wanted)) as events:
-                async for _, event in events:
-                    if event.result is not None:
-                        last = {"text": event.text, **summary([event.result], started)}
-                        yield sse({**last, "time_to_first_token": round(event.result.first_token_seconds, 6)})
-                    elif event.text:
-                        yield sse({"text": event.text})
+        async def chunks(events: Events) -> AsyncGenerator[bytes, None]:
+            async for _, event in events:
+                if event.result is not None:
+                    last = {"text": event.text, **summary([event.result], started)}
+                    yield sse({**last, "time_to_first_token": round(event.result.first_token_seconds, 6)})
+                elif event.text:
+                    yield sse({"text": event.text})
 
-        return EventStream(request, chunks(), service.metrics)
+        return EventStream(request, service, wanted, chunks)
 
     return [
         Route("/generate", generate, methods=["POST"]),
@@ -85,26 +83,21 @@ def read_fields(body: dict[str, Any]) -> TextRequest:
         InvalidRequest: naming the field.
     """
     check_known(body, FIELDS)
+    body = given(body)
     prompt = text("prompt", body.get("prompt"))
     parameters = {name: value for name, value in body.items() if name in NAMES}
     names = {"text": "prompt", "n": "num_return_sequences"}
     for alias, name in ALIASES.items():
-        if body.get(alias) is not None:
-            if body.get(name) is not None:
+        if alias in body:
+            if name in body:
                 raise InvalidRequest(alias, f"means the same as {name}; send one of them")
             parameters[name] = number(alias, body[alias], int)
             names[name] = alias
-    temperature = parameters.get("temperature")
-    if temperature is not None:
-        temperature = number("temperature", temperature, float)
-    if body.get("do_sample") is not None:
-        if not flag("do_sample", body["do_sample"]):
-            temperature = 0.0
-        elif temperature is None:
-            temperature = 1.0
-        elif temperature == 0:
+    if "do_sample" in body:
+        sampled = flag("do_sample", body["do_sample"])
+        temperature = number("temperature", body.get("temperature", 1), float)
+        if sampled and temperature == 0:
             raise InvalidRequest("do_sample", "true contradicts temperature 0, which is greedy")
-        parameters["temperature"] = temperature
-    samples = body.get("num_return_sequences")
-    samples = 1 if samples is None else number("num_return_sequences", samples, int)
-    return TextRequest([prompt], parameters, samples=samples, names=names)
+        parameters["temperature"] = temperature if sampled else 0.0
+    samples = number("num_return_sequences", body.get("num_return_sequences", 1), int)
+    return TextRequest([prompt], parameters, samples, names=names)

@@ -17,8 +17,9 @@ from starlette.routing import Route
 from serving import v2
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest, NotFound
+from serving.rest.answers import complete
+from serving.rest.bodies import int_header, read_body, read_json
 from serving.rest.errors import json_response
-from serving.rest.requests import complete, int_header, read_body, read_json
 from serving.service import TextService
 
 JSON_LENGTH = "inference-header-content-length"

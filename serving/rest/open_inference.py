@@ -9,21 +9,20 @@ curl localhost:8080/v2/models/prometheus-mini/generate -d '{"text_input": "Пр�
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.engine import Engine
+from serving.engine import Engine, TokenEvent
 from serving.engine.request import TokenLogprobs
 from serving.errors import InvalidRequest
 from serving.parameters import NAMES, at_least_one_token, check_known, flag, text
+from serving.rest.answers import Events, EventStream, complete, sse
+from serving.rest.bodies import json_body
 from serving.rest.errors import json_response
 from serving.rest.inference import PREFIXES, find_model
-from serving.rest.requests import complete, json_body
-from serving.rest.sse import Events, EventStream, sse, stream_events
 from serving.service import TextService
 from serving.texts import TextRequest
 from serving.v2 import VERSION
@@ -51,13 +50,16 @@ def routes(service: TextService) -> list[Route]:
         find_model(request, config.model_name)
         wanted = read_request(await json_body(request, config))
 
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            shape = _plain if wanted.logprobs is None else _detailed
-            async with aclosing(stream_events(request, service, wanted)) as events:
-                async for answer in shape(engine, events):
-                    yield sse({**answer, **model})
+        detailed = wanted.logprobs is not None
 
-        return EventStream(request, chunks(), service.metrics)
+        async def chunks(events: Events) -> AsyncGenerator[bytes, None]:
+            async for _, event in events:
+                if detailed:
+                    yield sse({"text_output": event.text, **details(engine, event), **model})
+                elif event.text or event.finish_reason is not None:
+                    yield sse({"text_output": event.text, **model})
+
+        return EventStream(request, service, wanted, chunks)
 
     return [
         *(Route(f"{prefix}/generate", generate, methods=["POST"]) for prefix in PREFIXES),
@@ -65,25 +67,19 @@ def routes(service: TextService) -> list[Route]:
     ]
 
 
-async def _plain(engine: Engine, events: Events) -> AsyncGenerator[dict[str, Any], None]:
-    async for _, event in events:
-        if event.text or event.finish_reason is not None:
-            yield {"text_output": event.text}
-
-
-async def _detailed(engine: Engine, events: Events) -> AsyncGenerator[dict[str, Any], None]:
-    """One answer per token, the end-of-sequence token included. The spec's ``details`` cannot be without a
-    finish_reason, which only the last has; so the tokens before it stand by themselves."""
-    async for _, event in events:
-        answer: dict[str, Any] = {"text_output": event.text}
-        found = event.logprobs
-        if found is None and event.finish_reason is not None:  # a text that came back as it is: its end is certain
-            found = TokenLogprobs(engine.tokenizer.eos_id, 0.0)
-        if found is not None:
-            answer["token"] = token(engine, found)
-            if event.finish_reason is not None:
-                answer["details"] = {"finish_reason": event.finish_reason, "token": answer["token"]}
-        yield answer
+def details(engine: Engine, event: TokenEvent) -> dict[str, Any]:
+    """What an answer says besides its text: one token, the end-of-sequence token included. The spec's ``details``
+    cannot be without a finish_reason, which only the last has; so the tokens before it stand by themselves.
+    """
+    found = event.logprobs
+    if found is None and event.finish_reason is not None:  # a text that came back as it is: its end is certain
+        found = TokenLogprobs(engine.tokenizer.eos_id, 0.0)
+    if found is None:
+        return {}
+    one = token(engine, found)
+    if event.finish_reason is None:
+        return {"token": one}
+    return {"token": one, "details": {"finish_reason": event.finish_reason, "token": one}}
 
 
 def read_request(body: dict[str, Any]) -> TextRequest:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -24,10 +24,10 @@ from starlette.routing import Route
 from serving.engine import GenerationResult, TokenEvent
 from serving.engine.request import TokenLogprobs
 from serving.errors import ModelNotFound
+from serving.rest.answers import Events, EventStream, complete, sse
+from serving.rest.bodies import json_body
 from serving.rest.errors import OPENAI, error_body, json_response
 from serving.rest.openai_fields import OpenAIRequest, read_chat, read_completion
-from serving.rest.requests import complete, json_body
-from serving.rest.sse import EventStream, sse, stream_events
 from serving.service import TextService
 
 # OpenAI has no word for a choice that failed where others did not; "error" beside an ``error`` is OpenRouter's.
@@ -51,9 +51,9 @@ def routes(service: TextService) -> list[Route]:
         return json_response({"object": "list", "data": [model], "models": [config.model_name]})
 
     async def one_model(request: Request) -> Response:
-        asked = request.path_params["model"]
-        if asked != config.model_name:
-            raise ModelNotFound(f"model: {asked[:64]!r} is not served here; {config.model_name!r} is")
+        name = request.path_params["model"]
+        if name != config.model_name:
+            raise ModelNotFound(f"model: {name[:64]!r} is not served here; {config.model_name!r} is")
         ready = service.ready
         return json_response({**model, "name": config.model_name, "ready": ready}, 200 if ready else 503)
 
@@ -68,28 +68,23 @@ def routes(service: TextService) -> list[Route]:
     async def answer(request: Request, call: OpenAIRequest, kind: type[Completion]) -> Response:
         shape = kind(service)
         if call.stream:
-            return EventStream(request, chunks(request, call, shape), service.metrics)
+            return EventStream(request, service, call.generation, partial(chunks, call, shape))
         results = await complete(request, service, call.generation)
-        choices = [{**shape.choice(index, result), **fault(result)} for index, result in enumerate(results)]
+        choices = [shape.choice(index, result) for index, result in enumerate(results)]
         counts = usage(dict(enumerate(results)), call.generation.samples)
         return json_response({**shape.head, "choices": choices, "usage": counts})
 
-    async def chunks(request: Request, call: OpenAIRequest, shape: Completion) -> AsyncGenerator[bytes, None]:
+    async def chunks(call: OpenAIRequest, shape: Completion, events: Events) -> AsyncGenerator[bytes, None]:
         head: dict[str, Any] = {**shape.chunk_head, "usage": None} if call.usage else shape.chunk_head
         counts: dict[int, TokenEvent] = {}
-        async with aclosing(stream_events(request, service, call.generation)) as events:
-            async for index, event in events:
-                counts[index] = event
-                if event.result is None and not event.text and event.logprobs is None:
-                    continue
-                finish = None if event.finish_reason is None else FINISH.get(event.finish_reason, "stop")
-                logprobs = None if event.token_id is None or event.logprobs is None else [event.logprobs]
-                choice = shape.piece(index, event.text, logprobs, finish)
-                if event.result is not None:
-                    choice.update(fault(event.result))
-                if call.running_usage:
-                    head["usage"] = usage(counts, call.generation.samples)
-                yield sse({**head, "choices": [choice]})
+        async for index, event in events:
+            counts[index] = event
+            if event.result is None and not event.text and event.logprobs is None:
+                continue
+            choice = shape.piece(index, event)
+            if call.running_usage:
+                head["usage"] = usage(counts, call.generation.samples)
+            yield sse({**head, "choices": [choice]})
         if call.usage:
             yield sse({**head, "choices": [], "usage": usage(counts, call.generation.samples)})
         yield DONE
@@ -117,21 +112,39 @@ class Completion:
         name = f"{self.prefix}-{uuid.uuid4().hex}"
         self.head: dict[str, Any] = {"id": name, "object": self.kind, **rest}
         self.chunk_head: dict[str, Any] = {"id": name, "object": self.chunk_kind, **rest}
-        self._begun: dict[int, int] = {}  # index of a choice -> characters of it that were told with log-probabilities
+        self._begun: dict[int, int] = {}  # index of a choice -> characters of it that were sent with log-probabilities
 
     def choice(self, index: int, result: GenerationResult) -> dict[str, Any]:
         """A finished text."""
-        return self.piece(index, result.text, result.logprobs, FINISH.get(result.finish_reason, "stop"))
+        return self._choice(index, self._whole(result.text), result.logprobs, result)
 
-    def piece(
-        self, index: int, text: str, logprobs: Sequence[TokenLogprobs] | None, finish: str | None
-    ) -> dict[str, Any]:
+    def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
         """New text of one choice."""
-        return {"index": index, "text": text, "logprobs": self._logprobs(index, logprobs), "finish_reason": finish}
+        logprobs = None if event.token_id is None or event.logprobs is None else [event.logprobs]
+        return self._choice(index, self._part(index, event.text), logprobs, event.result)
 
-    def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs] | None) -> dict[str, Any] | None:
-        if logprobs is None:
-            return None
+    def _choice(
+        self,
+        index: int,
+        content: dict[str, Any],
+        logprobs: Sequence[TokenLogprobs] | None,
+        result: GenerationResult | None,
+    ) -> dict[str, Any]:
+        return {
+            "index": index,
+            **content,
+            "logprobs": None if logprobs is None else self._logprobs(index, logprobs),
+            "finish_reason": None if result is None else FINISH.get(result.finish_reason, "stop"),
+            **({} if result is None or result.error is None else error_body(result.error, OPENAI[0])),
+        }
+
+    def _whole(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    def _part(self, index: int, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs]) -> dict[str, Any]:
         tokens = [self._text(found.token_id) for found in logprobs]
         if index not in self._begun and self._drops_space and tokens:
             tokens[0] = tokens[0].removeprefix(" ")
@@ -157,50 +170,25 @@ class Chat(Completion):
 
     prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def choice(self, index: int, result: GenerationResult) -> dict[str, Any]:
-        """A finished message."""
-        return {
-            "index": index,
-            "message": {"role": "assistant", "content": result.text, "refusal": None},
-            "logprobs": self._logprobs(index, result.logprobs),
-            "finish_reason": FINISH.get(result.finish_reason, "stop"),
-        }
+    def _whole(self, text: str) -> dict[str, Any]:
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
-    def piece(
-        self, index: int, text: str, logprobs: Sequence[TokenLogprobs] | None, finish: str | None
-    ) -> dict[str, Any]:
-        """New text of one choice; its first piece names the role."""
-        delta: dict[str, Any] = {"content": text} if text else {}
-        if index not in self._begun:
-            self._begun[index] = 0
-            delta = {"role": "assistant", "content": text}
-        return {
-            "index": index,
-            "delta": delta,
-            "logprobs": self._logprobs(index, logprobs),
-            "finish_reason": finish,
-        }
+    def _part(self, index: int, text: str) -> dict[str, Any]:
+        """The first piece of a choice names the role."""
+        if index in self._begun:
+            return {"delta": {"content": text} if text else {}}
+        self._begun[index] = 0
+        return {"delta": {"role": "assistant", "content": text}}
 
-    def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs] | None) -> dict[str, Any] | None:
-        if logprobs is None:
-            return None
+    def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs]) -> dict[str, Any]:
         content = [
-            {
-                **self._token(found.token_id, found.logprob),
-                "top_logprobs": [self._token(token_id, logprob) for token_id, logprob in found.top],
-            }
+            {**self._token(found.token_id, found.logprob), "top_logprobs": [self._token(*other) for other in found.top]}
             for found in logprobs
         ]
         return {"content": content, "refusal": None}
 
     def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        raw = self._token_bytes(token_id)
-        return {"token": self._text(token_id), "logprob": logprob, "bytes": list(raw)}
-
-
-def fault(result: GenerationResult) -> dict[str, Any]:
-    """What a choice that failed says besides."""
-    return {} if result.error is None else error_body(result.error, OPENAI[0])
+        return {"token": self._text(token_id), "logprob": logprob, "bytes": list(self._token_bytes(token_id))}
 
 
 def usage(choices: Mapping[int, GenerationResult | TokenEvent], samples: int) -> dict[str, int]:

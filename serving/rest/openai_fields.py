@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.errors import InvalidRequest, ModelNotFound, shown
-from serving.parameters import NAMES, at_least_one_token, flag, number
+from serving.parameters import NAMES, at_least_one_token, flag, given, number
 from serving.texts import TextRequest
 
 # Who asks, how the caller files it, and hints: nothing in the answer depends on these, whatever their value.
@@ -24,35 +24,20 @@ INFORMATIVE = (
 # Fields that we have no means to honour, and the values with which there is nothing to honour. A number matches its
 # equals of either type, and false is no number.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "presence_penalty": (0,),
+    **dict.fromkeys(("presence_penalty", "top_logprobs", "min_tokens"), (0,)),
+    **dict.fromkeys(("store", "echo", "use_beam_search", "include_stop_str_in_output"), (False,)),
+    **dict.fromkeys(("continue_final_message", "return_token_ids", "return_tokens_as_token_ids"), (False,)),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens", "add_generation_prompt"), (True,)),
+    **dict.fromkeys(("tools", "functions", "stop_token_ids", "bad_words", "documents"), ([],)),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
     "logit_bias": (),  # but for biases of 0
-    "store": (False,),
-    "echo": (False,),
     "suffix": ("",),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "best_of": (1,),
-    "top_logprobs": (0,),
     "verbosity": ("medium",),
-    # vLLM's
-    "min_tokens": (0,),
-    "use_beam_search": (False,),
-    "stop_token_ids": ([],),
-    "bad_words": ([],),
-    "skip_special_tokens": (True,),
-    "spaces_between_special_tokens": (True,),
-    "include_stop_str_in_output": (False,),
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
     "add_special_tokens": (True, False),
     "chat_template_kwargs": ({},),
-    "documents": ([],),
-    "return_token_ids": (False,),
-    "return_tokens_as_token_ids": (False,),
 }
 STREAM_OPTIONS = ("include_usage", "continuous_usage_stats", "include_obfuscation")
 COMMON = ("model", "stream", "stream_options", "n", "logprobs", *NAMES)
@@ -76,17 +61,13 @@ def read_completion(body: dict[str, Any], model: str, max_prompts: int) -> OpenA
     Raises:
         InvalidRequest: naming the field. ModelNotFound.
     """
-    _check_fields(body, COMPLETION, model)
+    body = _known_fields(body, COMPLETION, model)
     texts = _prompts(body.get("prompt"), max_prompts)
-    samples = _samples(body)
-    best_of = body.get("best_of")
-    if best_of is not None and number("best_of", best_of, int) != samples:
+    if "best_of" in body and number("best_of", body["best_of"], int) != _samples(body):
         raise InvalidRequest("best_of", "cannot be honoured; leave it out")
-    logprobs = body.get("logprobs")
-    if logprobs is not None:
-        # false is what clients of the chat call send when they want none.
-        logprobs = None if logprobs is False else number("logprobs", logprobs, int)
-    return _request(body, texts, samples, logprobs, {"text": "prompt"})
+    # false is what clients of the chat call send when they want none.
+    wanted = body.get("logprobs", False) is not False
+    return _request(body, texts, number("logprobs", body["logprobs"], int) if wanted else None, {"text": "prompt"})
 
 
 def read_chat(body: dict[str, Any], model: str) -> OpenAIRequest:
@@ -96,54 +77,49 @@ def read_chat(body: dict[str, Any], model: str) -> OpenAIRequest:
     Raises:
         InvalidRequest: naming the field. ModelNotFound.
     """
-    _check_fields(body, CHAT, model)
+    body = _known_fields(body, CHAT, model)
     text = _last_message(body.get("messages"))
     names = {"text": "messages", "logprobs": "top_logprobs"}
-    if body.get("max_completion_tokens") is not None:
-        if body.get("max_tokens") is not None:
+    if "max_completion_tokens" in body:
+        if "max_tokens" in body:
             raise InvalidRequest("max_completion_tokens", "means the same as max_tokens; send one of them")
-        body = {**body, "max_tokens": number("max_completion_tokens", body["max_completion_tokens"], int)}
+        body["max_tokens"] = number("max_completion_tokens", body["max_completion_tokens"], int)
         names["max_tokens"] = "max_completion_tokens"
     # 0 is what clients of the other call send when they want none.
-    wanted = body.get("logprobs") not in (None, 0) and flag("logprobs", body["logprobs"])
-    top = body.get("top_logprobs")
-    top = 0 if top is None else number("top_logprobs", top, int)
+    wanted = body.get("logprobs", 0) != 0 and flag("logprobs", body["logprobs"])
+    top = number("top_logprobs", body.get("top_logprobs", 0), int)
     if top and not wanted:
         raise InvalidRequest("top_logprobs", "needs logprobs to be true")
-    return _request(body, [text], _samples(body), top if wanted else None, names)
+    return _request(body, [text], top if wanted else None, names)
 
 
-def _request(
-    body: dict[str, Any], texts: list[str], samples: int, logprobs: int | None, names: dict[str, str]
-) -> OpenAIRequest:
+def _request(body: dict[str, Any], texts: list[str], logprobs: int | None, names: dict[str, str]) -> OpenAIRequest:
     parameters = at_least_one_token({name: value for name, value in body.items() if name in NAMES})
     if parameters.get("stop") == "":
         del parameters["stop"]
     if type(parameters.get("top_k")) is int and parameters["top_k"] == -1:  # vLLM's word for all of them
         del parameters["top_k"]
-    stream = body.get("stream") is not None and flag("stream", body["stream"])
-    generation = TextRequest(texts, parameters, samples, logprobs, fit=True, names=names)
-    return OpenAIRequest(generation, stream, *_usage(body.get("stream_options")))
-
-
-def _usage(options: Any) -> tuple[bool, bool]:
-    """Whether a stream counts tokens at its end, and with each chunk, by ``stream_options``."""
-    if options is None:
-        return False, False
+    options = body.get("stream_options", {})
     if not isinstance(options, dict):
         raise InvalidRequest("stream_options", 'must be an object, such as {"include_usage": true}')
-    for name, value in options.items():
+    for name in options:
         if name not in STREAM_OPTIONS:
             raise InvalidRequest("stream_options", f"unknown option {shown(name)}; known: {', '.join(STREAM_OPTIONS)}")
-        if value is not None:
-            flag(f"stream_options.{name}", value)
-    usage = bool(options.get("include_usage"))
-    return usage, usage and bool(options.get("continuous_usage_stats"))
+    options = {name: flag(f"stream_options.{name}", value) for name, value in given(options).items()}
+    usage = options.get("include_usage", False)
+    return OpenAIRequest(
+        TextRequest(texts, parameters, _samples(body), logprobs, fit=True, names=names),
+        stream=flag("stream", body.get("stream", False)),
+        usage=usage,
+        running_usage=usage and options.get("continuous_usage_stats", False),
+    )
 
 
-def _check_fields(body: dict[str, Any], known: tuple[str, ...], model: str) -> None:
+def _known_fields(body: dict[str, Any], known: tuple[str, ...], model: str) -> dict[str, Any]:
+    """The fields that are given, each of them one that may be."""
+    body = given(body)
     for name, value in body.items():
-        if name in known or name in INFORMATIVE or value is None:
+        if name in known or name in INFORMATIVE:
             continue
         if name == "logit_bias" and isinstance(value, dict) and not any(value.values()):
             continue
@@ -151,15 +127,15 @@ def _check_fields(body: dict[str, Any], known: tuple[str, ...], model: str) -> N
             raise InvalidRequest(name[:64], "is not a field that this server knows; leave it out")
         if not any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in NEUTRAL[name]):
             raise InvalidRequest(name, "cannot be honoured by this server; leave it out")
-    asked = body.get("model")
-    if asked is None:
+    if "model" not in body:
         raise InvalidRequest("model", f"is missing; {model!r} is served here")
-    if asked != model:
-        raise ModelNotFound(f"model: {shown(asked)} is not served here; {model!r} is")
+    if body["model"] != model:
+        raise ModelNotFound(f"model: {shown(body['model'])} is not served here; {model!r} is")
+    return body
 
 
 def _samples(body: dict[str, Any]) -> int:
-    return 1 if body.get("n") is None else number("n", body["n"], int)
+    return number("n", body.get("n", 1), int)
 
 
 def _prompts(prompt: Any, max_prompts: int) -> list[str]:

@@ -21,7 +21,7 @@ from serving.errors import InvalidRequest, shown
 from serving.grpc.messages import read_grpc
 from serving.kserve.sdk import pb
 from serving.parameters import read_parameters
-from serving.rest.requests import read_json
+from serving.rest.bodies import read_json
 from serving.v2 import decode_text, unpack_bytes
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.cost import LINEAR, growth, seconds

@@ -95,7 +95,7 @@ def test_restserver_makes_the_uvicorn_server_that_is_changed() -> None:
 
 
 def test_the_model_has_the_hooks_that_the_predictor_fills() -> None:
-    for name in ("load", "healthy", "start", "start_engine", "stop", "stop_engine"):
+    for name in ("healthy", "start_engine", "stop"):
         assert callable(getattr(sdk.Model, name, None)), f"KServe's Model has no {name}, which Predictor overrides"
     register = source(sdk.ModelServer._register_and_check_atleast_one_model_is_ready)
     for part in ("model.ready", "model.start()", "if model.engine:", "self.servers.append(model.start_engine())"):

@@ -30,12 +30,12 @@ from serving.engine.runtime import Runtime
 from serving.errors import EngineFailed, InvalidRequest, ServingError, ShuttingDown
 from serving.grpc.messages import grpc_value, grpc_values
 from serving.kserve.logs import not_a_callers_error
-from serving.kserve.predictor import Predictor
-from serving.kserve.sdk import InvalidInput, pb
+from serving.kserve.sdk import errors, pb
+from serving.kserve.server import Predictor
 from serving.metrics import Metrics
 from serving.parameters import read_parameters
+from serving.rest.answers import Events, EventStream, sse
 from serving.rest.middleware import RestMiddleware
-from serving.rest.sse import EventStream, sse
 from serving.service import TextService
 from serving.texts import TextRequest
 from serving.v2 import decode_text, pack, unpack_bytes
@@ -56,7 +56,7 @@ def service(tiny: Path) -> Iterator[TextService]:
     engine.close(drain=False)
 
 
-def asked(texts: list[str], samples: int = 1, **parameters: object) -> TextRequest:
+def wanted(texts: list[str], samples: int = 1, **parameters: object) -> TextRequest:
     return TextRequest(texts, {"target": "en", **parameters}, samples=samples, names={"text": "text_input"})
 
 
@@ -185,16 +185,16 @@ def test_log_lines_are_json_and_callers_errors_are_silent() -> None:
     assert (line["message"], line["status"]) == ("a b", 200)
     record.fields = {"route": "GET /\ud800"}
     assert json.loads(logs.JsonFormatter().format(record))["message"] == "a b"
-    error = InvalidInput("x")
-    refused = logging.LogRecord("kserve", logging.ERROR, "", 0, "x", (), (InvalidInput, error, None))
+    error = errors.InvalidInput("x")
+    refused = logging.LogRecord("kserve", logging.ERROR, "", 0, "x", (), (type(error), error, None))
     assert not not_a_callers_error(refused)
     assert not_a_callers_error(record)
 
 
 def test_samples_differ_and_are_reproducible(service: TextService) -> None:
     async def call() -> list[str]:
-        wanted = asked(["привет"], samples=4, max_tokens=12, temperature=2.0, seed=5)
-        return [result.text for result in await service.complete(wanted)]
+        request = wanted(["привет"], samples=4, max_tokens=12, temperature=2.0, seed=5)
+        return [result.text for result in await service.complete(request)]
 
     first = asyncio.run(call())
     assert len(set(first)) == 4
@@ -203,7 +203,7 @@ def test_samples_differ_and_are_reproducible(service: TextService) -> None:
 
 def test_long_texts_are_tokenized_elsewhere_with_the_same_errors(service: TextService) -> None:
     async def call() -> None:
-        await service.complete(asked(["a" * 2000] * 20))
+        await service.complete(wanted(["a" * 2000] * 20))
 
     with pytest.raises(InvalidRequest, match=r"text_input\[0\]: has 2002 tokens"):
         asyncio.run(call())
@@ -215,9 +215,8 @@ def test_draining_refuses_and_turns_readiness_off(service: TextService) -> None:
         assert await predictor.healthy()
         predictor.stop()
         assert not await predictor.healthy()
-        assert predictor.load() is False
         assert service.live
-        await service.complete(asked(["a"]))
+        await service.complete(wanted(["a"]))
 
     with pytest.raises(ShuttingDown, match="shutting down"):
         asyncio.run(call())
@@ -229,7 +228,7 @@ def test_an_engine_that_dies_turns_liveness_off(service: TextService, monkeypatc
 
     async def call() -> ServingError:
         with pytest.raises(EngineFailed) as caught:
-            await service.complete(asked(["a"]))
+            await service.complete(wanted(["a"]))
         return caught.value
 
     monkeypatch.setattr(Runtime, "decode", broken)
@@ -250,11 +249,11 @@ def test_unexpected_errors_say_nothing_of_themselves(service: TextService) -> No
         raise RuntimeError("private detail")
 
     async def breaking(request: Request) -> Response:
-        async def chunks() -> AsyncGenerator[bytes, None]:
+        async def chunks(events: Events) -> AsyncGenerator[bytes, None]:
             yield sse({"text": "a"})
             raise RuntimeError("private detail")
 
-        return EventStream(request, chunks(), service.metrics)
+        return EventStream(request, service, wanted(["a"]), chunks)
 
     direct = {("POST", path): ({}, endpoint) for path, endpoint in (("/a", broken), ("/openai/b", breaking))}
     application = RestMiddleware(Starlette(), service, direct, None, frozenset())  # type: ignore[arg-type]

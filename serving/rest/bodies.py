@@ -1,26 +1,21 @@
-"""What every route does with its request: read the body within limits, and generate while its client is there.
+"""Bodies of requests: read within their limits, decompressed, and taken for a JSON object.
 
 wanted = read_fields(await json_body(request, service.config))
-results = await complete(request, service, wanted)
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
+import json
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 
 from serving.config import ServerConfig
-from serving.engine import GenerationResult
 from serving.errors import BodyTooLarge, BodyTooSlow, InvalidRequest
-from serving.service import TextService
-from serving.texts import TextRequest
 
 # A client that sends too much hears why only if its body is read to the end; up to this many times the limit it is.
 DRAIN = 64
@@ -33,14 +28,6 @@ async def json_body(request: Request, config: ServerConfig) -> dict[str, Any]:
         ServingError: as :func:`read_body` and :func:`read_json`.
     """
     return read_json(await read_body(request, config))
-
-
-async def complete(request: Request, service: TextService, wanted: TextRequest) -> list[GenerationResult]:
-    """``service.complete`` until the client leaves; its results are kept for the log line."""
-    async with cancelled_when_client_leaves(request):
-        results = await service.complete(wanted)
-    request.scope["serving.outcomes"] = dict(enumerate(results))
-    return results
 
 
 async def read_body(request: Request, config: ServerConfig) -> bytes:
@@ -83,8 +70,9 @@ def read_json(body: bytes) -> dict[str, Any]:
     body = body.removeprefix(codecs.BOM_UTF8)
     if not body.strip():
         raise InvalidRequest("body", "is empty; send a JSON object")
-    if encoding := _other_encoding(body):
-        raise InvalidRequest("body", f"is {encoding}; send the JSON in UTF-8")
+    encoding = json.detect_encoding(body)
+    if not encoding.startswith("utf-8"):
+        raise InvalidRequest("body", f"is {encoding[:6].upper()}; send the JSON in UTF-8")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -92,16 +80,6 @@ def read_json(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest("body", f"must be a JSON object, not {type(value).__name__}")
     return value
-
-
-def _other_encoding(body: bytes) -> str:
-    """UTF-16 or UTF-32, by its mark or by the zeros in what begins as JSON does: with one character of ASCII."""
-    if body.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "UTF-32"
-    zeros = body[:4].count(0)
-    if zeros == 3:
-        return "UTF-32"
-    return "UTF-16" if zeros or body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
 
 
 def int_header(request: Request, name: str, missing: int = 0) -> int:
@@ -116,28 +94,6 @@ def int_header(request: Request, name: str, missing: int = 0) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise InvalidRequest(name, f"must be a number of bytes, not {text[:32]!r}")
     return int(text)
-
-
-@asynccontextmanager
-async def cancelled_when_client_leaves(request: Request) -> AsyncIterator[None]:
-    """Cancel the body of this block when the connection closes. The request's body must have been read before.
-
-    Without it a generation runs to its end for nobody: KServe does this for gRPC only.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        request.scope["serving.gone"] = True
-        task.cancel()
-
-    watcher = asyncio.ensure_future(watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
 
 
 def _decompress(body: bytes, encoding: str, limit: int, too_large: BodyTooLarge) -> bytes:
