@@ -44,7 +44,7 @@ COUNTERS: dict[str, tuple[str, str]] = {  # name -> (text, label or "")
     "request_success_total": ("Generations that came to an end, by how they ended.", "finished_reason"),
     "request_rejected_total": ("Calls refused or failed, by reason.", "reason"),
 }
-GAUGES = {  # name in engine.stats() -> (metric, text)
+GAUGES = {  # name in the stats -> (metric, text)
     "running": ("num_requests_running", "Requests being decoded."),
     "waiting": ("num_requests_waiting", "Requests waiting for a slot."),
     "rows": ("num_slots_used", "Slots in use: a beam search holds one for each beam."),
@@ -66,19 +66,15 @@ class Metrics:
     def __init__(self, model_name: str, registry: CollectorRegistry = REGISTRY) -> None:
         self._model_name = model_name
         self._stats: Callable[[], dict[str, Any]] = dict
-        self._gpu: Callable[[], tuple[int, int]] | None = None
         self._lock = threading.Lock()
         self._clear()
         registry.register(self)
 
-    def begin(self, stats: Callable[[], dict[str, Any]], gpu: Callable[[], tuple[int, int]] | None = None) -> None:
-        """Forget the warm-up, and from now on read the gauges from ``stats``, which is ``engine.stats``.
-
-        ``gpu`` tells (used, total) bytes of the GPU, where the engine runs on one.
-        """
+    def begin(self, stats: Callable[[], dict[str, Any]]) -> None:
+        """Forget the warm-up, and from now on read the gauges from ``stats``."""
         with self._lock:
             self._clear()
-        self._stats, self._gpu = stats, gpu
+        self._stats = stats
 
     def step(self, rows: int, seconds: float) -> None:
         """The engine decoded one token for each of ``rows`` requests."""
@@ -135,8 +131,6 @@ class Metrics:
         stats = self._stats()
         if stats.get("kv_capacity_tokens"):
             stats["kv_usage"] = stats["kv_tokens"] / stats["kv_capacity_tokens"]
-        if self._gpu is not None:
-            stats["gpu_used"], stats["gpu_total"] = self._gpu()
         for name, (metric, text) in GAUGES.items():
             if name in stats:
                 gauge = GaugeMetricFamily(PREFIX + metric, text, labels=("model_name",))

@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from serving.errors import InvalidRequest, shown
 
@@ -19,6 +19,8 @@ from serving.errors import InvalidRequest, shown
 CLIENT_LIBRARY_PARAMETERS = frozenset(
     {"binary_data_output", "priority", "timeout", "sequence_id", "sequence_start", "sequence_end"}
 )
+Kind = TypeVar("Kind")
+
 NUMBERS: dict[str, type] = {
     "max_tokens": int,
     "temperature": float,
@@ -123,15 +125,26 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def text(name: str, value: Any) -> str:
-    """A text that has to be there.
+def of_type(name: str, value: Any, kind: type[Kind], words: str) -> Kind:
+    """A value that has to be there, and ``words`` what it must be.
 
     Raises:
         InvalidRequest: naming the parameter.
     """
-    if not isinstance(value, str):
-        raise InvalidRequest(name, "is missing" if value is None else f"must be a string, not {type(value).__name__}")
+    if not isinstance(value, kind):
+        raise InvalidRequest(name, "is missing" if value is None else f"must be {words}, not {type(value).__name__}")
     return value
+
+
+def text(name: str, value: Any) -> str:
+    """A text that has to be there; raises as :func:`of_type`."""
+    return of_type(name, value, str, "a string")
+
+
+def json_object(parent: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object ``name`` of another one, empty where there is none; raises as :func:`of_type`."""
+    value = parent.get(name)
+    return {} if value is None else of_type(name, value, dict, "a JSON object")
 
 
 def _stops(value: Any) -> tuple[str, ...]:

@@ -46,7 +46,8 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
     try:
         service = TextService(engine, bundle, config, metrics)
         service.warm_up()
-        metrics.begin(service.stats, None if engine.provider == CPU else gpu_memory())
+        gpu = dict if engine.provider == CPU else gpu_memory()
+        metrics.begin(lambda: {**service.stats(), **gpu()})
         log.info(
             "serving",
             extra={
@@ -65,7 +66,8 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
         sockets = listen(config, "http_port")
         if sys.stdout.isatty():
             print(f"open http://localhost:{config.http_port}/ to try the model; Ctrl-C ends the server", flush=True)
-        Server(service, sockets, GrpcServer(service, token)).run()
+        grpc = GrpcServer(service, token)
+        Server(service, sockets, grpc.serve(), grpc.stop).run()
     finally:
         engine.close(drain=True, timeout=config.grace_period)
     log.info("stopped")

@@ -11,10 +11,11 @@ routes and OpenAI's.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from model.bundle import Bundle
@@ -25,11 +26,13 @@ from serving.errors import InvalidRequest, Overloaded, ServingError, ShuttingDow
 from serving.metrics import Metrics
 from serving.readers import Readers
 from serving.streams import merged
-from serving.texts import Prepared, TextRequest, failed, prepare, raise_if_all_failed, whole
+from serving.texts import Prepared, TextRequest, failed, prepare, whole
 
 # Above this many characters in a call, tokenizing leaves the event loop, which has other requests to answer. It goes to
 # one thread for all calls: more would only fight with the loop for the interpreter.
 THREAD_CHARS = 2_000
+
+Events = AsyncGenerator[tuple[int, TokenEvent], None]  # (index of the text, event)
 
 
 class TextService:
@@ -76,37 +79,15 @@ class TextService:
         """
         texts = await self._prepare(request)
         if len(texts) == 1:
-            return [await self._run(request, 0, texts[0])]
-        tasks = [asyncio.ensure_future(self._outcome(request, index, text)) for index, text in enumerate(texts)]
-        try:
-            results = list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:  # a refusal ends the call; what it started must not go on
-                task.cancel()
-        raise_if_all_failed(results)
-        for result in results:
-            if result.error is not None:
-                self.metrics.refused(reason(result.error))
-        return results
+            return [await self._generate(request, 0, texts[0])]
+        results: dict[int, GenerationResult] = {}
+        async with aclosing(self._several(request, texts, self._last_event)) as events:
+            async for index, event in events:
+                assert event.result is not None
+                results[index] = event.result
+        return [results[index] for index in range(len(texts))]
 
-    async def _run(self, request: TextRequest, index: int, text: Prepared) -> GenerationResult:
-        if isinstance(text, GenerationResult):
-            return text
-        try:
-            return await generate(self.engine, text)
-        except InvalidRequest as error:
-            raise request.worded(error, index // request.samples) from None
-        finally:
-            self.called = time.monotonic()
-
-    async def _outcome(self, request: TextRequest, index: int, text: Prepared) -> GenerationResult:
-        """As :meth:`_run`, where others are answered though this one is not."""
-        try:
-            return await self._run(request, index, text)
-        except Exception as error:
-            return failed(_of_one_text(error), request.logprobs)
-
-    async def stream(self, request: TextRequest) -> AsyncGenerator[tuple[int, TokenEvent], None]:
+    async def stream(self, request: TextRequest) -> Events:
         """Generate step by step: (index of the text, event), each text's last event carrying its result.
 
         Refusals, a full queue included, are raised before the first event. Leave through ``contextlib.aclosing``, which
@@ -117,41 +98,66 @@ class TextService:
         """
         texts = await self._prepare(request)
         if len(texts) == 1:
-            async with aclosing(self._events(request, 0, texts[0])) as events:
+            async with aclosing(self._every_event(request, 0, texts[0])) as events:
                 async for event in events:
                     yield 0, event
             return
+        async with aclosing(self._several(request, texts, self._every_event)) as pairs:
+            async for pair in pairs:
+                yield pair
+
+    async def _several(
+        self,
+        request: TextRequest,
+        texts: list[Prepared],
+        run: Callable[[TextRequest, int, Prepared], AsyncGenerator[TokenEvent, None]],
+    ) -> Events:
+        """What ``run`` yields for each text; errors of single ones wait until another text has an event."""
         # What needs no engine comes last: a refusal by the engine then always precedes it.
         order = sorted(range(len(texts)), key=lambda index: isinstance(texts[index], GenerationResult))
-        async with aclosing(merged({index: self._events(request, index, texts[index]) for index in order})) as pairs:
-            failures: dict[int, ServingError] = {}  # held back until another text has an event
-            begun = False
+        failures: dict[int, ServingError] = {}
+        begun = False
+        async with aclosing(merged({index: run(request, index, texts[index]) for index in order})) as pairs:
             async for index, item in pairs:
-                if isinstance(item, Exception):
-                    failures[index] = _of_one_text(item)
-                else:
+                if isinstance(item, TokenEvent):
                     begun = True
+                elif isinstance(item, Overloaded) or not isinstance(item, ServingError):
+                    raise item  # all of the call's: a moment later a full queue may take all of it
+                else:
+                    failures[index] = item
                 if not begun:
                     continue
                 for of, error in failures.items():
                     self.metrics.refused(reason(error))
                     yield of, whole(failed(error, request.logprobs))
                 failures.clear()
-                if not isinstance(item, Exception):
+                if isinstance(item, TokenEvent):
                     yield index, item
-            if failures:
-                raise failures[min(failures)]
+        if failures:
+            raise failures[min(failures)]
 
-    async def _events(self, request: TextRequest, index: int, text: Prepared) -> AsyncGenerator[TokenEvent, None]:
+    async def _every_event(self, request: TextRequest, index: int, text: Prepared) -> AsyncGenerator[TokenEvent, None]:
         if isinstance(text, GenerationResult):
-            if text.error is not None:
-                raise text.error
-            yield whole(text)
+            yield whole(_unfailed(text))
             return
-        try:
+        with self._calling(request, index):
             async with aclosing(stream(self.engine, text)) as events:  # type: ignore[type-var]
                 async for event in events:
                     yield event
+
+    async def _last_event(self, request: TextRequest, index: int, text: Prepared) -> AsyncGenerator[TokenEvent, None]:
+        yield whole(await self._generate(request, index, text))
+
+    async def _generate(self, request: TextRequest, index: int, text: Prepared) -> GenerationResult:
+        if isinstance(text, GenerationResult):
+            return _unfailed(text)
+        with self._calling(request, index):
+            return await generate(self.engine, text)
+
+    @contextmanager
+    def _calling(self, request: TextRequest, index: int) -> Iterator[None]:
+        try:
+            yield
         except InvalidRequest as error:
             raise request.worded(error, index // request.samples) from None
         finally:
@@ -164,6 +170,13 @@ class TextService:
             return prepare(request, self.engine, self.config)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokenizing, prepare, request, self.engine, self.config)
+
+    def count_error(self, error: BaseException, call: str, log: logging.Logger) -> str:
+        """Count an error that ends a call, log one that nobody foresaw, and return its label; in its ``except``."""
+        if not isinstance(error, ServingError):
+            log.exception("%s failed", call)
+        self.metrics.refused(reason(error))
+        return reason(error)
 
     def stats(self) -> dict[str, Any]:
         """The engine's figures, and those of the readers."""
@@ -183,8 +196,7 @@ class TextService:
         }
 
 
-def _of_one_text(error: Exception) -> ServingError:
-    """An error that leaves a call's other texts be; raises others. A moment later a full queue may take all of it."""
-    if isinstance(error, Overloaded) or not isinstance(error, ServingError):
-        raise error
-    return error
+def _unfailed(result: GenerationResult) -> GenerationResult:
+    if result.error is not None:
+        raise result.error
+    return result

@@ -71,7 +71,9 @@ def prepare(request: TextRequest, engine: Engine, config: ServerConfig) -> list[
     found = [call.prepared(index, text) for index, text in enumerate(request.texts)]
     if len(found) > 1 or isinstance(found[0], GenerationResult):  # a single request is checked by the engine
         call.check_any_text()
-    raise_if_all_failed(found)
+    errors = [one.error for one in found if isinstance(one, GenerationResult) and one.error is not None]
+    if len(errors) == len(found):
+        raise errors[0]
     if request.samples == 1:
         return found
     drawn: list[Prepared] = []
@@ -167,13 +169,6 @@ def failed(error: ServingError, logprobs: int | None = None) -> GenerationResult
 def whole(result: GenerationResult) -> TokenEvent:
     """An outcome as the one event of a stream."""
     return TokenEvent(result.text, None, result.finish_reason, 0, 0, time.perf_counter(), result)
-
-
-def raise_if_all_failed(outcomes: Sequence[Prepared]) -> None:
-    """Raise the first error when there is nothing else among the outcomes of a call."""
-    errors = [one.error for one in outcomes if isinstance(one, GenerationResult) and one.error is not None]
-    if len(errors) == len(outcomes):
-        raise errors[0]
 
 
 def _outcome(

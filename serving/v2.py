@@ -24,7 +24,7 @@ import numpy as np
 
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest, NotFound, shown
-from serving.parameters import flag, number
+from serving.parameters import flag, json_object, number, of_type
 from serving.service import TextService
 from serving.texts import TextRequest
 
@@ -54,10 +54,8 @@ def read_request(request: dict[str, Any], tail: bytes, max_prompts: int) -> Infe
     Raises:
         InvalidRequest: naming the field.
     """
-    request_id = request.get("id")
-    if not isinstance(request_id, str | None):
-        raise InvalidRequest("id", f"must be a string, not {type(request_id).__name__}")
-    parameters = _object(request, "parameters")
+    request_id = of_type("id", "" if request.get("id") is None else request["id"], str, "a string")
+    parameters = json_object(request, "parameters")
     binary = flag("binary_data_output", parameters.get("binary_data_output", False))
     tensor = _only_input(_tensors(request, "inputs"))
     texts = _texts(tensor, tail, max_prompts)
@@ -199,11 +197,9 @@ def _count(tensor: dict[str, Any], max_prompts: int) -> int:
         if field not in tensor:
             raise InvalidRequest(INPUT, f"{field} is missing")
     datatype, shape = tensor["datatype"], tensor["shape"]
-    if not isinstance(shape, list):
-        raise InvalidRequest(INPUT, f"shape must be [N], not {type(shape).__name__}")
     if datatype != "BYTES":
         raise InvalidRequest(INPUT, f"datatype must be BYTES, not {shown(datatype)}")
-    if len(shape) != 1 or isinstance(shape[0], bool) or not isinstance(shape[0], int) or shape[0] < 0:
+    if not isinstance(shape, list) or [type(size) for size in shape] != [int] or shape[0] < 0:
         raise InvalidRequest(INPUT, f"shape must be [N], the number of prompts, not {shown(shape)}")
     if shape[0] == 0:
         raise InvalidRequest(INPUT, "the batch is empty; send at least one prompt")
@@ -228,26 +224,15 @@ def _outputs(tensors: list[dict[str, Any]], binary: bool) -> dict[str, bool]:
 
 def _hints(tensor: dict[str, Any], where: str) -> dict[str, Any]:
     """The parameters of a tensor, none of which may change the answer; ``where`` is "inputs" or "outputs"."""
-    hints = _object(tensor, "parameters")
+    hints = json_object(tensor, "parameters")
     for name in hints:
         if name not in HINTS[where]:
             raise InvalidRequest(where, f"the tensor's parameter {name[:64]!r} cannot be honoured; leave it out")
     return hints
 
 
-def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
-    value = parent.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidRequest(name, f"must be a JSON object, not {type(value).__name__}")
-    return value
-
-
 def _tensors(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    value = parent.get(name)
-    if not isinstance(value, list):
-        raise InvalidRequest(name, "is missing" if value is None else f"must be a list, not {type(value).__name__}")
+    value = of_type(name, parent.get(name), list, "a list")
     for item in value:
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise InvalidRequest(name, "must hold JSON objects with a name, which is a string")

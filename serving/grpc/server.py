@@ -22,7 +22,7 @@ from grpc import aio
 from serving import v2
 from serving.auth import BearerToken
 from serving.engine import GenerationResult
-from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError, public, reason
+from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError, public
 from serving.grpc.messages import grpc_response, read_grpc
 from serving.grpc.peers import Peers
 from serving.kserve.sdk import pb
@@ -44,8 +44,8 @@ SHOWN = 100  # characters of a caller's method name that a message or log line r
 Method = Callable[[Any], Message]
 
 
-class GrpcServer:
-    """The gRPC server of one service.
+class GrpcServer(grpc.GenericRpcHandler):
+    """Finds and makes the call that a client asks for; refuses those that it may not make or that are not there.
 
     Args:
         token: what callers must send; None when the server is open.
@@ -54,8 +54,14 @@ class GrpcServer:
     def __init__(self, service: TextService, token: BearerToken | None) -> None:
         self._service, self._token = service, token
         self._server: aio.Server | None = None
+        self._peers = Peers(service)
+        self._handlers = {
+            # For a unary handler gRPC awaits the message itself, for as long as the client likes.
+            name: grpc.stream_unary_rpc_method_handler(self._answer(name, message, method))
+            for name, (message, method) in self._methods().items()
+        }
 
-    async def start(self) -> None:
+    async def serve(self) -> None:
         """Serve until :meth:`stop`."""
         config, engine = self._service.config, self._service.engine.config
         lifetime = config.receive_timeout + config.request_timeout + LAST_WORDS
@@ -73,7 +79,7 @@ class GrpcServer:
             ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the calls
         ]
         self._server = aio.server(options=options)
-        self._server.add_generic_rpc_handlers((Calls(self._service, self._token),))
+        self._server.add_generic_rpc_handlers((self,))
         for address in grpc_addresses(config):
             try:
                 self._server.add_insecure_port(address)
@@ -87,19 +93,6 @@ class GrpcServer:
         if self._server is not None:
             await self._server.stop(grace)
 
-
-class Calls(grpc.GenericRpcHandler):
-    """Finds and makes the call that a client asks for; refuses those that it may not make or that are not there."""
-
-    def __init__(self, service: TextService, token: BearerToken | None) -> None:
-        self._service, self._token = service, token
-        self._peers = Peers(service)
-        self._handlers = {
-            # For a unary handler gRPC awaits the message itself, for as long as the client likes.
-            name: grpc.stream_unary_rpc_method_handler(self._answer(name, message, method))
-            for name, (message, method) in self._methods().items()
-        }
-
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         """The handler of one call."""
         name = handler_call_details.method.removeprefix(SERVICE)
@@ -111,8 +104,8 @@ class Calls(grpc.GenericRpcHandler):
             if found is None:
                 raise NotServed(f"{name[:SHOWN]} is not served here; ModelInfer, metadata and health are")
         except ServingError as error:
-            self._service.metrics.refused(reason(error))
-            request_line("grpc", name[:SHOWN], error.code, 0.0, error=reason(error))
+            error_kind = self._service.count_error(error, name, log)
+            request_line("grpc", name[:SHOWN], error.code, 0.0, error=error_kind)
             return _refusal(error)
         return found
 
@@ -167,11 +160,8 @@ class Calls(grpc.GenericRpcHandler):
                 self._peers.answered(context, len(response), arrived)
                 return response
             except Exception as error:
-                if not isinstance(error, ServingError):
-                    log.exception("%s failed", name)
-                refusal = public(error)
-                code, error_kind = refusal.code, reason(error)
-                service.metrics.refused(error_kind)
+                refusal, error_kind = public(error), service.count_error(error, name, log)
+                code = refusal.code
             finally:
                 if name == INFER or error_kind:
                     request_line("grpc", name, code, time.perf_counter() - started, results, error_kind)

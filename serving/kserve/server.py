@@ -1,6 +1,6 @@
 """KServe's ModelServer as this project runs it: all that is changed in it, and in the uvicorn server that it makes.
 
-Server(service, sockets, grpc_server).run()
+Server(service, sockets, grpc.serve(), grpc.stop).run()
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
 
 import uvloop
 
@@ -24,25 +24,23 @@ from serving.service import TextService
 log = logging.getLogger("serving")
 
 
-class GrpcServer(Protocol):
-    """A gRPC server in place of the SDK's."""
-
-    async def start(self) -> None:
-        """Serve until ``stop``."""
-
-    async def stop(self, grace: float) -> None:
-        """Take no more calls and finish those that run, within ``grace`` seconds."""
-
-
 class Server(ModelServer):
     """Tells the truth about health, keeps its repository closed, and leaves as ``shutdown.py`` says: the SDK would
     close REST at once, and gRPC after it.
 
     Args:
         sockets: where REST is answered; the SDK would listen on IPv4 alone, and for everyone.
+        grpc: a gRPC server in place of the SDK's, which runs until it is stopped.
+        stop_grpc: stops it, given the seconds that its running calls get.
     """
 
-    def __init__(self, service: TextService, sockets: list[socket.socket], grpc_server: GrpcServer) -> None:
+    def __init__(
+        self,
+        service: TextService,
+        sockets: list[socket.socket],
+        grpc: Awaitable[None],
+        stop_grpc: Callable[[float], Awaitable[None]],
+    ) -> None:
         config = service.config
         super().__init__(
             http_port=config.http_port,
@@ -58,8 +56,8 @@ class Server(ModelServer):
         self.service, self.sockets, self.predictor = service, sockets, Predictor(service)
         self.model_repository_extension = ClosedRepository(self.registered_models)
         self.dataplane.ready, self.dataplane.live = self._ready, self._live
-        self.grpc_server = grpc_server
-        self.servers.append(grpc_server.start())
+        self.stop_grpc = stop_grpc
+        self.servers.append(grpc)
 
     def run(self) -> None:
         """Serve until a signal, and leave.
@@ -88,7 +86,7 @@ class Server(ModelServer):
         uvicorn = rest._server
         uvicorn.config.http = partial(Connection, service=self.service)
         uvicorn.serve = partial(uvicorn.serve, sockets=self.sockets)
-        shutdown = Shutdown(self.service, uvicorn, self.grpc_server.stop)
+        shutdown = Shutdown(self.service, uvicorn, self.stop_grpc)
         tasks = [asyncio.ensure_future(shutdown.run()), asyncio.ensure_future(self._end_with_the_engine())]
         try:
             await super()._serve()

@@ -14,17 +14,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serving.engine import GenerationResult, TokenEvent
-from serving.errors import ServingError, reason
+from serving.engine import GenerationResult
 from serving.rest.errors import EVENT_STREAM, error_event
-from serving.service import TextService
+from serving.service import Events, TextService
 from serving.texts import TextRequest
 
 log = logging.getLogger("serving.sse")
@@ -33,13 +30,6 @@ HEADERS = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would collect the tokens and send them together
 ]
-
-Events = AsyncGenerator[tuple[int, TokenEvent], None]  # (index of the text, event)
-
-
-def sse(content: Any) -> bytes:
-    """One server-sent event."""
-    return b"data: " + orjson.dumps(content) + b"\n\n"
 
 
 async def complete(request: Request, service: TextService, wanted: TextRequest) -> list[GenerationResult]:
@@ -87,10 +77,7 @@ class EventStream(Response):
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                if not isinstance(error, ServingError):
-                    log.exception("%s failed in the middle of its stream", scope["path"][:200])
-                self._service.metrics.refused(reason(error))
-                scope["serving.error"] = reason(error)
+                scope["serving.error"] = self._service.count_error(error, f"the stream of {scope['path'][:200]}", log)
                 last = error_event(error, scope["path"])
                 await send({"type": "http.response.body", "body": last, "more_body": True})
         # Out of the block that watches the connection: to the server, an answer sent in full is a client gone.

@@ -22,16 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from serving.errors import (
-    BodyTooSlow,
-    DeadlineExceeded,
-    InvalidRequest,
-    ModelNotFound,
-    NotFound,
-    ServingError,
-    Unauthorized,
-    public,
-)
+from serving.errors import BodyTooSlow, DeadlineExceeded, InvalidRequest, ModelNotFound, NotFound, Unauthorized, public
 
 OPENAI = ("/v1/", "/openai/")
 V1_PROTOCOL = re.compile("/v1/models/[^/]+:")  # KServe's, whose verbs follow a colon
@@ -52,8 +43,9 @@ def error_response(error: Exception, path: str) -> Response:
         headers["connection"] = "close"  # or the rest of the body would keep it open for ever
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    if _is_generate(path):
-        status = generate_status(error)
+    if path.startswith("/v2/models/") and path.endswith(("/generate", "/generate_stream")):
+        # What the Open Inference generate spec has for an error; for what it does not foresee, ours.
+        status = 422 if isinstance(error, InvalidRequest) else 424 if isinstance(error, DeadlineExceeded) else status
         if path.endswith("_stream"):
             return Response(error_event(error, path), status, headers, EVENT_STREAM)
     return json_response(error_body(error, path), status, headers)
@@ -72,14 +64,7 @@ def error_body(error: Exception, path: str) -> dict[str, Any]:
 
 def error_event(error: Exception, path: str) -> bytes:
     """The event that ends a stream which cannot go on."""
-    return b"data: " + orjson.dumps(error_body(error, path)) + b"\n\n"
-
-
-def generate_status(error: ServingError) -> int:
-    """The status that the Open Inference generate spec has for an error; for what it does not foresee, ours."""
-    if isinstance(error, InvalidRequest):
-        return 422
-    return 424 if isinstance(error, DeadlineExceeded) else error.status
+    return sse(error_body(error, path))
 
 
 async def http_exception(request: Request, error: Exception) -> Response:
@@ -103,10 +88,11 @@ async def http_exception(request: Request, error: Exception) -> Response:
     return json_response(error_body(refusal, path), status, headers)
 
 
+def sse(content: Any) -> bytes:
+    """One server-sent event."""
+    return b"data: " + orjson.dumps(content) + b"\n\n"
+
+
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response."""
     return Response(orjson.dumps(content), status, headers, "application/json")
-
-
-def _is_generate(path: str) -> bool:
-    return path.startswith("/v2/models/") and path.endswith(("/generate", "/generate_stream"))

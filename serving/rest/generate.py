@@ -17,10 +17,10 @@ from starlette.routing import Route
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest
 from serving.parameters import NAMES, check_known, flag, given, number, text
-from serving.rest.answers import Events, EventStream, complete, sse
+from serving.rest.answers import EventStream, complete
 from serving.rest.bodies import json_body
-from serving.rest.errors import json_response
-from serving.service import TextService
+from serving.rest.errors import json_response, sse
+from serving.service import Events, TextService
 from serving.texts import TextRequest
 
 # Names of Hugging Face's generate that mean the same as one of ours.

@@ -18,7 +18,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.auth import BearerToken
-from serving.errors import ServingError, reason
 from serving.logs import request_line
 from serving.rest.errors import error_response
 from serving.service import TextService
@@ -85,10 +84,7 @@ class RestMiddleware:
         except ClientDisconnect:  # in the middle of the body
             status = CLIENT_CLOSED
         except Exception as error:
-            if not isinstance(error, ServingError):
-                log.exception("%s %s failed", method, path[:200])
-            self.service.metrics.refused(reason(error))
-            scope["serving.error"] = reason(error)
+            scope["serving.error"] = self.service.count_error(error, f"{method} {path[:200]}", log)
             if status:  # too late for another answer
                 raise
             await error_response(error, path)(scope, receive, observed)

@@ -18,12 +18,12 @@ from starlette.routing import Route
 from serving.engine import Engine, TokenEvent
 from serving.engine.request import TokenLogprobs
 from serving.errors import InvalidRequest
-from serving.parameters import NAMES, at_least_one_token, check_known, flag, text
-from serving.rest.answers import Events, EventStream, complete, sse
+from serving.parameters import NAMES, at_least_one_token, check_known, flag, json_object, text
+from serving.rest.answers import EventStream, complete
 from serving.rest.bodies import json_body
-from serving.rest.errors import json_response
+from serving.rest.errors import json_response, sse
 from serving.rest.inference import PREFIXES, find_model
-from serving.service import TextService
+from serving.service import Events, TextService
 from serving.texts import TextRequest
 from serving.v2 import VERSION
 
@@ -90,10 +90,7 @@ def read_request(body: dict[str, Any]) -> TextRequest:
     """
     check_known(body, FIELDS, hint="; the rest goes into parameters")
     prompt = text("text_input", body.get("text_input"))
-    parameters = body.get("parameters")
-    parameters = {} if parameters is None else parameters
-    if not isinstance(parameters, dict):
-        raise InvalidRequest("parameters", f"must be a JSON object, not {type(parameters).__name__}")
+    parameters = json_object(body, "parameters")
     check_known(parameters, ("details", *NAMES), "parameter")
     for name, kind in STRICT.items():
         if isinstance(parameters.get(name), str):  # taken elsewhere; the spec's types are narrower

@@ -24,11 +24,11 @@ from starlette.routing import Route
 from serving.engine import GenerationResult, TokenEvent
 from serving.engine.request import TokenLogprobs
 from serving.errors import ModelNotFound
-from serving.rest.answers import Events, EventStream, complete, sse
+from serving.rest.answers import EventStream, complete
 from serving.rest.bodies import json_body
-from serving.rest.errors import OPENAI, error_body, json_response
+from serving.rest.errors import OPENAI, error_body, json_response, sse
 from serving.rest.openai_fields import OpenAIRequest, read_chat, read_completion
-from serving.service import TextService
+from serving.service import Events, TextService
 
 # OpenAI has no word for a choice that failed where others did not; "error" beside an ``error`` is OpenRouter's.
 FINISH = {"eos_token": "stop", "stop_sequence": "stop", "length": "length", "error": "error"}

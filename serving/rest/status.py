@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -19,31 +20,25 @@ from serving.texts import MAX_SAMPLES
 
 def routes(service: TextService) -> list[Route]:
     """``/health``, ``/health/live``, ``/health/ready`` and ``/info``."""
-
-    async def live(request: Request) -> Response:
-        return json_response({"live": service.live}, 200 if service.live else 503)
-
-    async def ready(request: Request) -> Response:
-        return json_response({"ready": service.ready}, 200 if service.ready else 503)
-
-    async def health(request: Request) -> Response:
-        status = "ok" if service.ready else "draining" if service.draining else "failed"
-        stats = {name: value for name, value in service.engine.stats().items() if isinstance(value, int | float | str)}
-        body = {"status": status, "live": service.live, "ready": service.ready, "engine": stats}
-        return json_response(body, 200 if service.ready else 503)
-
     facts = info(service)
 
-    async def show_info(request: Request) -> Response:
-        return json_response(facts)
+    def health() -> dict[str, Any]:
+        status = "ok" if service.ready else "draining" if service.draining else "failed"
+        stats = {name: value for name, value in service.engine.stats().items() if isinstance(value, int | float | str)}
+        return {"status": status, "live": service.live, "ready": service.ready, "engine": stats}
+
+    def route(path: str, content: Callable[[], dict[str, Any]], healthy: Callable[[], bool]) -> Route:
+        async def show(request: Request) -> Response:
+            return json_response(content(), 200 if healthy() else 503)
+
+        return Route(path, show)
 
     return [
-        Route("/health/live", live),
-        Route("/health/ready", ready),
-        Route("/health", health),
-        Route("/v1/health", health),  # where clients of OpenAI's API look before they leap
-        Route("/openai/health", health),
-        Route("/info", show_info),
+        route("/health/live", lambda: {"live": service.live}, lambda: service.live),
+        route("/health/ready", lambda: {"ready": service.ready}, lambda: service.ready),
+        # The last two are where clients of OpenAI's API look before they leap.
+        *(route(path, health, lambda: service.ready) for path in ("/health", "/v1/health", "/openai/health")),
+        route("/info", lambda: facts, lambda: True),
     ]
 
 

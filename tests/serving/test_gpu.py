@@ -12,6 +12,6 @@ from serving.gpu import gpu_memory
 def test_no_driver_means_no_figures_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     if os.path.exists("/dev/nvidiactl"):
         pytest.skip("this machine has a GPU")
-    assert gpu_memory() is None
+    assert gpu_memory()() == {}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-12345678")
-    assert gpu_memory() is None
+    assert gpu_memory()() == {}

@@ -34,9 +34,10 @@ from serving.kserve.sdk import errors, pb
 from serving.kserve.server import Predictor
 from serving.metrics import Metrics
 from serving.parameters import read_parameters
-from serving.rest.answers import Events, EventStream, sse
+from serving.rest.answers import EventStream
+from serving.rest.errors import sse
 from serving.rest.middleware import RestMiddleware
-from serving.service import TextService
+from serving.service import Events, TextService
 from serving.texts import TextRequest
 from serving.v2 import decode_text, pack, unpack_bytes
 
