@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import Any
 
 from model.bundle import Bundle
@@ -140,10 +140,14 @@ class TextService:
         if isinstance(text, GenerationResult):
             yield whole(_unfailed(text))
             return
-        with self._calling(request, index):
+        try:
             async with aclosing(stream(self.engine, text)) as events:  # type: ignore[type-var]
                 async for event in events:
                     yield event
+        except InvalidRequest as error:
+            raise request.worded(error, index // request.samples) from None
+        finally:
+            self.called = time.monotonic()
 
     async def _last_event(self, request: TextRequest, index: int, text: Prepared) -> AsyncGenerator[TokenEvent, None]:
         yield whole(await self._generate(request, index, text))
@@ -151,13 +155,8 @@ class TextService:
     async def _generate(self, request: TextRequest, index: int, text: Prepared) -> GenerationResult:
         if isinstance(text, GenerationResult):
             return _unfailed(text)
-        with self._calling(request, index):
-            return await generate(self.engine, text)
-
-    @contextmanager
-    def _calling(self, request: TextRequest, index: int) -> Iterator[None]:
         try:
-            yield
+            return await generate(self.engine, text)
         except InvalidRequest as error:
             raise request.worded(error, index // request.samples) from None
         finally:

@@ -87,7 +87,7 @@ class _Call:
 
     def __init__(self, request: TextRequest, engine: Engine, parameters: Parameters, deadline: float) -> None:
         self.request, self.engine, self.parameters = request, engine, parameters
-        self.template = GenerationRequest([], **parameters.sampling, deadline=deadline, logprobs=request.logprobs)
+        self.fields = {**parameters.sampling, "deadline": deadline, "logprobs": request.logprobs}
         self.translates = engine.bundle.task == "translation"
 
     def prepared(self, index: int, text: str | InvalidRequest) -> Prepared:
@@ -116,10 +116,11 @@ class _Call:
 
     def generation(self, text: str, target: str | None) -> GenerationRequest:
         prompt = self.engine.prompt(text, target=target, author=self.parameters.author)
-        max_tokens = self.template.max_tokens
-        if self.request.fit and max_tokens is not None:
-            max_tokens = min(max_tokens, max(self.engine.limits.room(len(prompt)), 1))
-        return replace(self.template, prompt_ids=prompt, max_tokens=max_tokens)
+        found = GenerationRequest(prompt, **self.fields)
+        if self.request.fit and found.max_tokens is not None:
+            room = max(self.engine.limits.room(len(prompt)), 1)
+            found = replace(found, max_tokens=min(found.max_tokens, room))
+        return found
 
 
 def _check_samples(request: TextRequest, parameters: Parameters, max_prompts: int) -> None:

@@ -60,11 +60,10 @@ def read_request(request: dict[str, Any], tail: bytes, max_prompts: int) -> Infe
     tensor = _only_input(_tensors(request, "inputs"))
     texts = _texts(tensor, tail, max_prompts)
     outputs = _outputs(_tensors(request, "outputs") if request.get("outputs") is not None else [], binary)
-    samples = parameters.get("n")
+    samples = parameters.pop("n", None)
     if samples is not None and number("n", samples, int) != 1:
         message = "v2 returns one output for each input; send the text several times, or use /generate"
         raise InvalidRequest("n", message)
-    parameters = {name: value for name, value in parameters.items() if name != "n"}
     generation = TextRequest(texts, parameters, names={"text": INPUT})
     return InferRequest(request_id or uuid.uuid4().hex, generation, outputs)
 
@@ -216,10 +215,9 @@ def _outputs(tensors: list[dict[str, Any]], binary: bool) -> dict[str, bool]:
             raise InvalidRequest("outputs", f"unknown output tensor {name[:64]!r}; known: {', '.join(OUTPUTS)}")
     if len(set(names)) != len(names):
         raise InvalidRequest("outputs", "an output tensor is asked for twice")
-    asked = {
-        tensor["name"]: flag("binary_data", _hints(tensor, "outputs").get("binary_data", binary)) for tensor in tensors
-    }
-    return asked or dict.fromkeys(OUTPUTS, binary)
+    hints = {tensor["name"]: _hints(tensor, "outputs") for tensor in tensors}
+    found = {name: flag("binary_data", hint.get("binary_data", binary)) for name, hint in hints.items()}
+    return found or dict.fromkeys(OUTPUTS, binary)
 
 
 def _hints(tensor: dict[str, Any], where: str) -> dict[str, Any]:
