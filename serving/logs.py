@@ -7,7 +7,6 @@ import logging
 import os
 import select
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -40,7 +39,8 @@ def request_line(
         line["prompts"] = len(outcomes)
         line["prompt_tokens"] = sum([outcome.prompt_tokens for outcome in outcomes])
         line["generated_tokens"] = sum([outcome.generated_tokens for outcome in outcomes])
-        line["finish_reasons"] = Counter([outcome.finish_reason or unfinished for outcome in outcomes])
+        reasons = [outcome.finish_reason or unfinished for outcome in outcomes]
+        line["finish_reasons"] = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
         results = [outcome for outcome in outcomes if isinstance(outcome, GenerationResult)]
         if results:
             line["queue_seconds"] = round(max([result.queue_seconds for result in results]), 6)

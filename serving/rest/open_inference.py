@@ -49,7 +49,6 @@ def routes(service: TextService) -> list[Route]:
     async def generate_stream(request: Request) -> Response:
         find_model(request, config.model_name)
         wanted = read_request(await json_body(request, config))
-
         detailed = wanted.logprobs is not None
 
         async def chunks(events: Events) -> AsyncGenerator[bytes, None]:
