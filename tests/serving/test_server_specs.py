@@ -1,26 +1,21 @@
-"""The Open Inference specifications against the real server process, by schemathesis.
+"""The Open Inference Protocol's specifications against the real server process, by schemathesis.
 
-The specifications are KServe's and not part of this repository: PROMETHEUS_SPECS names a folder that holds
-``open_inference_rest.yaml`` and ``open_inference_generate_rest.yaml`` (kserve/open-inference-protocol, specification/).
-
-PROMETHEUS_SPECS=~/specs python -m pytest tests/serving/test_server_specs.py
+open_inference.json holds their facts: paths, names, types, what is required (tools/schemas.py makes it).
 """
 
 from __future__ import annotations
 
+import copy
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-import pytest
 import schemathesis
-import yaml
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-FOLDER = os.environ.get("PROMETHEUS_SPECS", "")
+SPECIFICATIONS = json.loads((Path(__file__).parent / "open_inference.json").read_text("utf-8"))
 KNOWN = {"MODEL_NAME": "prometheus-mini", "MODEL_VERSION": "1"}
 # Not positive_data_acceptance: a schema cannot say which tensors, targets and lengths a model takes.
 CHECKS = [
@@ -47,7 +42,7 @@ few = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthC
 def spec(name: str) -> Any:
     """A specification, its addresses made valid OpenAPI and pinned to the model that is served; 404 is what another
     model or version gets, of which the specifications say nothing."""
-    found = yaml.safe_load((Path(FOLDER) / name).read_text("utf-8").replace("${", "{"))
+    found = copy.deepcopy(SPECIFICATIONS[name])
     for address, path in found["paths"].items():
         body = path.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json")
         if body is not None:
@@ -73,18 +68,13 @@ def conforms(case: Any, server: Any) -> None:
     case.call_and_validate(base_url=server.url, checks=[check for check in CHECKS if check not in left_out])
 
 
-if FOLDER:
+@spec("inference").parametrize()
+@few
+def test_inference(case: Any, server: Any) -> None:
+    conforms(case, server)
 
-    @spec("open_inference_rest.yaml").parametrize()
-    @few
-    def test_inference(case: Any, server: Any) -> None:
-        conforms(case, server)
 
-    @spec("open_inference_generate_rest.yaml").parametrize()
-    @few
-    def test_generation(case: Any, server: Any) -> None:
-        conforms(case, server)
-else:
-
-    def test_specifications() -> None:
-        pytest.skip("PROMETHEUS_SPECS names no folder with the Open Inference specs")
+@spec("generation").parametrize()
+@few
+def test_generation(case: Any, server: Any) -> None:
+    conforms(case, server)
