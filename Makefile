@@ -82,7 +82,7 @@ $(BENCH_STAMP): requirements/bench.lock
 	@touch $@
 
 soak: $(STAMP) ## 128 clients on the real server for ten minutes: BUNDLE=runs/latest/bundle SOAK_SECONDS=600
-	@$(PY) -m benchmarks.soak $(call option,--bundle,BUNDLE) $(call option,--seconds,SOAK_SECONDS)
+	@$(PY) -m benchmarks.load.soak $(call option,--bundle,BUNDLE) $(call option,--seconds,SOAK_SECONDS)
 
 $(CLIENTS_STAMP): requirements/clients.lock
 	@echo "installing the clients of requirements/clients.lock into $(CLIENTS) (once, a minute)"

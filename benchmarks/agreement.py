@@ -21,17 +21,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import heading, processor
-from benchmarks.results import keep
+from benchmarks.machine import RESULTS, ROOT, heading, keep, markdown
 from evaluation.agreement import agreement, common
 from evaluation.evaluate import evaluate_bundle
+from evaluation.figures import processor
 from model.bundle import Bundle
 from model.config import EvaluationConfig, QuantizationConfig
 from model.corpus import read_split
 from model.onnx.quantize import quantize_bundle
 from serving.engine import Engine, EngineConfig
 
-ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = ("fp32", "int8 row", "int8 static")
 LOSS_ROWS = 200
 
@@ -111,31 +110,31 @@ def agreement_table(result: dict[str, Any]) -> str:
     names = list(dict.fromkeys(row["test_set"] for row in records[0]["rows"]))
     head = ["variant", "MB", "identical alone and batched", "outputs as fp32's", "tokens as fp32's"]
     head += ["loss, nats/token", *[f"chrF {name}" for name in names], "tokens/s, batch 1 / 32"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for record in records:
         batched, own, speed = record["alone_against_batched"], record["against_fp32"], record["tokens_per_second"]
         scores = [[f"{row['chrf']:.2f}" for row in record["rows"] if row["test_set"] == name] for name in names]
-        cells = [
-            record["variant"],
-            f"{record['bytes'] / 1e6:.1f}",
-            f"{batched['identical']} of {batched['requests']}",
-            f"{own['identical']:.1%}",
-            f"{own['tokens']:.1%}",
-            f"{record['loss']:.4f}",
-            *[" / ".join(pair) for pair in scores],
-            f"{speed['1']:,.0f} / {speed['32']:,.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(
+            [
+                record["variant"],
+                f"{record['bytes'] / 1e6:.1f}",
+                f"{batched['identical']} of {batched['requests']}",
+                f"{own['identical']:.1%}",
+                f"{own['tokens']:.1%}",
+                f"{record['loss']:.4f}",
+                *[" / ".join(pair) for pair in scores],
+                f"{speed['1']:,.0f} / {speed['32']:,.0f}",
+            ]
+        )
     machine = result["machine"]
     directions = " / ".join(dict.fromkeys(row["direction"] for row in records[0]["rows"])) or "text"
-    lines += [
-        "",
+    return (
+        f"{markdown(head, rows)}\n\n"
         f"Greedy, at most {result['max_tokens']} tokens; {records[0]['alone_against_batched']['requests']} held-out "
         f"sentences for the agreement, at most {result['test_rows']} rows per test set and direction ({directions}). "
         f"Tokens as fp32's: those before the first difference. {processor(machine)}, load "
-        f"{machine['load_average']}, {result['date'][:10]}; {result['source']}.",
-    ]
-    return "\n".join(lines)
+        f"{machine['load_average']}, {result['date'][:10]}; {result['source']}."
+    )
 
 
 def artifacts(run: Path) -> tuple[Path, Path]:
@@ -158,7 +157,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400, help="held-out sentences for the agreement")
     parser.add_argument("--test-rows", type=int, default=500, help="rows per test set and direction; 0 is all")
     parser.add_argument("--max-tokens", type=int, default=96)
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "agreement.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "agreement.json")
     arguments = parser.parse_args()
     bundle, corpus = arguments.bundle, arguments.corpus
     if bundle is None or corpus is None:

@@ -1,27 +1,26 @@
-"""What every committed figure stands beside: the machine, and how busy it was."""
+"""What every committed figure stands beside (the machine, and how busy it was), and how it is kept and shown."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from model.files import write_json
 from model.sessions import hardware
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
 
 
 def heading(kind: str) -> dict[str, Any]:
     """What the result of a benchmark begins with."""
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"kind": kind, "date": date, "machine": describe_machine()}
-
-
-def processor(machine: dict[str, Any]) -> str:
-    """The processor in a caption: its name, what it computes int8 with, and its cores."""
-    vectors = [name for name in machine.get("instructions", []) if "VNNI" in name or "INT8" in name]
-    if "instructions" in machine and not vectors:
-        vectors = machine["instructions"][:2]
-    return f"{' '.join([machine['cpu'], *vectors])}, {machine['cores']} cores"
 
 
 def describe_machine() -> dict[str, Any]:
@@ -33,3 +32,16 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def keep(result: dict[str, Any], out: Path, table: str) -> None:
+    """Write what a benchmark has measured, and show it as a table."""
+    write_json(out, result)
+    print(table)
+    print(f"\n{out}", file=sys.stderr)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, its cells as they are: a committed figure changes its own line only, which aligned columns would not."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])

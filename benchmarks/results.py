@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import processor
+from evaluation.figures import processor
 from model.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -40,13 +40,6 @@ def record(run: Path) -> Path:
     target = RESULTS / f"{summary['profile']}.json"
     write_json(target, kept)
     return target
-
-
-def keep(result: dict[str, Any], out: Path, table: str) -> None:
-    """Write what a benchmark has measured, and show it as a table."""
-    write_json(out, result)
-    print(table)
-    print(f"\n{out}", file=sys.stderr)
 
 
 def load(profile: str) -> dict[str, Any]:
@@ -108,10 +101,10 @@ def steps_table(profile: str) -> str:
 def measured_table(name: str) -> str:
     """What a serving benchmark of that name measured; each makes its own table."""
     from benchmarks.agreement import agreement_table
-    from benchmarks.http_load import http_table
+    from benchmarks.load.http import http_table
+    from benchmarks.load.soak import soak_table
     from benchmarks.serving.table import caption as notes
     from benchmarks.serving.table import ratio_table
-    from benchmarks.soak import soak_table
     from benchmarks.threads import threads_table
 
     makers: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -21,58 +21,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.machine import heading
-from benchmarks.results import keep
+from benchmarks.machine import RESULTS, ROOT, heading, keep
 from benchmarks.serving.shapes import ENGINES, MIXED_MODES, NOTES, OURS, SCALES, batch_workload, mixed_workload
 from benchmarks.serving.table import serving_table, targets
+from benchmarks.worker import Worker
 from model.processors import WAITING
 
-ROOT = Path(__file__).resolve().parents[2]
 BENCH_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 PACKAGES = ("ctranslate2", "onnxruntime", "onnxruntime-genai", "transformers", "torch", "numpy")
 
 
-class Worker:
+def engine_worker(name: str, family: str, models: Path, threads: int, python: Path, log: Path) -> Worker:
     """One engine's process."""
-
-    def __init__(self, name: str, family: str, models: Path, threads: int, python: Path, log: Path) -> None:
-        self.name = name
-        self._log = log
-        command = [str(python), "-m", "benchmarks.serving.worker", name, family, str(models), str(threads)]
-        with log.open("w") as errors:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env=environment(threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=errors, text=True,
-            )  # fmt: skip
-        self.loaded: dict[str, Any] = {}
-
-    def read(self) -> dict[str, Any]:
-        """The next answer.
-
-        Raises:
-            SystemExit: with the worker's last words when it has died.
-        """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} has failed:\n{self._log.read_text('utf-8', 'replace')[-3000:]}")
-        return json.loads(line)
-
-    def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Run one workload once."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self.read()
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+    command = [str(python), "-m", "benchmarks.serving.worker", name, family, str(models), str(threads)]
+    return Worker(name, command, environment(threads), log)
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -115,13 +77,13 @@ def requests(family: str, scale: str) -> list[tuple[str, dict[str, list[dict[str
 def measure(family: str, scale: str, models: Path, threads: int, rounds: int, bench_python: Path) -> dict[str, Any]:
     """All workloads of one family; ``{"runs": [...], "engines": [...]}``."""
     workers: dict[str, Worker] = {}
+    loaded: dict[str, dict[str, Any]] = {}
     runs: list[dict[str, Any]] = []
     try:
         for name in ENGINES[family]:
             python = Path(sys.executable) if name in OURS else bench_python
-            worker = Worker(name, family, models, threads, python, models / f"{family}-{name}.log")
-            workers[name] = worker
-            worker.loaded = worker.read()
+            workers[name] = engine_worker(name, family, models, threads, python, models / f"{family}-{name}.log")
+            loaded[name] = workers[name].answer()
         for workload, asked in requests(family, scale):
             jobs = [(name, request) for name, wanted in asked.items() for request in wanted]
             for name, request in jobs:
@@ -140,13 +102,13 @@ def measure(family: str, scale: str, models: Path, threads: int, rounds: int, be
                 "family": family,
                 "engine": name,
                 "bytes": _bytes(models / family, name),
-                "load_seconds": round(worker.loaded["load_seconds"], 3),
+                "load_seconds": round(loaded[name]["load_seconds"], 3),
                 "rss_mb": {
-                    "loaded": round(worker.loaded["rss_mb"], 1),
+                    "loaded": round(loaded[name]["rss_mb"], 1),
                     **{run["workload"]: run["rss_mb"] for run in runs if run["engine"] == name},
                 },
             }
-            for name, worker in workers.items()
+            for name in workers
         ]
     finally:
         for worker in workers.values():
@@ -196,7 +158,7 @@ def versions(bench_python: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "serving.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "serving.json")
     parser.add_argument("--models", type=Path, default=ROOT / "build" / "bench-serving", help="where they are made")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)

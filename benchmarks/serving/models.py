@@ -71,9 +71,8 @@ def write_tokenizer(out: Path, vocab_size: int = VOCABULARY) -> Path:
 def write_bundles(out: Path, config: NetworkConfig, variants: dict[str, Any] | None = None, seed: int = 0) -> None:
     """``weights.safetensors`` and one bundle per variant, in ``out``."""
     weights = lively_weights(config, VOCABULARY, seed)
-    network = to_dict(config)
     out.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out / "weights.safetensors", {"network": json.dumps(network)})
+    save_file(weights, out / "weights.safetensors", {"network": json.dumps(to_dict(config))})
     tokenizer = load_tokenizer(write_tokenizer(out / "tokenizer"))
     packed = pack(weights, config, VOCABULARY)
     calibration: Calibration | None = None

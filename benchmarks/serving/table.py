@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.machine import processor
+from benchmarks.machine import markdown
+from evaluation.figures import processor
 
 VARIANTS = {"static": "ours-int8-static", "row": "ours-int8-row", "fp32": "ours-fp32"}  # the default first
 CT2 = ("ct2-int8", "ct2-hf-int8")
@@ -72,10 +73,8 @@ def serving_table(result: dict[str, Any]) -> str:
 
 def ratio_table(result: dict[str, Any]) -> str:
     """How many times less CPU time a token costs than with the other engine; by wall clock in brackets."""
-    lines = [
-        "| against | workload | must | aim | int8, the default | int8, scale per row | fp32 |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = ["against", "workload", "must", "aim", "int8, the default", "int8, scale per row", "fp32"]
+    rows = []
     for target in targets(result):
         cells = [target["against"], f"{target['family']}, {_workload(target['workload'])}"]
         cells += [f"{target['must']:g}", f"{target['aim']:g}"]
@@ -85,8 +84,8 @@ def ratio_table(result: dict[str, Any]) -> str:
             if shown and variant != "fp32":
                 shown = f"**{shown}**" if target["met"][variant] else f"{shown} (missed)"
             cells.append(f"{shown} [{' / '.join(f'{ratio:.2f}' for ratio in wall.values())}]" if shown else "")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(head, rows)
 
 
 def _figure_tables(result: dict[str, Any]) -> list[str]:
@@ -95,7 +94,7 @@ def _figure_tables(result: dict[str, Any]) -> list[str]:
         runs = [run for run in result["runs"] if run["family"] == family]
         columns = list(dict.fromkeys(run["workload"] for run in runs))
         head = [family, *[f"{_workload(name)}: us/token (tokens/s)" for name in columns], "MB in memory", "MB on disk"]
-        lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        rows = []
         for engine in (entry for entry in result["engines"] if entry["family"] == family):
             cells = [engine["engine"]]
             for name in columns:
@@ -104,8 +103,8 @@ def _figure_tables(result: dict[str, Any]) -> list[str]:
             sizes = engine["rss_mb"]
             peak = max(sizes.values())
             cells += [f"{sizes['loaded']:.0f} to {peak:.0f}", f"{engine['bytes'] / 1e6:.1f}"]
-            lines.append("| " + " | ".join(cells) + " |")
-        tables.append("\n".join(lines))
+            rows.append(cells)
+        tables.append(markdown(head, rows))
     return tables
 
 

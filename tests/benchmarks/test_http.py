@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import json
 import subprocess
@@ -13,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.grpc_message import infer_request
-from benchmarks.http_client import Client, StatusError
-from benchmarks.http_load import TARGETS, http_table
+from benchmarks.load.client import Client, StatusError
+from benchmarks.load.http import TARGETS, http_table
 from benchmarks.serving.models import write_bundles
 from benchmarks.serving.shapes import TINY
 from model.config import NetworkConfig
@@ -80,30 +78,10 @@ def test_errors_are_told() -> None:
         asyncio.run(against([b""], work))
 
 
-def test_a_grpc_message_is_what_its_class_would_write() -> None:
-    """In a process of its own: kserve's class of the same name may be loaded in this one."""
-    parameters = {"whole": 7, "negative": -5, "large": 2**40, "part": 0.5, "text": "ё", "yes": True, "list": ["a"]}
-    code = (
-        "import sys\nfrom tritonclient.grpc import service_pb2 as pb\n"
-        "message = pb.ModelInferRequest.FromString(sys.stdin.buffer.read())\n"
-        "told = {name: getattr(one, one.WhichOneof('parameter_choice')) for name, one in message.parameters.items()}\n"
-        "tensor = message.inputs[0]\n"
-        "print(repr((message.model_name, told, tensor.name, tensor.datatype, list(tensor.shape), "
-        "[part.decode() for part in tensor.contents.bytes_contents])))"
-    )
-    sent = infer_request("prometheus-mini", "привет " * 40, parameters)
-    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
-    expected = {**parameters, "list": '["a"]'}
-    text = "привет " * 40
-    assert ast.literal_eval(done.stdout.decode()) == (
-        "prometheus-mini", expected, "text_input", "BYTES", [1], [text]
-    )  # fmt: skip
-
-
 def test_the_load_test_in_miniature(tmp_path: Path) -> None:
     network = {**TINY.networks["seq2seq"], "max_positions": 128}
     write_bundles(tmp_path / "models", NetworkConfig(**network), {"int8": ("int8", "row")})
-    command = [sys.executable, "-m", "benchmarks.http_load", "--bundle", str(tmp_path / "models" / "int8")]
+    command = [sys.executable, "-m", "benchmarks.load.http", "--bundle", str(tmp_path / "models" / "int8")]
     command += ["--streams", "8", "--tokens", "20", "--rounds", "1", "--calls", "20", "--starts", "1", "--threads", "1"]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "http.json")], cwd=ROOT, capture_output=True, text=True, check=False

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.serving.__main__ import BENCH_PYTHON, Worker, environment
+from benchmarks.serving.__main__ import BENCH_PYTHON, engine_worker, environment
 from benchmarks.serving.engines.ours import Ours
 from benchmarks.serving.engines.pytorch import PyTorch
 from benchmarks.serving.models import parameters, write_bundles
@@ -123,8 +123,8 @@ def test_no_text_ends_early(models: Path, variant: str) -> None:
 
 
 def test_a_worker_answers(models: Path, tmp_path: Path) -> None:
-    worker = Worker("ours-int8-row", "decoder", models, 1, Path(sys.executable), tmp_path / "log")
-    loaded = worker.read()
+    worker = engine_worker("ours-int8-row", "decoder", models, 1, Path(sys.executable), tmp_path / "log")
+    loaded = worker.answer()
     answers = [
         worker.run({"run": "batch", "batch": 2, "scale": "tiny"}),
         worker.run({"run": "mixed", "mode": "continuous", "scale": "tiny"}),
@@ -136,9 +136,9 @@ def test_a_worker_answers(models: Path, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_says_why(models: Path, tmp_path: Path) -> None:
-    worker = Worker("ours-int9", "decoder", models, 1, Path(sys.executable), tmp_path / "log")
+    worker = engine_worker("ours-int9", "decoder", models, 1, Path(sys.executable), tmp_path / "log")
     with pytest.raises(SystemExit, match="ours-int9"):
-        worker.read()
+        worker.answer()
     worker.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.serving.models import write_bundles
 from benchmarks.serving.shapes import TINY
-from benchmarks.threads import BATCHES, Way, Worker, neighbours, threads_table, ways
+from benchmarks.threads import BATCHES, Way, neighbours, threads_table, ways, worker
 from model.config import NetworkConfig
 
 
@@ -18,19 +18,20 @@ def test_a_worker_works(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPat
     write_bundles(tmp_path / "models", NetworkConfig(**network), {"int8": ("int8", "static")})
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     monkeypatch.setenv("KMP_AFFINITY", "compact")
-    worker = Worker(kind, Way("1 thread, spinning", 1, "1000"), tmp_path / "models" / "int8")
+    way = Way("1 thread, spinning", 1, "1000")
+    process = worker(kind, way, tmp_path / "models" / "int8", tmp_path / "log")
     try:
-        assert worker.answer() == {}
-        environment = Path(f"/proc/{worker.pid}/environ").read_text()
+        assert process.answer() == {}
+        environment = Path(f"/proc/{process.pid}/environ").read_text()
         assert "GOMP_SPINCOUNT=1000" in environment
         assert "OMP_WAIT_POLICY" not in environment and "KMP_" not in environment
         with neighbours(1):
-            worker.ask({"workload": kind if kind == "demo" else "8", "seconds": 0.0})
-            found = worker.answer()
+            process.ask({"workload": kind if kind == "demo" else "8", "seconds": 0.0})
+            found = process.answer()
         assert found["tokens"] == (2 * 4096 if kind == "demo" else 8 * 40)
         assert found["cpu"] > 0 and found["wall"] > 0
     finally:
-        worker.close()
+        process.close()
 
 
 def test_the_table_shows_every_way_and_leaves_out_what_was_not_asked() -> None:
@@ -46,4 +47,4 @@ def test_the_table_shows_every_way_and_leaves_out_what_was_not_asked() -> None:
     assert table.count("1,000 / 2,000 / 3,000") == 3 * (2 + len(BATCHES)) + 2 * 2 + len(BATCHES)
     assert "| 2 processes of 1 thread | – | – | 1,000" in table
     assert "| 2 threads, spinning 1,000 rounds | 1,000 / 2,000 / 3,000 | 1,000 / 2,000 / 3,000 | – |" in table
-    assert "A CPU AVX-VNNI, 2 cores" in table and "beside 1 busy loop / beside 2 busy loops" in table
+    assert "A CPU AVX2 AVX-VNNI, 2 cores" in table and "beside 1 busy loop / beside 2 busy loops" in table

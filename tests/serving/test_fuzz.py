@@ -20,8 +20,8 @@ import httpx
 import psutil
 import pytest
 
-from benchmarks.grpc_message import INFER, infer_request
-from benchmarks.http2 import PREFACE, frame
+from benchmarks.load.http2 import PREFACE, frame
+from benchmarks.load.messages import INFER, infer_request
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import Server, start_server
 

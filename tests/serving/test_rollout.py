@@ -1,11 +1,11 @@
-"""Three rollouts under calling clients (`python -m benchmarks.rollout` makes 10,000 calls): not one call fails."""
+"""Three rollouts under calling clients (`python -m benchmarks.load.rollout` makes 10,000 calls): not one call fails."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-from benchmarks.rollout import rollouts
+from benchmarks.load.rollout import rollouts
 from tests.helpers.bundles import tiny_bundle
 
 CALLS = 1500

@@ -1,6 +1,6 @@
 """Clients who ask and do not read, on the real server process: what they hold is bounded, in bytes and in time.
 
-`python -m benchmarks.slow_readers` has 200 of them for 90 seconds.
+`python -m benchmarks.load.slow_readers` has 200 of them for 90 seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import httpx
 import psutil
 import pytest
 
-from benchmarks.slow_readers import GROWTH_MB, Attack
+from benchmarks.load.slow_readers import GROWTH_MB, Attack
 from serving.readers import REPRIEVE, Readers
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import ROOT, Server, free_ports, start_server, wait_until

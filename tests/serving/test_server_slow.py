@@ -20,8 +20,8 @@ import grpc
 import httpx
 import pytest
 
-from benchmarks.grpc_message import INFER, infer_request
-from benchmarks.http2 import CALL_HEAD, PREFACE, frame
+from benchmarks.load.http2 import CALL_HEAD, PREFACE, frame
+from benchmarks.load.messages import INFER, infer_request
 from tests.helpers.servers import Server, start_server, wait_until
 
 RECEIVE, IDLE = 1.0, 4.0

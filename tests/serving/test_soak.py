@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from benchmarks.soak import flatness, soak
+from benchmarks.load.soak import flatness, soak
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import start_server
 

@@ -9,7 +9,7 @@ The bundle is one of 8.9 M random parameters that never ends a text (``benchmark
 one would end its streams before the fiftieth token; ``--bundle`` takes another. The clients share the machine with the
 server, as little of it as they can.
 
-    python -m benchmarks.http_load --out results/http.json
+    python -m benchmarks.load.http --out results/http.json
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ from typing import Any
 import grpc
 import numpy as np
 
-from benchmarks.grpc_message import INFER, infer_request
-from benchmarks.http_client import Client
-from benchmarks.machine import heading, processor
-from benchmarks.results import keep
-from benchmarks.server_process import ServerProcess
+from benchmarks.load.client import Client
+from benchmarks.load.messages import INFER, WHOLE, http_message, infer_request
+from benchmarks.load.server import ServerProcess
+from benchmarks.machine import RESULTS, ROOT, heading, keep, markdown
 from benchmarks.serving.models import write_bundles
 from benchmarks.serving.shapes import NETWORKS
+from evaluation.figures import processor
 from model.bundle import Bundle
 from model.config import NetworkConfig
 from serving.engine import Engine, EngineConfig, GenerationRequest
 
-ROOT = Path(__file__).resolve().parents[1]
 MODEL = "prometheus-mini"
 HOST = "127.0.0.1"
 GRPC = "v2 gRPC"
@@ -64,10 +63,10 @@ async def stream_round(port: int, texts: list[str], tokens: int) -> list[dict[st
     """Stream all texts at once, each over its own connection; seconds and events of each."""
 
     async def one(text: str) -> dict[str, float]:
-        body = json.dumps({"prompt": text, "target": "ru", "max_tokens": tokens}).encode()
+        path, body, _ = http_message("/generate_stream", MODEL, text, {"target": "ru", "max_tokens": tokens})
         started, first, last = time.perf_counter(), 0.0, b"{}"
         async with Client(HOST, port) as client:
-            async for event in client.events("/generate_stream", body):
+            async for event in client.events(path, body):
                 first, last = first or time.perf_counter(), event
         ended = time.perf_counter()
         told = json.loads(last)
@@ -100,48 +99,21 @@ def measure_streams(server: ServerProcess, streams: int, tokens: int, rounds: in
 
 def unary_calls(server: ServerProcess, tokens: int) -> dict[str, Callable[[Client, str], Awaitable[None]]]:
     """Name of a protocol -> a coroutine function that makes one call."""
+    parameters = {"target": "ru", "max_tokens": tokens}
+    infer = grpc.insecure_channel(f"{HOST}:{server.grpc_port}").unary_unary(INFER)
 
-    def post(path: str, body: Callable[[str], dict[str, Any]]) -> Callable[[Client, str], Awaitable[None]]:
+    def over_http(kind: str) -> Callable[[Client, str], Awaitable[None]]:
         async def call(client: Client, text: str) -> None:
-            status, answer = await client.call("POST", path, json.dumps(body(text)).encode())
+            status, answer = await client.call("POST", *http_message(kind, MODEL, text, parameters))
             if status != 200:
-                raise RuntimeError(f"{path} answered {status}: {answer[:300]!r}")
+                raise RuntimeError(f"{kind} answered {status}: {answer[:300]!r}")
 
         return call
 
-    async def binary(client: Client, text: str) -> None:
-        tensor = len(text.encode()).to_bytes(4, "little") + text.encode()
-        parameters = {"binary_data_size": len(tensor)}
-        described = {"name": "text_input", "datatype": "BYTES", "shape": [1], "parameters": parameters}
-        outputs = [{"name": "text_output", "parameters": {"binary_data": True}}]
-        asked = {"inputs": [described], "outputs": outputs, "parameters": {"target": "ru", "max_tokens": tokens}}
-        head = json.dumps(asked).encode()
-        headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
-        status, answer = await client.call("POST", f"/v2/models/{MODEL}/infer", head + tensor, headers)
-        if status != 200:
-            raise RuntimeError(f"v2 binary answered {status}: {answer[:300]!r}")
+    async def over_grpc(client: Client, text: str) -> None:
+        infer(infer_request(MODEL, text, parameters), timeout=30)
 
-    v2 = post(
-        f"/v2/models/{MODEL}/infer",
-        lambda text: {
-            "inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [1], "data": [text]}],
-            "parameters": {"target": "ru", "max_tokens": tokens},
-        },
-    )
-    own = post("/generate", lambda text: {"prompt": text, "target": "ru", "max_tokens": tokens})
-    openai = post(
-        "/openai/v1/completions", lambda text: {"model": MODEL, "prompt": text, "target": "ru", "max_tokens": tokens}
-    )
-    return {"/generate": own, "v2 JSON": v2, "v2 binary": binary, "OpenAI": openai, GRPC: _grpc(server, tokens)}
-
-
-def _grpc(server: ServerProcess, tokens: int) -> Callable[[Client, str], Awaitable[None]]:
-    infer = grpc.insecure_channel(f"{HOST}:{server.grpc_port}").unary_unary(INFER)
-
-    async def call(client: Client, text: str) -> None:
-        infer(infer_request(MODEL, text, {"target": "ru", "max_tokens": tokens}), timeout=30)
-
-    return call
+    return {**{kind: over_http(kind) for kind in WHOLE}, GRPC: over_grpc}
 
 
 def measure_unary(server: ServerProcess, engine: Engine, calls: int, tokens: int) -> dict[str, Any]:
@@ -229,12 +201,12 @@ def measure(bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def http_table(result: dict[str, Any]) -> str:
     """Markdown: what must be, and what was found."""
-    lines = ["| | must be at most | found |", "|---|---|---|"]
+    rows = []
     for name, (most, unit, text) in TARGETS.items():
         found = result["targets"][name]["found"]
         scale, shown = (1e3, "ms") if unit == "s" and most < 1 else (1.0, unit)
         mark = "" if found <= most else " (missed)"
-        lines.append(f"| {text} | {most * scale:g} {shown} | {found * scale:.3g} {shown}{mark} |")
+        rows.append([text, f"{most * scale:g} {shown}", f"{found * scale:.3g} {shown}{mark}"])
     streams, unary, machine = result["streams"], result["unary"], result["machine"]
     own = ", ".join(f"{name} {value * 1e3:.2f}" for name, value in unary["own_cpu"].items())
     caption = (
@@ -246,13 +218,13 @@ def http_table(result: dict[str, Any]) -> str:
         f"{result['slots']} slots, {result['bundle']['precision']}; {processor(machine)} shared "
         f"with the clients, load {machine['load_average']}, {result['date'][:10]}."
     )
-    return "\n".join([*lines, "", caption])
+    return f"{markdown(['', 'must be at most', 'found'], rows)}\n\n{caption}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.http_load", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load.http", description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, help="default: random weights, int8, made in build/bench-http")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "http.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "http.json")
     parser.add_argument("--streams", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)

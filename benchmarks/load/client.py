@@ -9,6 +9,7 @@ server does. This one reads what the server sends, and nothing else.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -96,6 +97,19 @@ class Client:
             raise ConnectionError("the server closed the connection in the middle of its answer") from error
         if self.headers.get(b"connection", b"").lower() == b"close":
             self.abort()
+
+
+async def get_json(host: str, port: int, path: str) -> Any:
+    """What a GET answers, parsed.
+
+    Raises:
+        StatusError: when the answer is none of 200.
+    """
+    async with Client(host, port) as client:
+        status, body = await client.call("GET", path)
+        if status != 200:
+            raise StatusError(status, body)
+        return json.loads(body)
 
 
 class StatusError(Exception):

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
 
-from benchmarks.grpc_message import INFER, infer_request
-from benchmarks.http_client import Client, StatusError
+from benchmarks.load.client import Client, StatusError
+from benchmarks.load.messages import INFER, STREAMS, http_message, infer_request
 
 HOST = "127.0.0.1"
 WORDS = ("файл", "открыть", "не", "удалось", "the", "file", "could", "not", "be", "opened", "ещё", "—", "🙂", "42")
@@ -44,22 +44,13 @@ class BadAnswer(Exception):
 class Calls:
     """All ways to call one server; ``info`` is what its ``/info`` said."""
 
+    kinds = ("v2 JSON", "v2 binary", "/generate", *STREAMS, "gRPC")
+
     def __init__(self, http_port: int, grpc_port: int, info: dict[str, Any]) -> None:
         self.model = info["name"]
         self.limits = info["limits"]
         self.translation = info["task"] == "translation"
         self.channels = [grpc.aio.insecure_channel(f"{HOST}:{grpc_port}", _own_connection(i)) for i in range(CHANNELS)]
-        v2 = f"/v2/models/{self.model}"
-        self.paths = {
-            "v2 JSON": f"{v2}/infer",
-            "v2 binary": f"{v2}/infer",
-            "/generate": "/generate",
-            "/generate_stream": "/generate_stream",
-            "OIP stream": f"{v2}/generate_stream",
-            "OpenAI stream": "/openai/v1/completions",
-            "gRPC": "",
-        }
-        self.kinds = tuple(self.paths)
 
     async def close(self) -> None:
         """Close the gRPC connections."""
@@ -80,13 +71,13 @@ class Calls:
         leave = dice.uniform(0.0, 0.3) if manner == "abandoned" else None
         if kind == "gRPC":
             return await self._grpc(text, parameters, manner == "bad", leave, dice)
-        body, headers = self._body(kind, text, parameters)
+        path, body, headers = http_message(kind, self.model, text, parameters)
         if manner == "bad" and dice.random() < 0.5:
             body = dice.choice(BAD_BODIES)
-        if kind.endswith("stream"):
-            call = self._stream(kind, body, connection, leave is not None, dice)
+        if kind in STREAMS:
+            call = self._stream(path, body, connection, leave is not None, dice)
         else:
-            call = self._whole(kind, body, headers, connection)
+            call = self._whole(path, body, headers, connection)
         try:
             # A stream is left after some of its events instead, unless they are long in coming.
             done = await asyncio.wait_for(call, leave) if leave is not None else await call
@@ -101,17 +92,17 @@ class Calls:
             raise BadAnswer(f"took bad input: {body[:200]!r}")
         return done
 
-    async def _whole(self, kind: str, body: bytes, headers: dict[str, str], connection: Client) -> str:
-        status, answer = await connection.call("POST", self.paths[kind], body, headers)
+    async def _whole(self, path: str, body: bytes, headers: Mapping[str, str], connection: Client) -> str:
+        status, answer = await connection.call("POST", path, body, headers)
         if status != 200:
             raise StatusError(status, answer)
         return "ok"
 
-    async def _stream(self, kind: str, body: bytes, connection: Client, leaves: bool, dice: random.Random) -> str:
+    async def _stream(self, path: str, body: bytes, connection: Client, leaves: bool, dice: random.Random) -> str:
         stay = dice.randint(1, 20) if leaves else 0
         last = b""
         count = 0
-        async for event in connection.events(self.paths[kind], body):
+        async for event in connection.events(path, body):
             last = event if event != b"[DONE]" else last
             count += 1
             if count == stay:
@@ -155,28 +146,6 @@ class Calls:
         if dice.random() < 0.1:
             parameters["stop"] = [dice.choice(("а", "e", "\n\n"))]
         return parameters
-
-    def _body(self, kind: str, text: str, parameters: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-        headers = {"content-type": "application/json"}
-        shapes: dict[str, Callable[[], dict[str, Any]]] = {
-            "/generate": lambda: {"prompt": text, **parameters},
-            "/generate_stream": lambda: {"prompt": text, **parameters},
-            "OIP stream": lambda: {"text_input": text, "parameters": parameters},
-            "OpenAI stream": lambda: {"model": self.model, "prompt": text, "stream": True, **parameters},
-            "v2 JSON": lambda: {
-                "inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [1], "data": [text]}],
-                "parameters": parameters,
-            },
-        }
-        if kind in shapes:
-            return json.dumps(shapes[kind]()).encode(), headers
-        tensor = len(text.encode()).to_bytes(4, "little") + text.encode()
-        described: dict[str, Any] = {"name": "text_input", "datatype": "BYTES", "shape": [1]}
-        described["parameters"] = {"binary_data_size": len(tensor)}
-        outputs = [{"name": "text_output", "parameters": {"binary_data": True}}]
-        head = json.dumps({"inputs": [described], "outputs": outputs, "parameters": parameters}).encode()
-        headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
-        return head + tensor, headers
 
 
 def _own_connection(number: int) -> list[tuple[str, int]]:

@@ -15,7 +15,8 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.machine import ROOT
+
 START_TIMEOUT = 120.0
 
 

@@ -4,8 +4,8 @@ A phase without them, one in which their calls are not read, and one in which th
 has to stay within 50 MB of what the server held before, every slot and connection has to come free again, and other
 clients must not wait longer than beside clients who read.
 
-    python -m benchmarks.slow_readers                      # 200 of them for 90 s; writes results/slow_readers.json
-    python -m benchmarks.slow_readers --seconds 20 --readers 40 --out /tmp/slow_readers.json
+    python -m benchmarks.load.slow_readers                 # 200 of them for 90 s; writes results/slow_readers.json
+    python -m benchmarks.load.slow_readers --seconds 20 --readers 40 --out /tmp/slow_readers.json
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import Any
 
 import psutil
 
-from benchmarks.grpc_message import infer_request
-from benchmarks.http2 import CALL_HEAD, PREFACE, frame
-from benchmarks.http_client import Client
-from benchmarks.server_process import ServerProcess
-from benchmarks.trial import conclude, parse, trial_parser
+from benchmarks.load.client import Client, get_json
+from benchmarks.load.http2 import CALL_HEAD, PREFACE, frame
+from benchmarks.load.messages import infer_request
+from benchmarks.load.server import ServerProcess
+from benchmarks.load.trial import conclude, p95, parse, trial_parser
+from benchmarks.machine import markdown
 
 HOST = "127.0.0.1"
 GROWTH_MB = 50.0
@@ -91,8 +92,7 @@ class Attack:
 
 async def slow_readers(http_port: int, grpc_port: int, pid: int, seconds: float, readers: int) -> dict[str, Any]:
     """Attack a running server; what happened, with ``problems``, which is empty when all is well."""
-    async with Client(HOST, http_port) as client:
-        attack = Attack(http_port, grpc_port, json.loads((await client.call("GET", "/info"))[1]))
+    attack = Attack(http_port, grpc_port, await get_json(HOST, http_port, "/info"))
     process = psutil.Process(pid)
     fds = process.num_fds()
     alone = await _phase(attack, process, seconds / 4, 0, read=False)
@@ -175,7 +175,6 @@ async def _phase(attack: Attack, process: psutil.Process, seconds: float, reader
                 await asyncio.sleep(0.25)
 
     await asyncio.gather(watch(), *(other() for _ in range(OTHERS)), *(one(number) for number in range(readers)))
-    seen.sort()
     return {
         "first_mb": round(sizes[0], 1),
         "most_mb": round(max(sizes), 1),
@@ -183,7 +182,7 @@ async def _phase(attack: Attack, process: psutil.Process, seconds: float, reader
         "most_unread_mb": round(max(unread) / 1e6, 2),
         "calls": len(seen),
         "failed": failed,
-        "p95": round(seen[int(0.95 * (len(seen) - 1))], 4) if seen else float("inf"),
+        "p95": p95(seen) if seen else float("inf"),
         "closed": closed,
     }
 
@@ -196,11 +195,9 @@ def _post(path: str, body: dict[str, Any]) -> bytes:
 def table(result: dict[str, Any]) -> str:
     """Markdown: one line per phase."""
     head = ["", "MB, first", "most", "last", "unread MB, most", "others' calls", "failed", "p95, s", "closed"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, phase in result["phases"].items():
-        lines.append("| " + " | ".join([name, *(str(value) for value in phase.values())]) + " |")
+    rows = [[name, *map(str, phase.values())] for name, phase in result["phases"].items()]
     verdict = "; ".join(result["problems"]) or "memory is flat, others are unaffected"
-    return "\n".join([*lines, "", f"{result['readers']} clients, {result['seconds']:.0f} s. Verdict: {verdict}."])
+    return f"{markdown(head, rows)}\n\n{result['readers']} clients, {result['seconds']:.0f} s. Verdict: {verdict}."
 
 
 def main() -> None:

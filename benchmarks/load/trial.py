@@ -12,13 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import heading
-from benchmarks.results import RESULTS, ROOT, keep
+from benchmarks.machine import RESULTS, ROOT, heading, keep
 
 
 def trial_parser(name: str, doc: str) -> argparse.ArgumentParser:
     """A parser with ``--bundle`` and ``--out``."""
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.load.{name}", description=doc.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=ROOT / "runs" / "latest" / "bundle")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.json")
     return parser
@@ -30,6 +29,11 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if not (arguments.bundle / "bundle.json").exists():
         parser.exit(1, f"{arguments.bundle} is no bundle: run `make pipeline-run`, or give --bundle\n")
     return arguments
+
+
+def p95(seconds: list[float]) -> float:
+    """The 95th percentile, one of the values."""
+    return round(sorted(seconds)[int(0.95 * (len(seconds) - 1))], 4)
 
 
 def conclude(name: str, result: dict[str, Any], out: Path, table: str) -> None:

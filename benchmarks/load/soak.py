@@ -5,13 +5,12 @@ twenty is bad input. Nothing may answer 5xx, nothing good may be refused, at the
 connection is free again, and the resident memory of the second half is flat.
 
     make soak                                   # writes results/soak.json
-    python -m benchmarks.soak --seconds 30 --bundle runs/latest/bundle --out /tmp/soak.json
+    python -m benchmarks.load.soak --seconds 30 --bundle runs/latest/bundle --out /tmp/soak.json
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import tempfile
 import time
@@ -22,10 +21,11 @@ from typing import Any
 
 import psutil
 
-from benchmarks.http_client import Client, StatusError
-from benchmarks.server_process import ServerProcess
-from benchmarks.soak_calls import HOST, BadAnswer, Calls, Left
-from benchmarks.trial import conclude, parse, trial_parser
+from benchmarks.load.calls import HOST, BadAnswer, Calls, Left
+from benchmarks.load.client import Client, StatusError, get_json
+from benchmarks.load.server import ServerProcess
+from benchmarks.load.trial import conclude, p95, parse, trial_parser
+from benchmarks.machine import markdown
 
 ABANDONED, BAD = 0.10, 0.05
 SAMPLE_SECONDS = 0.5
@@ -35,7 +35,7 @@ IDLE_SECONDS = 15.0  # within which everything has to be free again
 
 async def soak(http_port: int, grpc_port: int, pid: int, seconds: float, clients: int, seed: int = 0) -> dict[str, Any]:
     """Load a running server; what happened, with ``problems``, which is empty when all is well."""
-    calls = Calls(http_port, grpc_port, await _limits(http_port))
+    calls = Calls(http_port, grpc_port, await get_json(HOST, http_port, "/info"))
     process = psutil.Process(pid)
     outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in calls.kinds}
     seen: dict[str, list[float]] = {kind: [] for kind in calls.kinds}
@@ -72,7 +72,7 @@ async def soak(http_port: int, grpc_port: int, pid: int, seconds: float, clients
 
     async def watch() -> None:
         while time.monotonic() < over:
-            state = await _health(http_port)
+            state = await _engine(http_port)
             samples.append(
                 {
                     "at": round(time.monotonic() - started, 2),
@@ -124,18 +124,8 @@ def flatness(rss_mb: list[float]) -> dict[str, float]:
     }
 
 
-async def _health(port: int) -> dict[str, Any]:
-    async with Client(HOST, port) as client:
-        _, body = await client.call("GET", "/health")
-        return json.loads(body)["engine"]
-
-
-async def _limits(port: int) -> dict[str, Any]:
-    async with Client(HOST, port) as client:
-        status, body = await client.call("GET", "/info")
-        if status != 200:
-            raise SystemExit(f"/info answered {status}: {body[:300]!r}")
-        return json.loads(body)
+async def _engine(port: int) -> dict[str, Any]:
+    return (await get_json(HOST, port, "/health"))["engine"]
 
 
 async def _settle(port: int, process: psutil.Process, fds: int) -> dict[str, tuple[float, float]]:
@@ -143,7 +133,7 @@ async def _settle(port: int, process: psutil.Process, fds: int) -> dict[str, tup
     left: dict[str, tuple[float, float]] = {}
     until = time.monotonic() + IDLE_SECONDS
     while time.monotonic() < until:
-        state = await _health(port)
+        state = await _engine(port)
         found = {
             "running": (state["running"], 0),
             "waiting": (state["waiting"], 0),
@@ -159,32 +149,27 @@ async def _settle(port: int, process: psutil.Process, fds: int) -> dict[str, tup
 
 
 def _summary(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    return {
-        "calls": len(ordered),
-        "mean": round(mean(ordered), 4),
-        "p95": round(ordered[int(0.95 * (len(ordered) - 1))], 4),
-    }
+    return {"calls": len(values), "mean": round(mean(values), 4), "p95": p95(values)}
 
 
 def soak_table(result: dict[str, Any]) -> str:
     """Markdown: what was called and how it ended."""
     head = ["protocol", "ok", "refused as bad input", "abandoned", "429", "other", "p95, s"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for kind, counts in result["outcomes"].items():
         named = ("ok", "bad input refused", "abandoned", "429")
-        cells = [f"{counts.get(name, 0):,}" for name in named]
+        ended = [f"{counts.get(name, 0):,}" for name in named]
         other = sum(count for name, count in counts.items() if name not in named)
-        p95 = result["seconds_per_call"].get(kind, {}).get("p95", 0)
-        lines.append("| " + " | ".join([kind, *cells, f"{other:,}", f"{p95:.2f}"]) + " |")
+        slowest = result["seconds_per_call"].get(kind, {}).get("p95", 0)
+        rows.append([kind, *ended, f"{other:,}", f"{slowest:.2f}"])
     memory = result["memory"]
     verdict = "nothing failed, nothing leaked" if not result["problems"] else "; ".join(result["problems"])
-    lines += ["", f"{result['calls']:,} calls by {result['clients']} clients in {result['seconds']:.0f} s. Resident "]
-    lines[-1] += (
+    return (
+        f"{markdown(head, rows)}\n\n"
+        f"{result['calls']:,} calls by {result['clients']} clients in {result['seconds']:.0f} s. Resident "
         f"memory {memory['third_mb']:.0f} MB in the third quarter, {memory['last_mb']:.0f} MB in the last (peak "
         f"{memory['peak_mb']:.0f} MB). Verdict: {verdict}."
     )
-    return "\n".join(lines)
 
 
 def main() -> None:

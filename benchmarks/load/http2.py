@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from benchmarks.grpc_message import INFER
+from benchmarks.load.messages import INFER
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FIELDS = {

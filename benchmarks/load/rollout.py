@@ -4,8 +4,8 @@ A proxy stands for the cluster's: connections stay with the server to which they
 told. A rollout is a new server, SIGTERM for the old one, and the proxy's change of mind a moment before, after, or at
 the same time: Kubernetes promises no order. Clients of REST and gRPC keep calling, whole answers and streams.
 
-    python -m benchmarks.rollout                        # 10,000 calls over three rollouts; writes results/rollout.json
-    python -m benchmarks.rollout --calls 2000 --bundle runs/latest/bundle --out /tmp/rollout.json
+    python -m benchmarks.load.rollout                   # 10,000 calls over three rollouts; writes results/rollout.json
+    python -m benchmarks.load.rollout --calls 2000 --bundle runs/latest/bundle --out /tmp/rollout.json
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import grpc
 import httpx
 import psutil
 
-from benchmarks.grpc_message import INFER, infer_request
-from benchmarks.server_process import ServerProcess
-from benchmarks.trial import conclude, parse, trial_parser
+from benchmarks.load.messages import INFER, infer_request
+from benchmarks.load.server import ServerProcess
+from benchmarks.load.trial import conclude, parse, trial_parser
+from benchmarks.machine import markdown
 
 HOST = "127.0.0.1"
 LAGS = (-0.2, 0.3, 0.0)  # seconds from SIGTERM to the proxy's change of mind, rollout by rollout
@@ -196,10 +197,10 @@ async def _roll(old: ServerProcess, new: ServerProcess, proxies: list[Proxy], la
 
 def table(result: dict[str, Any]) -> str:
     """Markdown: calls by protocol, and the verdict."""
-    lines = ["| protocol | calls |", "|---|---|", *(f"| {name} | {n:,} |" for name, n in result["calls"].items())]
+    calls = markdown(["protocol", "calls"], ([name, f"{count:,}"] for name, count in result["calls"].items()))
     leaving = ", ".join(f"{seconds:.1f}" for seconds in result["seconds_to_leave"])
     verdict = "; ".join(result["problems"]) or "no call failed"
-    return "\n".join([*lines, "", f"{result['rollouts']} rollouts; the old servers left after {leaving} s. {verdict}."])
+    return f"{calls}\n\n{result['rollouts']} rollouts; the old servers left after {leaving} s. {verdict}."
 
 
 def main() -> None:
