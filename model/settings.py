@@ -84,7 +84,7 @@ def from_dict(model: type[T], data: Any, where: str = "") -> T:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problems(error, model, where or model.__name__))) from None
+        raise ConfigError("\n".join(problems(error, model, where or model.__name__))) from None
 
 
 def to_dict(config: Settings) -> dict[str, Any]:
@@ -96,7 +96,7 @@ _TYPES = {"int": "int", "float": "float", "string": "text", "bool": "true or fal
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
 
 
-def _problems(error: ValidationError, model: type[Settings], where: str) -> Iterator[str]:
+def problems(error: ValidationError, model: type[BaseModel], where: str = "") -> Iterator[str]:
     """What is wrong in a line each: where, what, and what would do."""
     for found in error.errors(include_url=False):
         path = [part for part in found["loc"] if part != "[key]"]
@@ -104,23 +104,28 @@ def _problems(error: ValidationError, model: type[Settings], where: str) -> Iter
         group = model
         while len(path) > 1 and (inner := _group(group.model_fields[str(path[0])])):
             group, path = inner, path[1:]
-        lines = _words(found, group, str(path[0]) if path else "").splitlines()
-        yield from (f"{place}{': ' if path or found['type'] != 'value_error' else '.'}{line}" for line in lines)
+        lines = _words(found, group, path).splitlines()
+        place += ": " if path or found["type"] != "value_error" else "."
+        yield from (f"{place}{line}".removeprefix(".") for line in lines)
 
 
-def _words(found: Any, group: type[Settings], name: str) -> str:
+def _words(found: Any, group: type[BaseModel], path: list[Any]) -> str:
     """One of pydantic's findings about a setting, in our words."""
     kind, context, value = found["type"], found.get("ctx", {}), f"{found['input']!r:.60}"
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":
         return f"{value} is not one of {context['expected'].replace(chr(39), '').replace(' or ', ', ')}"
-    if kind == "extra_forbidden":
+    if kind == "extra_forbidden" and len(path) == 1:
         return f"unknown setting; known: {', '.join(sorted(group.model_fields))}"
+    sentence = f"({str(group.model_fields[str(path[0])].description).rstrip('.')})" if path else ""
+    if kind in ("extra_forbidden", "missing"):
+        return f"{'unknown' if kind == 'extra_forbidden' else 'is missing'} {sentence}"
+    if kind == "string_pattern_mismatch":
+        return f"{value} is not of the form {context['pattern']} {sentence}"
     bounds = [f"{words} {_whole(context[bound])}" for bound, words in _BOUNDS.items() if bound in context]
     if bounds or kind == "finite_number":
-        sentence = str(group.model_fields[name].description).rstrip(".")
-        return f"must be {(bounds or ['a finite number'])[0]}, not {value} ({sentence})"
+        return f"must be {(bounds or ['a finite number'])[0]}, not {value} {sentence}"
     return f"expected {_TYPES.get(kind.partition('_')[0], 'a mapping')}, found {value}"
 
 

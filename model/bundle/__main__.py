@@ -1,27 +1,32 @@
-"""Verify a bundle and print what it is: ``python -m model.bundle DIR``."""
+"""Verify a bundle and print what it is: python -m model.bundle DIR"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from model.bundle.manifest import Bundle, BundleError
+from model.bundle.manifest import Bundle
+from model.options import OK, Parser, run
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        print("usage: python -m model.bundle DIR", file=sys.stderr)
-        return 2
-    try:
-        bundle = Bundle.load(arguments[0])
-    except BundleError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{bundle.name}: {bundle.family}, {bundle.task}, {bundle.precision}, {bundle.vocab_size} tokens", end="")
+def parser() -> Parser:
+    """The bundle's place."""
+    made = Parser("model.bundle", __doc__)
+    made.add_argument("bundle", type=Path, help="directory that holds bundle.json")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify and print."""
+    bundle = Bundle.load(parser().parse_args(argv).bundle)
+    languages = ", ".join(bundle.languages) or "none"
     print(
-        f", languages {', '.join(bundle.languages) or 'none'}, {bundle.bytes:,} bytes in {len(bundle.files)} files, ok"
+        f"{bundle.name}: {bundle.family}, {bundle.task}, {bundle.precision}, {bundle.vocab_size} tokens, languages "
+        f"{languages}, {bundle.bytes:,} bytes in {len(bundle.files)} files, ok"
     )
-    return 0
+    return OK
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

@@ -9,55 +9,101 @@ there whole or not at all. Same inputs, same bytes: nothing in here reads a cloc
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import json
-import os
-import re
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from model.config import ConfigError, NetworkConfig, from_dict, to_dict
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from typing_extensions import TypedDict
+
+from model.config import NetworkConfig, to_dict
 from model.errors import ProjectError
 from model.files import fsync_path, replace_directory, sha256_file
+from model.settings import Count, problems, setting
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
-FAMILIES = ("seq2seq", "decoder")
-TASKS = ("translation", "text")
+LIMITS = {"max_prompt_tokens", "max_new_tokens"}
 CACHE_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
-LIMITS = ("max_prompt_tokens", "max_new_tokens")
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class BundleError(ProjectError):
     """A directory that is not a usable bundle; the message says what is wrong, where, and what to do."""
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """A verified bundle; the fields are those of ``bundle.json``, plus where it lies."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-    path: Path
-    format_version: int
-    name: str
-    family: str
-    task: str
-    precision: str
-    languages: list[str]
-    authors: list[str]
-    config: NetworkConfig
-    vocab_size: int
-    limits: dict[str, int]
-    cache_dtype: str
-    tokenizer: dict[str, str]
-    graphs: dict[str, str]
-    files: dict[str, dict[str, Any]]
-    metrics: dict[str, Any]
-    provenance: dict[str, Any]
+
+class TokenizerIdentity(TypedDict):
+    """Which tokenizer the network was trained with."""
+
+    kind: str
+    sha256: Sha256
+
+
+class FileEntry(TypedDict):
+    """What a listed file must be."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Bundle(BaseModel):
+    """A verified bundle: the fields of ``bundle.json``, and where it lies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format_version: Literal[1] = setting(..., "Which form of manifest this is.")
+    name: Name = setting(..., "Name of the model.")
+    family: Literal["seq2seq", "decoder"] = setting(..., "Family of the network.")
+    task: Literal["translation", "text"] = setting(..., "What the model was trained for.")
+    precision: Literal["fp32", "fp16", "int8"] = setting(..., "Precision of the weights.")
+    languages: list[str] = setting(..., "Language codes, in the order of training.")
+    authors: list[str] = setting(..., "Names that a text may be asked to be written as.")
+    config: NetworkConfig = setting(..., "The network's shape.")
+    vocab_size: Count = setting(..., "Size of the vocabulary.", "tokens")
+    limits: dict[str, Count] = setting(..., "Most tokens of a prompt and of an answer.")
+    cache_dtype: Literal["float32", "float16", "int8"] = setting(..., "Numbers in the key/value cache.")
+    tokenizer: TokenizerIdentity = setting(..., "Kind and content hash of the tokenizer.")
+    graphs: dict[Literal["encoder", "decoder"], str] = setting(..., "File of each graph.")
+    files: dict[Name, FileEntry] = setting(
+        ..., "Size and hash of each file; they lie directly in the bundle, under names of plain letters and digits."
+    )
+    metrics: dict[str, Any] = setting(..., "What was measured of it.")
+    provenance: dict[str, Any] = setting(..., "What it was made of and by.")
+
+    _path: Path = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Bundle:
+        problems = []
+        if self.config.family != self.family:
+            problems.append(f"family is {self.family!r} but config.family is {self.config.family!r}")
+        if self.cache_dtype != CACHE_DTYPES[self.precision]:
+            problems.append(f"cache_dtype {self.cache_dtype!r} does not go with precision {self.precision!r}")
+        if set(self.limits) != LIMITS:
+            problems.append(f"limits: expected {sorted(LIMITS)}, found {sorted(self.limits)}")
+        roles = ["decoder", "encoder"] if self.family == "seq2seq" else ["decoder"]
+        if sorted(self.graphs) != roles:
+            problems.append(f"graphs: a {self.family} bundle has {roles}, found {sorted(self.graphs)}")
+        unlisted = sorted(set(self.graphs.values()) - self.files.keys())
+        problems += [f"graphs: {name!r} is not among the files" for name in unlisted]
+        if "tokenizer.json" not in self.files:
+            problems.append("files: tokenizer.json is not among them")
+        if MANIFEST in self.files:
+            problems.append(f"files: {MANIFEST} cannot be one of them")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def path(self) -> Path:
+        """The directory in which its files lie."""
+        return self._path
 
     @classmethod
     def load(cls, path: str | Path, verify: bool = True) -> Bundle:
@@ -67,7 +113,8 @@ class Bundle:
             BundleError: broken or unknown manifest; missing, altered, unlisted or unsafely named file.
         """
         path = Path(path)
-        bundle = cls(path=path, **_parse(_read_manifest(path), path / MANIFEST))
+        bundle = _parse(_read_manifest(path), path / MANIFEST)
+        bundle._path = path
         for name, entry in bundle.files.items():
             _check_file(path / name, entry, verify)
         listed = {MANIFEST, *bundle.files}
@@ -109,74 +156,56 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
     Raises:
         BundleError: when the fields or file names would not make a loadable bundle; nothing is written then.
     """
-    fields.setdefault("metrics", {})
-    fields.setdefault("provenance", {})
-    fields.setdefault("name", "prometheus-mini")
-    fields.setdefault("cache_dtype", CACHE_DTYPES.get(fields.get("precision", ""), ""))
-    if isinstance(fields.get("config"), NetworkConfig):
-        fields["config"] = to_dict(fields["config"])
     out = Path(out)
-    for name in files:
-        _check_name(name, out)
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise BundleError(
             f"{out}: holds other things than a bundle, and would be replaced; choose an empty or new place"
         )
+    if isinstance(fields.get("config"), NetworkConfig):
+        fields["config"] = to_dict(fields["config"])
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "name": "prometheus-mini",
+        "cache_dtype": CACHE_DTYPES.get(fields.get("precision", ""), ""),
+        "metrics": {},
+        "provenance": {},
+        **fields,
+        "files": {name: _entry(files[name]) for name in sorted(files)},
+    }
+    _parse(manifest, out / MANIFEST)
+    manifest = {name: manifest[name] for name in Bundle.model_fields}
+    try:
+        text = json.dumps(manifest, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{out / MANIFEST}: the manifest cannot be written as JSON: {error}") from error
 
-    def fill(partial: Path) -> dict[str, Any]:
-        entries = {}
-        for name in sorted(files):
-            contents = files[name]
+    def fill(partial: Path) -> None:
+        for name, contents in {**files, MANIFEST: text.encode()}.items():
             if isinstance(contents, bytes):
                 (partial / name).write_bytes(contents)
             else:
                 shutil.copyfile(contents, partial / name)
-            entries[name] = {"bytes": (partial / name).stat().st_size, "sha256": sha256_file(partial / name)}
             fsync_path(partial / name)
-        manifest = {"format_version": FORMAT_VERSION, **fields, "files": entries}
-        parsed = _parse(manifest, out / MANIFEST)
-        ordered = {f.name: manifest[f.name] for f in dataclasses.fields(Bundle) if f.name in parsed}
-        _write_manifest(partial, ordered)
-        return ordered
 
-    return replace_directory(out, fill)
-
-
-def copy_bundle(
-    source: str | Path, out: str | Path, metrics: dict[str, Any] | None = None, provenance: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Verify a bundle and write it elsewhere, its metrics and provenance extended by those given; the new manifest."""
-    bundle = Bundle.load(source)
-    manifest = _read_manifest(bundle.path)
-    kept = {key: value for key, value in manifest.items() if key not in ("format_version", "files")}
-    kept["metrics"] = {**bundle.metrics, **(metrics or {})}
-    kept["provenance"] = {**bundle.provenance, **(provenance or {})}
-    return write_bundle(out, files={name: bundle.path / name for name in bundle.files}, **kept)
-
-
-def update_metrics(
-    path: str | Path, metrics: dict[str, Any], provenance: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Extend the metrics (and provenance) of a bundle in place, atomically; the new manifest."""
-    path = Path(path)
-    Bundle.load(path, verify=False)
-    manifest = _read_manifest(path)
-    manifest["metrics"] = {**manifest["metrics"], **metrics}
-    manifest["provenance"] = {**manifest["provenance"], **(provenance or {})}
-    _write_manifest(path, manifest)
+    replace_directory(out, fill)
     return manifest
 
 
-def _write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
-    try:
-        text = json.dumps(manifest, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"{directory / MANIFEST}: the manifest cannot be written as JSON: {error}") from error
-    partial = directory / f".{MANIFEST}.{os.getpid()}"
-    partial.write_text(text, encoding="utf-8")
-    fsync_path(partial)
-    partial.replace(directory / MANIFEST)
-    fsync_path(directory)
+def copy_bundle(
+    source: str | Path, out: str | Path, metrics: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Verify a bundle and write it elsewhere, its metrics and provenance extended by those given; the new manifest."""
+    bundle = Bundle.load(source)
+    fields = bundle.model_dump(exclude_unset=True, exclude={"format_version", "files"})
+    fields["metrics"] |= metrics
+    fields["provenance"] |= provenance
+    return write_bundle(out, files={name: bundle.path / name for name in bundle.files}, **fields)
+
+
+def _entry(contents: bytes | Path) -> dict[str, Any]:
+    if isinstance(contents, bytes):
+        return {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
+    return {"bytes": contents.stat().st_size, "sha256": sha256_file(contents)}
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -201,15 +230,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return seen
 
 
-def _check_name(name: Any, where: Path) -> None:
-    if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name) or name == MANIFEST:
-        raise BundleError(
-            f"{where}: unsafe file name {name!r}; a bundle's files lie directly in it and are named with letters, "
-            f"digits, dot, dash and underscore"
-        )
-
-
-def _check_file(path: Path, entry: dict[str, Any], verify: bool) -> None:
+def _check_file(path: Path, entry: FileEntry, verify: bool) -> None:
     if not path.is_file():
         raise BundleError(f"{path}: missing, though {MANIFEST} lists it; copy or publish the bundle again")
     size = path.stat().st_size
@@ -219,100 +240,15 @@ def _check_file(path: Path, entry: dict[str, Any], verify: bool) -> None:
         raise BundleError(f"{path}: hash mismatch: sha256 {digest}, {MANIFEST} says {entry['sha256']}; it was altered")
 
 
-def _parse(manifest: dict[str, Any], where: Path) -> dict[str, Any]:
-    """The manifest's fields with ``config`` built; all problems are reported together."""
+def _parse(manifest: dict[str, Any], where: Path) -> Bundle:
+    """The manifest's fields; all problems are reported together."""
     version = manifest.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise BundleError(
             f"{where}: unknown format_version {version!r}; this version reads {FORMAT_VERSION}: "
             f"use the release that wrote the bundle, or export it again"
         )
-    known = {f.name for f in dataclasses.fields(Bundle)} - {"path"}
-    problems = [f"unknown key {key!r}" for key in sorted(manifest.keys() - known)]
-    problems += [f"missing key {key!r}" for key in sorted(known - manifest.keys())]
-    if problems:
-        raise BundleError(f"{where}: {'; '.join(problems)}")
-    for name in manifest["files"] if isinstance(manifest["files"], dict) else ():
-        _check_name(name, where)
-    for key, (expectation, holds) in _CHECKS.items():
-        if not holds(manifest[key]):
-            problems.append(f"{key}: expected {expectation}, found {manifest[key]!r}")
-    values = dict(manifest)
     try:
-        values["config"] = from_dict(NetworkConfig, manifest["config"], "config")
-    except ConfigError as error:
-        problems += str(error).splitlines()
-    if not problems:
-        problems = _contradictions(values)
-    if problems:
-        raise BundleError(f"{where}: {'; '.join(problems)}")
-    return values
-
-
-def _contradictions(manifest: dict[str, Any]) -> list[str]:
-    problems = []
-    if manifest["config"].family != manifest["family"]:
-        problems.append(f"family is {manifest['family']!r} but config.family is {manifest['config'].family!r}")
-    if manifest["cache_dtype"] != CACHE_DTYPES[manifest["precision"]]:
-        problems.append(f"cache_dtype {manifest['cache_dtype']!r} does not go with precision {manifest['precision']!r}")
-    roles = {"encoder", "decoder"} if manifest["family"] == "seq2seq" else {"decoder"}
-    if set(manifest["graphs"]) != roles:
-        problems.append(
-            f"graphs: a {manifest['family']} bundle has {sorted(roles)}, found {sorted(manifest['graphs'])}"
-        )
-    unlisted = sorted(set(manifest["graphs"].values()) - manifest["files"].keys())
-    problems += [f"graphs: {name!r} is not among the files" for name in unlisted]
-    if "tokenizer.json" not in manifest["files"]:
-        problems.append("files: tokenizer.json is not among them")
-    return problems
-
-
-def _strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _string_map(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-
-
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _file_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or set(entry) != {"bytes", "sha256"}:
-        return False
-    return _count(entry["bytes"]) and isinstance(entry["sha256"], str) and bool(_SHA256.fullmatch(entry["sha256"]))
-
-
-def _one_of(choices: Any) -> tuple[str, Callable[[Any], bool]]:
-    return f"one of {', '.join(choices)}", lambda value: isinstance(value, str) and value in choices
-
-
-_MAPPING: tuple[str, Callable[[Any], bool]] = ("a mapping", lambda value: isinstance(value, dict))
-_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "name": ("a name", lambda value: isinstance(value, str) and bool(_SAFE_NAME.fullmatch(value))),
-    "family": _one_of(FAMILIES),
-    "task": _one_of(TASKS),
-    "precision": _one_of(CACHE_DTYPES),
-    "cache_dtype": _one_of(CACHE_DTYPES.values()),
-    "languages": ("a list of strings", _strings),
-    "authors": ("a list of strings", _strings),
-    "vocab_size": ("a positive integer", lambda value: _count(value) and value > 0),
-    "limits": (
-        f"positive integers for {' and '.join(LIMITS)}",
-        lambda value: isinstance(value, dict) and set(value) == set(LIMITS) and all(map(_positive, value.values())),
-    ),
-    "tokenizer": ("kind and sha256", lambda value: _string_map(value) and set(value) == {"kind", "sha256"}),
-    "graphs": ("file names by role", _string_map),
-    "files": (
-        "bytes and sha256 (64 hex digits) for each name",
-        lambda value: isinstance(value, dict) and all(map(_file_entry, value.values())),
-    ),
-    "metrics": _MAPPING,
-    "provenance": _MAPPING,
-}
-
-
-def _positive(value: Any) -> bool:
-    return _count(value) and value > 0
+        return Bundle.model_validate(manifest)
+    except ValidationError as error:
+        raise BundleError(f"{where}: {'; '.join(problems(error, Bundle))}") from None

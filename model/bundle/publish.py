@@ -8,7 +8,6 @@ the files go up, then the new manifest. Whoever reads in between finds no bundle
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from model.bundle.manifest import MANIFEST, BundleError, copy_bundle
 from model.places import locate
 
-# What an upload that broke off may have left without its manifest.
+# What an older bundle may have left, or an upload that broke off without its manifest.
 BUNDLE_FILES = ("encoder.onnx", "decoder.onnx", "tokenizer.json", "tokenizer.model")
 
 
@@ -43,8 +42,7 @@ def _upload(source: Path, names: list[str], target: str) -> str:
     store, root = locate(target)
     store.invalidate_cache()
     present = {path.rsplit("/", 1)[-1] for path in store.find(root, maxdepth=1)} if store.exists(root) else set()
-    older = _listed(store, root) if MANIFEST in present else set()
-    foreign = sorted(present - older - {MANIFEST, *names, *BUNDLE_FILES})
+    foreign = sorted(present - {MANIFEST, *names, *BUNDLE_FILES})
     if foreign:
         raise BundleError(
             f"{target}: holds files that are no bundle's: {', '.join(foreign)}; publish to a place of its own"
@@ -58,11 +56,3 @@ def _upload(source: Path, names: list[str], target: str) -> str:
         store.rm_file(f"{root}/{name}")
     store.put_file(str(source / MANIFEST), f"{root}/{MANIFEST}")
     return target
-
-
-def _listed(store: Any, root: str) -> set[str]:
-    """Names of the files of a published bundle, as far as its manifest can be read."""
-    try:
-        return set(json.loads(store.cat_file(f"{root}/{MANIFEST}"))["files"])
-    except (ValueError, KeyError, TypeError):
-        return set()

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from model.bundle.manifest import Bundle, _read_manifest, write_bundle
+from model.bundle import Bundle, write_bundle
 from tests.helpers.bundles import tiny_bundle
 
 
@@ -39,8 +39,7 @@ def fragile_bundle(out: Path, tokens: int, **network: Any) -> Path:
             helper.make_node("Add", ["sound_logits", "fragile_zero"], ["logits"]),
         ]
     )
-    manifest = _read_manifest(bundle.path)
-    fields = {key: value for key, value in manifest.items() if key not in ("format_version", "files")}
+    fields = bundle.model_dump(exclude={"format_version", "files"})
     files: dict[str, bytes | Path] = {name: bundle.path / name for name in bundle.files}
     files[bundle.graph("decoder").name] = model.SerializeToString()
     write_bundle(out, files=files, **fields)
