@@ -13,7 +13,6 @@ It is by this table that `quantization.activation_scale` was chosen.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import RESULTS, ROOT, heading, keep, markdown
+from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep, markdown
 from evaluation.agreement import agreement, common
 from evaluation.evaluate import evaluate_bundle
 from evaluation.figures import processor
@@ -29,10 +28,20 @@ from model.bundle import Bundle
 from model.config import EvaluationConfig, QuantizationConfig
 from model.corpus import read_split
 from model.onnx.quantize import quantize_bundle
+from model.options import FAILED, OK, Parser, read_settings, run
+from model.settings import Count, Natural, Settings, setting
 from serving.engine import Engine, EngineConfig
 
 VARIANTS = ("fp32", "int8 row", "int8 static")
 LOSS_ROWS = 200
+
+
+class AgreementSettings(Settings):
+    """On how much the variants are compared."""
+
+    sentences: Count = setting(400, "Held-out sentences for the agreement.")
+    max_rows: Natural = setting(500, "Rows per test set and direction; 0 means all.")
+    max_tokens: Count = setting(96, "Most that is generated from a sentence.", "tokens")
 
 
 def make_variants(fp32: Path, corpus: Path, out: Path) -> dict[str, Path]:
@@ -45,20 +54,20 @@ def make_variants(fp32: Path, corpus: Path, out: Path) -> dict[str, Path]:
     return paths
 
 
-def measure(paths: dict[str, Path], corpus: Path, rows: int, test_rows: int, max_tokens: int) -> list[dict[str, Any]]:
+def measure(paths: dict[str, Path], corpus: Path, given: AgreementSettings) -> list[dict[str, Any]]:
     """One record per variant."""
-    texts = list(islice(read_split(corpus, "heldout"), rows))
+    texts = list(islice(read_split(corpus, "heldout"), given.sentences))
     records: list[dict[str, Any]] = []
     reference: list[list[int]] = []
     for name, path in paths.items():
         bundle = Bundle.load(path)
         with Engine(bundle, EngineConfig(provider="cpu")) as engine:
             prompts = held_out_prompts(engine, texts)
-            batched = agreement(engine, prompts, max_tokens)
+            batched = agreement(engine, prompts, given.max_tokens)
             outputs = batched.pop("outputs")
         reference = reference or outputs
         with tempfile.TemporaryDirectory() as folder:
-            config = EvaluationConfig(max_rows=test_rows, samples=0, loss_rows=LOSS_ROWS)
+            config = EvaluationConfig(max_rows=given.max_rows, samples=0, loss_rows=LOSS_ROWS)
             evaluation = evaluate_bundle(path, corpus, folder, name, config)
         records.append(
             {
@@ -141,42 +150,48 @@ def artifacts(run: Path) -> tuple[Path, Path]:
     """The fp32 bundle and the corpus of a finished run.
 
     Raises:
-        SystemExit: when the run has none.
+        BenchmarkError: when the run has none.
     """
     found = [sorted(run.glob(f"artifacts/*/{place}")) for place in ("export-onnx/bundle", "prepare-data/corpus")]
     if not all(found):
-        raise SystemExit(f"{run} has no exported bundle or no corpus: give --bundle and --corpus, or a finished run")
+        raise BenchmarkError(f"{run} has no exported bundle or no corpus: give both, or a finished run")
     return found[0][-1], found[1][-1]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, default=ROOT / "runs" / "latest", help="a finished run")
-    parser.add_argument("--bundle", type=Path, help="an fp32 bundle, instead of the run's")
-    parser.add_argument("--corpus", type=Path, help="its corpus, instead of the run's")
-    parser.add_argument("--rows", type=int, default=400, help="held-out sentences for the agreement")
-    parser.add_argument("--test-rows", type=int, default=500, help="rows per test set and direction; 0 is all")
-    parser.add_argument("--max-tokens", type=int, default=96)
-    parser.add_argument("--out", type=Path, default=RESULTS / "agreement.json")
-    arguments = parser.parse_args()
-    bundle, corpus = arguments.bundle, arguments.corpus
+def parser() -> Parser:
+    """What to compare, and on how much."""
+    made = Parser("benchmarks.agreement", __doc__)
+    made.add_argument("--run", type=Path, default=ROOT / "runs" / "latest", help="a finished run")
+    made.add_argument("--bundle", type=Path, help="an fp32 bundle, instead of the run's")
+    made.add_argument("--corpus", type=Path, help="its corpus, instead of the run's")
+    made.add_argument("--out", type=Path, default=RESULTS / "agreement.json", help="where the result is kept")
+    made.add_settings(AgreementSettings)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure every variant; 1 where one gives other tokens in a batch than alone."""
+    options = parser().parse_args(argv)
+    given = read_settings(AgreementSettings, options)
+    bundle, corpus = options.bundle, options.corpus
     if bundle is None or corpus is None:
-        found = artifacts(arguments.run.resolve())
+        found = artifacts(options.run.resolve())
         bundle, corpus = bundle or found[0], corpus or found[1]
     with tempfile.TemporaryDirectory() as folder:
-        paths = make_variants(bundle, corpus, Path(folder))
-        variants = measure(paths, corpus, arguments.rows, arguments.test_rows, arguments.max_tokens)
+        variants = measure(make_variants(bundle, corpus, Path(folder)), corpus, given)
     result = {
         **heading("agreement"),
-        "source": f"run {arguments.run.resolve().name}" if arguments.bundle is None else f"bundle {bundle.name}",
-        "test_rows": arguments.test_rows,
-        "max_tokens": arguments.max_tokens,
+        "source": f"run {options.run.resolve().name}" if options.bundle is None else f"bundle {bundle.name}",
+        "test_rows": given.max_rows,
+        "max_tokens": given.max_tokens,
         "variants": variants,
     }
-    keep(result, arguments.out, agreement_table(result))
+    keep(result, options.out, agreement_table(result))
     if any(record["alone_against_batched"]["differing"] for record in variants):
-        sys.exit("a variant gives other tokens in a batch than alone")
+        print("a variant gives other tokens in a batch than alone", file=sys.stderr)
+        return FAILED
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

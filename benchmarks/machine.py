@@ -10,11 +10,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from model.errors import ProjectError
 from model.files import write_json
 from model.sessions import hardware
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
+
+
+class BenchmarkError(ProjectError):
+    """What keeps a benchmark from measuring; the message says why."""
 
 
 def heading(kind: str) -> dict[str, Any]:

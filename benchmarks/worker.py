@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import ROOT
+from benchmarks.machine import ROOT, BenchmarkError
 
 
 class Worker:
@@ -36,12 +36,12 @@ class Worker:
         """What it found; the first answer comes unasked, once it has loaded.
 
         Raises:
-            SystemExit: with the process's last words when it has died.
+            BenchmarkError: with the process's last words when it has died.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} has failed:\n{self._log.read_text('utf-8', 'replace')[-3000:]}")
+            raise BenchmarkError(f"{self.name} has failed:\n{self._log.read_text('utf-8', 'replace')[-3000:]}")
         return json.loads(line)
 
     def run(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ Same files in, same bytes out; where they came from stands in the file.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from model.options import OK, Parser, run
 
 ROOT = Path(__file__).resolve().parents[1]
 CRD_FILES = ("serving.kserve.io_inferenceservices.yaml", "serving.kserve.io_servingruntimes.yaml")
@@ -168,36 +169,27 @@ def _lines(schema: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    result = argparse.ArgumentParser(
-        prog="python -m tools.schemas",
-        description="Make a committed schema of the tests again from the published files.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=__doc__[__doc__.index("    python") :],
-    )
-    result.add_argument("kind", choices=sorted(MADE), help="which schema")
-    result.add_argument("folder", type=Path, help="where the published files lie")
-    result.add_argument("source", help="the repository and release that they are of, as the schema will name it")
-    return result
+def parser() -> Parser:
+    """Which schema, and of what."""
+    made = Parser("tools.schemas", __doc__)
+    made.add_argument("kind", choices=sorted(MADE), help="which schema")
+    made.add_argument("folder", type=Path, help="where the published files lie")
+    made.add_argument("source", help="the repository and release that they are of, as the schema will name it")
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the schema; 2 where the folder lacks a file."""
+    """Write the schema."""
     options = parser().parse_args(argv)
     make, files = (
         (crd_schema, CRD_FILES) if options.kind == "crds" else (protocol_schema, tuple(PROTOCOL_FILES.values()))
     )
-    try:
-        schema = {"$comment": source(options.folder, files, options.source), **make(options.folder)}
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}; give the folder that holds {', '.join(files)}", file=sys.stderr)
-        return 2
+    schema = {"$comment": source(options.folder, files, options.source), **make(options.folder)}
     out = MADE[options.kind]
     out.write_text(_lines(schema), encoding="utf-8")
     print(f"{out.relative_to(ROOT)}: {out.stat().st_size:,} bytes")
-    return 0
+    return OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

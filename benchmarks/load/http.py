@@ -14,12 +14,12 @@ server, as little of it as they can.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,6 +36,8 @@ from benchmarks.serving.shapes import NETWORKS
 from evaluation.figures import processor
 from model.bundle import Bundle
 from model.config import NetworkConfig
+from model.options import OK, Parser, read_settings, run
+from model.settings import Count, Natural, Settings, setting
 from serving.engine import Engine, EngineConfig, GenerationRequest
 
 MODEL = "prometheus-mini"
@@ -51,6 +53,18 @@ TARGETS = {  # name -> (most that it may be, unit, what it is)
     "start": (3.0, "s", "process start to ready, median"),
     "memory_mb": (400.0, "MB", "resident memory at its peak"),
 }
+
+
+class HttpSettings(Settings):
+    """How much is asked of the server, and what it may take."""
+
+    streams: Count = setting(100, "Streams at once.")
+    tokens: Count = setting(50, "Length of each stream.", "tokens")
+    rounds: Count = setting(5, "Rounds of streams; one more comes first and is not counted.")
+    calls: Count = setting(300, "Unary calls of each protocol.")
+    starts: Count = setting(3, "Starts of the server's process.")
+    slots: Count = setting(EngineConfig().slots, "The engine's slots.")
+    threads: Natural = setting(EngineConfig().threads, "The engine's threads, under streams.")
 
 
 def prompts(count: int, seed: int, words: int = 8) -> list[str]:
@@ -157,27 +171,27 @@ def _percentiles(seconds: list[float]) -> dict[str, float]:
     return {name: round(float(np.percentile(seconds, q)), 4) for name, q in (("p50", 50), ("p95", 95), ("max", 100))}
 
 
-def measure(bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(bundle: Path, given: HttpSettings) -> dict[str, Any]:
     """Everything; the result as it is written."""
-    slots, threads = ["--slots", str(arguments.slots)], ["--threads", str(arguments.threads)]
+    slots, threads = ["--slots", str(given.slots)], ["--threads", str(given.threads)]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         starts = []
-        for _ in range(arguments.starts):
+        for _ in range(given.starts):
             with ServerProcess(bundle, log, *slots, *threads) as server:
                 starts.append(server.start_seconds)
                 idle = server.memory_mb()[0]
         with ServerProcess(bundle, log, *slots, *threads) as server:
-            streams = measure_streams(server, arguments.streams, arguments.tokens, arguments.rounds)
+            streams = measure_streams(server, given.streams, given.tokens, given.rounds)
             now, peak = server.memory_mb()
             memory = {"idle_mb": round(idle, 1), "loaded_mb": round(now, 1), "peak_mb": round(peak, 1)}
         # One thread on both sides: what threads cost to wake each other varies by more than the difference sought.
-        config = EngineConfig(slots=arguments.slots, threads=1, provider="cpu")
+        config = EngineConfig(slots=given.slots, threads=1, provider="cpu")
         with (
             ServerProcess(bundle, log, *slots, "--threads", "1") as server,
             Engine(Bundle.load(bundle), config) as engine,
         ):
-            unary = measure_unary(server, engine, arguments.calls, UNARY_TOKENS)
+            unary = measure_unary(server, engine, given.calls, UNARY_TOKENS)
     found = {
         "request_p95": streams["request"]["p95"],
         "first_token_p95": streams["first_token"]["p95"],
@@ -189,8 +203,8 @@ def measure(bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         **heading("http"),
         "bundle": {"precision": Bundle.load(bundle).precision, "bytes": Bundle.load(bundle).bytes},
-        "slots": arguments.slots,
-        "threads": arguments.threads,
+        "slots": given.slots,
+        "threads": given.threads,
         "streams": streams,
         "unary": unary,
         "starts": [round(value, 3) for value in starts],
@@ -221,25 +235,26 @@ def http_table(result: dict[str, Any]) -> str:
     return f"{markdown(['', 'must be at most', 'found'], rows)}\n\n{caption}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.load.http", description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, help="default: random weights, int8, made in build/bench-http")
-    parser.add_argument("--out", type=Path, default=RESULTS / "http.json")
-    parser.add_argument("--streams", type=int, default=100)
-    parser.add_argument("--tokens", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=300)
-    parser.add_argument("--starts", type=int, default=3)
-    parser.add_argument("--slots", type=int, default=EngineConfig().slots)
-    parser.add_argument("--threads", type=int, default=EngineConfig().threads)
-    arguments = parser.parse_args()
-    bundle = arguments.bundle
+def parser() -> Parser:
+    """What to serve, and how much to ask of it."""
+    made = Parser("benchmarks.load.http", __doc__)
+    made.add_argument("--bundle", type=Path, help="default: random weights, int8, made in build/bench-http")
+    made.add_argument("--out", type=Path, default=RESULTS / "http.json", help="where the result is kept")
+    made.add_settings(HttpSettings)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure everything."""
+    options = parser().parse_args(argv)
+    given, bundle = read_settings(HttpSettings, options), options.bundle
     if bundle is None:
         bundle = ROOT / "build" / "bench-http" / "int8-static"
         write_bundles(bundle.parent, NetworkConfig(**NETWORKS["seq2seq"]), {"int8-static": ("int8", "static")})
-    result = measure(bundle, arguments)
-    keep(result, arguments.out, http_table(result))
+    result = measure(bundle, given)
+    keep(result, options.out, http_table(result))
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,21 @@ import psutil
 
 from benchmarks.load.messages import INFER, infer_request
 from benchmarks.load.server import ServerProcess
-from benchmarks.load.trial import conclude, parse, trial_parser
+from benchmarks.load.trial import conclude, trial_parser
 from benchmarks.machine import markdown
+from model.options import Parser, read_settings, run
+from model.settings import Count, Settings, setting
 
 HOST = "127.0.0.1"
 LAGS = (-0.2, 0.3, 0.0)  # seconds from SIGTERM to the proxy's change of mind, rollout by rollout
 MODEL = "prometheus-mini"
 BODY: dict[str, Any] = {"prompt": "hello", "target": "ru", "max_tokens": 4}
+
+
+class RolloutSettings(Settings):
+    """How much is called."""
+
+    calls: Count = setting(10_000, "Calls of all clients together, over all rollouts.")
 
 
 class Proxy:
@@ -203,14 +212,19 @@ def table(result: dict[str, Any]) -> str:
     return f"{calls}\n\n{result['rollouts']} rollouts; the old servers left after {leaving} s. {verdict}."
 
 
-def main() -> None:
-    parser = trial_parser("rollout", __doc__)
-    parser.add_argument("--calls", type=int, default=10_000)
-    arguments = parse(parser)
+def parser() -> Parser:
+    """What to serve, and how long to call it."""
+    return trial_parser("rollout", __doc__, RolloutSettings)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Roll out, and judge."""
+    options = parser().parse_args(argv)
+    calls = read_settings(RolloutSettings, options).calls
     with tempfile.TemporaryDirectory() as folder:
-        result = asyncio.run(rollouts(arguments.bundle, Path(folder), arguments.calls))
-    conclude("rollout", result, arguments.out, table(result))
+        result = asyncio.run(rollouts(options.bundle, Path(folder), calls))
+    return conclude("rollout", result, options.out, table(result))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

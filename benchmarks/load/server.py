@@ -15,7 +15,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.machine import ROOT
+from benchmarks.machine import ROOT, BenchmarkError
+from model.bundle import Bundle
 
 START_TIMEOUT = 120.0
 
@@ -28,6 +29,7 @@ class ServerProcess:
     """
 
     def __init__(self, bundle: Path, log: Path, *options: str) -> None:
+        Bundle.load(bundle, verify=False)  # says what is wrong in a sentence, where a server leaves a log
         self.http_port, self.grpc_port = free_port(), free_port()
         self.log = log
         command = [sys.executable, "-m", "serving", "--bundle", str(bundle), "--http_port", str(self.http_port)]
@@ -39,9 +41,9 @@ class ServerProcess:
         try:
             while not self._ready():
                 if self._process.poll() is not None:
-                    raise SystemExit(f"the server has left:\n{log.read_text('utf-8', 'replace')[-3000:]}")
+                    raise BenchmarkError(f"the server has left:\n{log.read_text('utf-8', 'replace')[-3000:]}")
                 if time.perf_counter() - started > START_TIMEOUT:
-                    raise SystemExit(f"the server is not ready after {START_TIMEOUT:.0f} s; its log is {log}")
+                    raise BenchmarkError(f"the server is not ready after {START_TIMEOUT:.0f} s; its log is {log}")
                 time.sleep(0.01)
         except BaseException:
             self.stop()

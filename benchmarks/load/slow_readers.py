@@ -14,8 +14,10 @@ import asyncio
 import json
 import socket
 import struct
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,10 @@ from benchmarks.load.client import Client, get_json
 from benchmarks.load.http2 import CALL_HEAD, PREFACE, frame
 from benchmarks.load.messages import infer_request
 from benchmarks.load.server import ServerProcess
-from benchmarks.load.trial import conclude, p95, parse, trial_parser
+from benchmarks.load.trial import conclude, p95, trial_parser
 from benchmarks.machine import markdown
+from model.options import Parser, read_settings, run
+from model.settings import Count, Settings, setting
 
 HOST = "127.0.0.1"
 GROWTH_MB = 50.0
@@ -34,6 +38,13 @@ OTHERS, PAUSE = 4, 0.05  # well-behaved clients, and seconds between the calls o
 SLOWER = 1.5  # times the p95 beside clients who read: beyond it others have been affected
 GRPC_CALLS = 100  # on one connection
 PIPELINED = 2000
+
+
+class ReaderSettings(Settings):
+    """How long and by how many the server is held up."""
+
+    seconds: float = setting(90.0, "How long the phase beside clients who do not read lasts.", "seconds", gt=0)
+    readers: Count = setting(200, "How many of them there are.")
 
 
 class Attack:
@@ -200,16 +211,20 @@ def table(result: dict[str, Any]) -> str:
     return f"{markdown(head, rows)}\n\n{result['readers']} clients, {result['seconds']:.0f} s. Verdict: {verdict}."
 
 
-def main() -> None:
-    parser = trial_parser("slow_readers", __doc__)
-    parser.add_argument("--seconds", type=float, default=90)
-    parser.add_argument("--readers", type=int, default=200)
-    arguments = parse(parser)
-    with tempfile.TemporaryDirectory() as folder, ServerProcess(arguments.bundle, Path(folder) / "log") as server:
+def parser() -> Parser:
+    """What to serve, and how many read nothing of it."""
+    return trial_parser("slow_readers", __doc__, ReaderSettings)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve, attack, and judge."""
+    options = parser().parse_args(argv)
+    given = read_settings(ReaderSettings, options)
+    with tempfile.TemporaryDirectory() as folder, ServerProcess(options.bundle, Path(folder) / "log") as server:
         ports = server.http_port, server.grpc_port
-        result = asyncio.run(slow_readers(*ports, server.pid, arguments.seconds, arguments.readers))
-    conclude("slow_readers", result, arguments.out, table(result))
+        result = asyncio.run(slow_readers(*ports, server.pid, given.seconds, given.readers))
+    return conclude("slow_readers", result, options.out, table(result))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -24,13 +26,23 @@ import psutil
 from benchmarks.load.calls import HOST, BadAnswer, Calls, Left
 from benchmarks.load.client import Client, StatusError, get_json
 from benchmarks.load.server import ServerProcess
-from benchmarks.load.trial import conclude, p95, parse, trial_parser
+from benchmarks.load.trial import conclude, p95, trial_parser
 from benchmarks.machine import markdown
+from model.options import Parser, read_settings, run
+from model.settings import Count, Natural, Settings, setting
 
 ABANDONED, BAD = 0.10, 0.05
 SAMPLE_SECONDS = 0.5
 GROWTH_SHARE, GROWTH_MB = 0.02, 8.0  # of the resident memory between the third and the last quarter: what is flat
 IDLE_SECONDS = 15.0  # within which everything has to be free again
+
+
+class SoakSettings(Settings):
+    """How long and by how many the server is loaded."""
+
+    seconds: float = setting(600.0, "How long the load lasts.", "seconds", gt=0)
+    clients: Count = setting(128, "How many call at the same time.")
+    seed: Natural = setting(0, "Seed of what they call.")
 
 
 async def soak(http_port: int, grpc_port: int, pid: int, seconds: float, clients: int, seed: int = 0) -> dict[str, Any]:
@@ -172,17 +184,20 @@ def soak_table(result: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    parser = trial_parser("soak", __doc__)
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--clients", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parse(parser)
-    with tempfile.TemporaryDirectory() as folder, ServerProcess(arguments.bundle, Path(folder) / "log") as server:
+def parser() -> Parser:
+    """What to serve, and how hard to try it."""
+    return trial_parser("soak", __doc__, SoakSettings)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve, load, and judge."""
+    options = parser().parse_args(argv)
+    given = read_settings(SoakSettings, options)
+    with tempfile.TemporaryDirectory() as folder, ServerProcess(options.bundle, Path(folder) / "log") as server:
         ports = server.http_port, server.grpc_port
-        result = asyncio.run(soak(*ports, server.pid, arguments.seconds, arguments.clients, arguments.seed))
-    conclude("soak", result, arguments.out, soak_table(result))
+        result = asyncio.run(soak(*ports, server.pid, given.seconds, given.clients, given.seed))
+    return conclude("soak", result, options.out, soak_table(result))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

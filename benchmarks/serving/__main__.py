@@ -11,24 +11,33 @@ clock (median of the rounds) stands beside it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.machine import RESULTS, ROOT, heading, keep
+from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep
 from benchmarks.serving.shapes import ENGINES, MIXED_MODES, NOTES, OURS, SCALES, batch_workload, mixed_workload
 from benchmarks.serving.table import serving_table, targets
 from benchmarks.worker import Worker
+from model.options import OK, Parser, read_settings, run
 from model.processors import WAITING
+from model.settings import Count, Settings, setting
 
 BENCH_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 PACKAGES = ("ctranslate2", "onnxruntime", "onnxruntime-genai", "transformers", "torch", "numpy")
+
+
+class ServingSettings(Settings):
+    """How much is measured."""
+
+    rounds: Count = setting(5, "Rounds, of which the least CPU time and the median of the wall clock count.")
+    threads: Count = setting(1, "Threads of every engine.")
 
 
 def engine_worker(name: str, family: str, models: Path, threads: int, python: Path, log: Path) -> Worker:
@@ -156,46 +165,51 @@ def versions(bench_python: Path) -> dict[str, str]:
     return {**json.loads(done.stdout), "onnxruntime (ours)": onnxruntime.__version__}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=RESULTS / "serving.json")
-    parser.add_argument("--models", type=Path, default=ROOT / "build" / "bench-serving", help="where they are made")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--family", choices=sorted(ENGINES), help="one family only")
-    parser.add_argument("--scale", choices=sorted(SCALES), default="full", help="tiny is for the tests")
-    parser.add_argument("--bench-python", type=Path, default=BENCH_PYTHON, help="where the other engines are installed")
-    arguments = parser.parse_args()
-    if not arguments.bench_python.exists():
-        parser.exit(1, f"{arguments.bench_python} is missing: `make bench-serving` installs the other engines\n")
-    families = [arguments.family] if arguments.family else list(ENGINES)
-    make_models(arguments.models, arguments.scale, arguments.bench_python)
+def parser() -> Parser:
+    """What to compare, and how often."""
+    made = Parser("benchmarks.serving", __doc__)
+    made.add_argument("--out", type=Path, default=RESULTS / "serving.json", help="where the result is kept")
+    made.add_argument("--models", type=Path, default=ROOT / "build" / "bench-serving", help="where they are made")
+    made.add_argument("--family", choices=sorted(ENGINES), help="one family only")
+    made.add_argument("--scale", choices=sorted(SCALES), default="full", help="tiny is for the tests")
+    made.add_argument("--bench_python", type=Path, default=BENCH_PYTHON, help="where the other engines are installed")
+    made.add_settings(ServingSettings)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the models, run everything, and keep the result."""
+    options = parser().parse_args(argv)
+    given, scale = read_settings(ServingSettings, options), SCALES[options.scale]
+    if not options.bench_python.exists():
+        raise BenchmarkError(f"{options.bench_python} is missing: `make bench-serving` installs the other engines")
+    families = [options.family] if options.family else list(ENGINES)
+    make_models(options.models, options.scale, options.bench_python)
     started = time.time()
     result: dict[str, Any] = {
         **heading("serving"),
-        "versions": versions(arguments.bench_python),
-        "threads": arguments.threads,
-        "rounds": arguments.rounds,
+        "versions": versions(options.bench_python),
+        "threads": given.threads,
+        "rounds": given.rounds,
         "lengths": {
-            name: getattr(SCALES[arguments.scale], name)
+            name: getattr(scale, name)
             for name in ("prompt", "output", "requests", "mixed_prompt", "mixed_output", "mixed_batch", "least_seconds")
         },
-        "networks": {family: SCALES[arguments.scale].networks[family] for family in families},
+        "networks": {family: scale.networks[family] for family in families},
         "notes": NOTES,
         "runs": [],
         "engines": [],
     }
     for family in families:
-        found = measure(
-            family, arguments.scale, arguments.models, arguments.threads, arguments.rounds, arguments.bench_python
-        )
+        found = measure(family, options.scale, options.models, given.threads, given.rounds, options.bench_python)
         result["runs"] += found["runs"]
         result["engines"] += found["engines"]
     result["seconds"] = round(time.time() - started, 1)
     result["load_average_after"] = os.getloadavg()[0]
     result["targets"] = targets(result)
-    keep(result, arguments.out, serving_table(result))
+    keep(result, options.out, serving_table(result))
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -7,9 +7,10 @@ The weights are kept beside them (``weights.safetensors``) for the engines that 
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from model.onnx.calibrate import calibrate
 from model.onnx.export import build_graphs, graph_files, limits
 from model.onnx.graph import Calibration, Precision
 from model.onnx.weights import Weights, pack, random_weights
+from model.options import OK, Parser, run
 from model.tokenizer import load_tokenizer
 from model.tokenizer.examples import Example
 from model.tokenizer.vocabulary import FORMAT_VERSION, NORMALIZATION, control_tokens
@@ -113,16 +115,23 @@ def _examples(config: NetworkConfig) -> list[Example]:
     return [Example(config.family, prompt, [*target, EOS]) for prompt, target in rows.tolist()]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--scale", choices=sorted(SCALES), default="full")
-    arguments = parser.parse_args()
-    for family, network in SCALES[arguments.scale].networks.items():
+def parser() -> Parser:
+    """Where to, and how large."""
+    made = Parser("benchmarks.serving.models", __doc__)
+    made.add_argument("out", type=Path, help="where a folder for each family is made")
+    made.add_argument("--scale", choices=sorted(SCALES), default="full", help="tiny is for the tests")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the models of every family."""
+    options = parser().parse_args(argv)
+    for family, network in SCALES[options.scale].networks.items():
         config = NetworkConfig(**network)
-        write_bundles(arguments.out / family, config)
+        write_bundles(options.out / family, config)
         print(f"{family}: {parameters(config):,} parameters")
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

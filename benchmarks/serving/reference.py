@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ctranslate2.specs import common_spec, transformer_spec
 from safetensors import safe_open
 
 from benchmarks.serving.shapes import SCALES, VOCABULARY, llama, marian
+from model.options import OK, Parser, run
 
 TOKENS = ["<pad>", "<unk>", "<s>", "</s>", *(f"t{i}" for i in range(4, VOCABULARY))]
 WEIGHT_STD = 0.05
@@ -150,11 +151,17 @@ def _tokenizer() -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--scale", choices=sorted(SCALES), default="full")
-    arguments = parser.parse_args()
+def parser() -> Parser:
+    """Where to, and how large."""
+    made = Parser("benchmarks.serving.reference", __doc__)
+    made.add_argument("out", type=Path, help="where a folder for each family is made")
+    made.add_argument("--scale", choices=sorted(SCALES), default="full", help="tiny is for the tests")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the models of every family."""
+    arguments = parser().parse_args(argv)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     for family, network in SCALES[arguments.scale].networks.items():
@@ -168,7 +175,8 @@ def main() -> None:
         if family == "decoder":
             int4(folder / "genai-int4", folder / "hf")
     print(f"ctranslate2 {ctranslate2.__version__}")
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -12,11 +12,20 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.serving.shapes import SCALES, Workload, batch_workload, mixed_workload, static_batches
+from benchmarks.serving.shapes import (
+    ENGINES,
+    NETWORKS,
+    SCALES,
+    Workload,
+    batch_workload,
+    mixed_workload,
+    static_batches,
+)
+from model.options import OK, Parser, run
 
 
 class Engine(Protocol):
@@ -99,11 +108,28 @@ def serve(name: str, family: str, models: Path, threads: int) -> None:
 
 
 def _run(name: str, prepared: list[tuple[Workload, Callable[[], list[int]]]]) -> None:
-    for work, run in prepared:
-        got = run()
+    for work, generate in prepared:
+        got = generate()
         if got != work.outputs:
             raise RuntimeError(f"{name}: generated {got} tokens instead of {work.outputs}")
 
 
+def parser() -> Parser:
+    """Which engine, of which model."""
+    made = Parser("benchmarks.serving.worker", __doc__)
+    made.add_argument("engine", choices=sorted({*ENGINES["seq2seq"], *ENGINES["decoder"]}), help="which engine")
+    made.add_argument("family", choices=sorted(NETWORKS), help="which family of models")
+    made.add_argument("models", type=Path, help="where python -m benchmarks.serving.models has made them")
+    made.add_argument("threads", type=int, help="how many threads it may use")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Answer until standard input ends."""
+    options = parser().parse_args(argv)
+    serve(options.engine, options.family, options.models, options.threads)
+    return OK
+
+
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    sys.exit(run(main))

@@ -8,6 +8,8 @@ Legend: B rows, L source tokens, S tokens (of the target, where there is a sourc
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from model.config import PRESETS, NetworkConfig, from_dict
 from model.network.layers import Layer, rotary_tables
+from model.options import OK, Parser, run
 from model.tokenizer import Tokenizer
 
 EMBEDDING_STD = 0.02
@@ -117,14 +120,22 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a line for each preset."""
+    parser().parse_args(argv)
     for name in PRESETS:
         config = from_dict(NetworkConfig, {"preset": name})
         vocab_size = 8000 if config.family == "seq2seq" else 512
         with torch.device("meta"):
             network = build_network(config, vocab_size)
         print(f"{name:14} {config.family:8} vocabulary {vocab_size:5} parameters {count_parameters(network):>10,}")
+    return OK
+
+
+def parser() -> Parser:
+    """It takes no options."""
+    return Parser("model.network.families", __doc__)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -5,21 +5,23 @@ python -m model.onnx.export CHECKPOINT TOKENIZER OUT
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx
 
-from model.bundle import BundleError, write_bundle
-from model.config import ConfigError, NetworkConfig, from_dict
+from model.bundle import write_bundle
+from model.config import NetworkConfig, from_dict
 from model.errors import ProjectError
 from model.onnx.decoder import build_decoder
 from model.onnx.encoder import build_encoder
 from model.onnx.graph import Calibration, Graph, Precision
-from model.onnx.weights import Weights, WeightsError, pack
-from model.tokenizer import TokenizerError, load_tokenizer
-from model.training.checkpoint import CheckpointError, load_checkpoint
+from model.onnx.weights import Weights, pack
+from model.options import OK, Parser, run
+from model.tokenizer import load_tokenizer
+from model.training.checkpoint import load_checkpoint
 
 TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters")  # of the checkpoint's, kept as provenance
 
@@ -89,19 +91,22 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Export a checkpoint as an fp32 bundle.")
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("tokenizer", type=Path)
-    parser.add_argument("out", type=Path)
-    arguments = parser.parse_args()
-    try:
-        manifest = export_bundle(arguments.checkpoint, arguments.tokenizer, arguments.out)
-    except (ExportError, CheckpointError, TokenizerError, WeightsError, ConfigError, BundleError) as error:
-        parser.exit(1, f"{error}\n")
-    for name, entry in manifest["files"].items():
-        print(f"{entry['bytes']:>12,}  {arguments.out / name}")
+def parser() -> Parser:
+    """Where from and where to."""
+    made = Parser("model.onnx.export", __doc__)
+    made.add_argument("checkpoint", type=Path, help="folder made by python -m model.training")
+    made.add_argument("tokenizer", type=Path, help="folder made by python -m model.tokenizer")
+    made.add_argument("out", type=Path, help="where the bundle is written")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export, and print the bundle's files."""
+    options = parser().parse_args(argv)
+    for name, entry in export_bundle(options.checkpoint, options.tokenizer, options.out)["files"].items():
+        print(f"{entry['bytes']:>12,}  {options.out / name}")
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -9,7 +9,6 @@ greedy output is the same by induction. The logits of all those positions are co
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +22,20 @@ from model.bundle import Bundle
 from model.network import CausalDecoder, Seq2Seq, build_network
 from model.onnx.calibrate import corpus_examples
 from model.onnx.runner import Runner
+from model.options import FAILED, OK, Parser, read_settings, run
+from model.settings import Count, Settings, setting
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.tokenizer.examples import Example, pad
 from model.training.checkpoint import load_checkpoint
 
 TOLERANCE = 1e-4
 BATCH = 16
+
+
+class ParitySettings(Settings):
+    """On how much bundle and network are compared."""
+
+    sentences: Count = setting(200, "Held-out sentences, the first that fit the network.")
 
 
 @dataclass(frozen=True)
@@ -85,27 +92,32 @@ def _compare(network: Seq2Seq | CausalDecoder, runner: Runner, prompts: list[lis
     return Parity(len(prompts), identical, int(lengths.sum()), difference)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Compare an fp32 bundle with the PyTorch network it was exported from."
-    )
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--corpus", type=Path, required=True, help="corpus whose held-out split gives the sentences")
-    parser.add_argument("--rows", type=int, default=200)
-    arguments = parser.parse_args()
-    bundle = Bundle.load(arguments.bundle)
+def parser() -> Parser:
+    """What to compare, and on which sentences."""
+    made = Parser("model.onnx.parity", __doc__)
+    made.add_argument("bundle", type=Path, help="fp32 bundle made by python -m model.onnx.export")
+    made.add_argument("checkpoint", type=Path, help="what it was exported from")
+    made.add_argument("--corpus", type=Path, required=True, help="its held-out split gives the sentences")
+    made.add_settings(ParitySettings)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare; 1 where they differ."""
+    options = parser().parse_args(argv)
+    sentences = read_settings(ParitySettings, options).sentences
+    bundle = Bundle.load(options.bundle)
     size = bundle.config.max_positions
-    examples = corpus_examples(bundle, load_tokenizer(bundle.path), arguments.corpus, "heldout")
-    fitting = islice((example for example in examples if example.width <= size), arguments.rows)
+    examples = corpus_examples(bundle, load_tokenizer(bundle.path), options.corpus, "heldout")
+    fitting = islice((example for example in examples if example.width <= size), sentences)
     # A text has no prompt of its own: its first half is continued.
     prompts = [e.prompt if bundle.task == "translation" else e.inputs[: max(size // 2, 1)] for e in fitting]
-    result = compare(bundle, arguments.checkpoint, prompts)
+    result = compare(bundle, options.checkpoint, prompts)
     print(f"greedy outputs identical: {result.identical} of {result.rows}")
     print(f"largest logits difference over {result.positions} positions: {result.logits_difference:.2e}")
     print("passed" if result.passed else f"FAILED (all outputs identical, logits within {TOLERANCE:g})")
-    return 0 if result.passed else 1
+    return OK if result.passed else FAILED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -8,19 +8,21 @@ matrices and an integer cache, a quarter of the bytes, and results that do not d
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.bundle import Bundle, BundleError, write_bundle
+from model.bundle import Bundle, write_bundle
 from model.config import QuantizationConfig
 from model.errors import ProjectError
-from model.onnx.calibrate import CalibrationError, calibrate_bundle
+from model.onnx.calibrate import calibrate_bundle
 from model.onnx.export import build_graphs, graph_files
 from model.onnx.graph import Calibration, Precision
-from model.onnx.weights import Weights, WeightsError, read_packed
+from model.onnx.weights import Weights, read_packed
+from model.options import OK, Parser, read_settings, run
 from model.row_counts import sentence
 
 
@@ -91,24 +93,26 @@ def _check_fp16_range(weights: Weights) -> None:
             )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Make the fp16 or int8 variant of an fp32 bundle.")
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("corpus", type=Path, help="corpus whose valid split calibrates int8")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--precision", choices=["fp16", "int8"], default="int8")
-    parser.add_argument("--activation-scale", choices=["row", "static"], default=QuantizationConfig().activation_scale)
-    parser.add_argument("--rows", type=int, default=QuantizationConfig().calibration_rows)
-    arguments = parser.parse_args()
-    config = QuantizationConfig(activation_scale=arguments.activation_scale, calibration_rows=arguments.rows)
-    try:
-        quantize_bundle(arguments.bundle, arguments.corpus, arguments.out, arguments.precision, config)
-    except (QuantizationError, CalibrationError, BundleError, WeightsError) as error:
-        parser.exit(1, f"{error}\n")
-    before, after = Bundle.load(arguments.bundle).bytes, Bundle.load(arguments.out).bytes
-    print(f"{arguments.out}: {after:,} bytes, {after / before:.1%} of fp32's {before:,}")
-    return 0
+def parser() -> Parser:
+    """Where from and where to, and every setting of quantization."""
+    made = Parser("model.onnx.quantize", __doc__)
+    made.add_argument("bundle", type=Path, help="fp32 bundle made by python -m model.onnx.export")
+    made.add_argument("corpus", type=Path, help="its valid split calibrates int8")
+    made.add_argument("out", type=Path, help="where the variant is written")
+    made.add_argument("--precision", choices=["fp16", "int8"], default="int8", help="(default: %(default)s)")
+    made.add_settings(QuantizationConfig)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Quantize, and print both sizes."""
+    options = parser().parse_args(argv)
+    config = read_settings(QuantizationConfig, options)
+    quantize_bundle(options.bundle, options.corpus, options.out, options.precision, config)
+    before, after = Bundle.load(options.bundle).bytes, Bundle.load(options.out).bytes
+    print(f"{options.out}: {after:,} bytes, {after / before:.1%} of fp32's {before:,}")
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -1,42 +1,42 @@
 """Train a tokenizer, or look at what one does with a text.
 
-python -m model.tokenizer CORPUS --out DIR [--kind unigram] [--vocab-size 8000]
+python -m model.tokenizer CORPUS --out DIR [--kind unigram] [--vocab_size 8000]
 python -m model.tokenizer --show DIR "text"
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from model.config import TokenizerConfig, from_dict, to_dict
+from model.config import TokenizerConfig
+from model.options import OK, Parser, read_settings, run
 from model.tokenizer import load_tokenizer
 from model.tokenizer.train import train_tokenizer
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m model.tokenizer", description=__doc__.splitlines()[0])
-    parser.add_argument("corpus", nargs="?", help="directory of a prepared corpus")
-    parser.add_argument("--out", help="directory to write the tokenizer to")
-    parser.add_argument("--show", nargs=2, metavar=("DIR", "TEXT"), help="print the tokens of a text")
-    for name, default in to_dict(TokenizerConfig()).items():
-        text = TokenizerConfig.model_fields[name].description
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=text)
-    options = parser.parse_args(arguments)
-    try:
-        if options.show:
-            show(*options.show)
-        elif options.corpus and options.out:
-            values = {name: getattr(options, name) for name in to_dict(TokenizerConfig())}
-            print_report(train_tokenizer(options.corpus, options.out, from_dict(TokenizerConfig, values)))
-        else:
-            parser.error("give CORPUS and --out DIR, or --show DIR TEXT")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def parser() -> Parser:
+    """What to train on and where to, with every setting of a tokenizer; or what to show."""
+    made = Parser("model.tokenizer", __doc__)
+    made.add_argument("corpus", nargs="?", type=Path, help="directory of a prepared corpus")
+    made.add_argument("--out", type=Path, help="directory to write the tokenizer to")
+    made.add_argument("--show", nargs=2, metavar=("DIR", "TEXT"), help="print the tokens of a text")
+    made.add_settings(TokenizerConfig)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train or show."""
+    made = parser()
+    options = made.parse_args(argv)
+    if options.show:
+        show(*options.show)
+    elif options.corpus and options.out:
+        print_report(train_tokenizer(options.corpus, options.out, read_settings(TokenizerConfig, options)))
+    else:
+        made.error("give CORPUS and --out DIR, or --show DIR TEXT")
+    return OK
 
 
 def show(directory: str, text: str) -> None:
@@ -65,4 +65,4 @@ def print_report(report: dict) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

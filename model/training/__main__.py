@@ -1,39 +1,38 @@
 """Train a checkpoint from the command line.
 
-python -m model.training CORPUS TOKENIZER --out CHECKPOINT --network preset=prometheus-8m --training steps=2000
+python -m model.training CORPUS TOKENIZER --out CHECKPOINT --preset prometheus-8m --steps 2000
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import Any
+import sys
+from collections.abc import Sequence
 
-import yaml
-
-from model.config import NetworkConfig, TrainingConfig, from_dict
+from model.config import NetworkConfig, TrainingConfig
+from model.options import OK, Parser, read_settings, run
 from model.training.loop import train
 
 
-def settings(pairs: list[str]) -> dict[str, Any]:
-    """``["a=1", "b=x"]`` -> ``{"a": 1, "b": "x"}``, values read as YAML."""
-    return {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+def parser() -> Parser:
+    """Where from and where to, and every setting of the network and of its training."""
+    made = Parser("model.training", __doc__)
+    made.add_argument("corpus", help="folder made by python -m model.corpus")
+    made.add_argument("tokenizer", help="folder made by python -m model.tokenizer")
+    made.add_argument("--out", required=True, help="folder of the checkpoint; an interrupted run in it is resumed")
+    made.add_settings(NetworkConfig, "network")
+    made.add_settings(TrainingConfig, "training")
+    return made
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m model.training", description=__doc__.splitlines()[0])
-    parser.add_argument("corpus", help="folder made by python -m model.corpus")
-    parser.add_argument("tokenizer", help="folder made by python -m model.tokenizer")
-    parser.add_argument("--out", required=True, help="folder of the checkpoint; an interrupted run in it is resumed")
-    parser.add_argument(
-        "--network", nargs="*", default=[], metavar="KEY=VALUE", help="network settings, preset=NAME too"
-    )
-    parser.add_argument("--training", nargs="*", default=[], metavar="KEY=VALUE", help="training settings")
-    args = parser.parse_args()
-    network = from_dict(NetworkConfig, settings(args.network), "network")
-    config = from_dict(TrainingConfig, settings(args.training), "training")
-    print(json.dumps(train(args.corpus, args.tokenizer, args.out, network, config), indent=1))
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, and print what the checkpoint says of itself."""
+    options = parser().parse_args(argv)
+    network, training = read_settings(NetworkConfig, options), read_settings(TrainingConfig, options)
+    trained = train(options.corpus, options.tokenizer, options.out, network, training)
+    print(json.dumps(trained, indent=1))
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -10,13 +10,15 @@ otherwise it writes ClearML's offline session, to be sent later with
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from model.options import OK, Parser, run
 
 
 class Tracker:
@@ -96,11 +98,17 @@ def has_server() -> bool:
     return Path(os.environ.get("CLEARML_CONFIG_FILE", "~/clearml.conf")).expanduser().exists()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--name", required=True, help="name of the ClearML task")
-    parser.add_argument("--folder", type=Path, help="for ClearML's files, where CLEARML_CACHE_DIR is not set")
-    arguments = parser.parse_args()
+def parser() -> Parser:
+    """What to call the task."""
+    made = Parser("model.training.tracking", __doc__)
+    made.add_argument("--name", required=True, help="name of the ClearML task")
+    made.add_argument("--folder", type=Path, help="for ClearML's files, where CLEARML_CACHE_DIR is not set")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Report every line of standard input until it ends."""
+    arguments = parser().parse_args(argv)
     if arguments.folder and "CLEARML_CACHE_DIR" not in os.environ:
         # ClearML would take `$` and `~` in the folder's name for its own, so it is given none.
         arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +145,8 @@ def main() -> None:
             series = message["series"]
             logger.report_scalar(series.split(".")[0], series, message["value"], message["step"])
     task.close()
+    return OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -24,7 +24,7 @@ def test_the_measurement_in_miniature(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "bundle", max_positions=64)
     corpus = tiny_corpus(tmp_path / "corpus")
     command = [sys.executable, "-m", "benchmarks.agreement", "--bundle", str(bundle), "--corpus", str(corpus)]
-    command += ["--rows", "10", "--test-rows", "4", "--max-tokens", "8", "--out", str(tmp_path / "agreement.json")]
+    command += ["--sentences", "10", "--max_rows", "4", "--max_tokens", "8", "--out", str(tmp_path / "agreement.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads((tmp_path / "agreement.json").read_text("utf-8"))

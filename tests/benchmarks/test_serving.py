@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.machine import BenchmarkError
 from benchmarks.serving.__main__ import BENCH_PYTHON, engine_worker, environment
 from benchmarks.serving.engines.ours import Ours
 from benchmarks.serving.engines.pytorch import PyTorch
@@ -137,7 +138,7 @@ def test_a_worker_answers(models: Path, tmp_path: Path) -> None:
 
 def test_a_worker_that_dies_says_why(models: Path, tmp_path: Path) -> None:
     worker = engine_worker("ours-int9", "decoder", models, 1, Path(sys.executable), tmp_path / "log")
-    with pytest.raises(SystemExit, match="ours-int9"):
+    with pytest.raises(BenchmarkError, match="ours-int9"):
         worker.answer()
     worker.close()
 

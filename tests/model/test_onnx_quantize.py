@@ -203,14 +203,13 @@ def test_what_cannot_be_quantized_is_refused(bundles, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_the_command_line(bundles, tmp_path, monkeypatch, capsys):
+def test_the_command_line(bundles, tmp_path, capsys):
     bundle, corpus = bundles({"family": "seq2seq"}, "fp32"), tiny_corpus(tmp_path / "corpus", rows=4)
-    command = ["quantize", str(bundle.path), str(corpus), str(tmp_path / "out"), "--precision", "int8"]
-    monkeypatch.setattr("sys.argv", [*command, "--activation-scale", "static"])
-    main()
+    command = [str(bundle.path), str(corpus), str(tmp_path / "out"), "--precision", "int8"]
+    assert main([*command, "--activation_scale", "static", "--calibration_rows", "3"]) == 0
     assert "of fp32's" in capsys.readouterr().out
     assert Bundle.load(tmp_path / "out").provenance["quantization"]["activation_scale"] == "static"
     first = (tmp_path / "out" / "bundle.json").read_bytes()
-    main()
+    assert main([*command, "--calibration_rows", "3"]) == 0
     assert (tmp_path / "out" / "bundle.json").read_bytes() == first
     open_session(tmp_path / "out" / "decoder.onnx")

@@ -93,10 +93,9 @@ def test_a_seed_gives_one_run(parallel: tuple[Path, Path], tmp_path: Path) -> No
 def test_a_killed_run_resumes_exactly(parallel: tuple[Path, Path], tmp_path: Path) -> None:
     """A real process, killed with SIGKILL after its first checkpoint, then started again."""
     config = from_dict(TrainingConfig, {**to_dict(CONFIG), "steps": 400, "save_every": 100, "eval_every": 100})
-    settings = [f"{key}={json.dumps(value)}" for key, value in to_dict(config).items()]
-    network = [f"{key}={json.dumps(value)}" for key, value in to_dict(NETWORK).items()]
+    settings = [f"--{key}={value}" for key, value in (to_dict(NETWORK) | to_dict(config)).items()]
     command = [sys.executable, "-m", "model.training", *map(str, parallel), "--out", str(tmp_path / "killed")]
-    command += ["--network", *network, "--training", *settings]
+    command += settings
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 60
     while not (tmp_path / "killed" / "last" / "progress.json").exists():
