@@ -80,24 +80,24 @@ class Bundle(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Bundle:
-        problems = []
+        wrong = []
         if self.config.family != self.family:
-            problems.append(f"family is {self.family!r} but config.family is {self.config.family!r}")
+            wrong.append(f"family is {self.family!r} but config.family is {self.config.family!r}")
         if self.cache_dtype != CACHE_DTYPES[self.precision]:
-            problems.append(f"cache_dtype {self.cache_dtype!r} does not go with precision {self.precision!r}")
+            wrong.append(f"cache_dtype {self.cache_dtype!r} does not go with precision {self.precision!r}")
         if set(self.limits) != LIMITS:
-            problems.append(f"limits: expected {sorted(LIMITS)}, found {sorted(self.limits)}")
+            wrong.append(f"limits: expected {sorted(LIMITS)}, found {sorted(self.limits)}")
         roles = ["decoder", "encoder"] if self.family == "seq2seq" else ["decoder"]
         if sorted(self.graphs) != roles:
-            problems.append(f"graphs: a {self.family} bundle has {roles}, found {sorted(self.graphs)}")
+            wrong.append(f"graphs: a {self.family} bundle has {roles}, found {sorted(self.graphs)}")
         unlisted = sorted(set(self.graphs.values()) - self.files.keys())
-        problems += [f"graphs: {name!r} is not among the files" for name in unlisted]
+        wrong += [f"graphs: {name!r} is not among the files" for name in unlisted]
         if "tokenizer.json" not in self.files:
-            problems.append("files: tokenizer.json is not among them")
+            wrong.append("files: tokenizer.json is not among them")
         if MANIFEST in self.files:
-            problems.append(f"files: {MANIFEST} cannot be one of them")
-        if problems:
-            raise ValueError("\n".join(problems))
+            wrong.append(f"files: {MANIFEST} cannot be one of them")
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
 
     @property
