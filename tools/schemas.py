@@ -148,6 +148,21 @@ def _shared(kinds: dict[str, Any]) -> dict[str, Any]:
     return {**{kind: refer(schema) for kind, schema in kinds.items()}, **dict(sorted(found.items()))}
 
 
+def in_full(schema: dict[str, Any], kind: str) -> Any:
+    """The part of a schema for one kind, with everything in place of the references to it."""
+
+    def fill(node: Any) -> Any:
+        if isinstance(node, list):
+            return [fill(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return fill(schema["$defs"][node["$ref"].rpartition("/")[2]])
+        return {name: fill(child) for name, child in node.items()}
+
+    return fill(schema["$defs"][kind])
+
+
 def source(folder: Path, files: Sequence[str], name: str) -> str:
     """What a schema was made of: the name of the release, and each file's hash."""
     hashes = (f"{file} sha256 {hashlib.sha256((folder / file).read_bytes()).hexdigest()}" for file in files)
