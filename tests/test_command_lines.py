@@ -15,7 +15,7 @@ from model.options import run
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("benchmarks", "components", "evaluation", "model", "pipelines", "serving", "tools")
-ELSEWHERE = {"benchmarks.serving.reference"}  # runs where the other engines are installed
+ELSEWHERE = {"benchmarks.serving.reference", "tools.phrasebook"}  # run in environments of their own
 
 
 def runnable() -> list[str]:
