@@ -12,7 +12,7 @@ from collections.abc import Sequence as Seq
 from typing import Any
 
 from serving.engine.engine import Engine
-from serving.engine.request import GenerationRequest
+from serving.engine.generation import GenerationRequest
 
 
 def agreement(engine: Engine, prompts: Seq[list[int]], max_tokens: int = 64) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Every Prometheus metric of the server, in one place: prefix ``slm_``, suffixes as vLLM's, so dashboards carry over.
 
-The engine reports here as its observer, once per step for all rows together: at thousands of tokens a second, one
+The engine reports here as its observer, once per step for all slots together: at thousands of tokens a second, one
 ``Histogram.observe`` per token would cost more CPU than the rest of the server. Gauges are read from the engine when
 somebody scrapes. The process's own memory, processor time and start are prometheus_client's ``process_*``.
 """
@@ -16,8 +16,7 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from serving.engine.request import GenerationResult
-from serving.errors import ServingError
+from serving.engine.generation import GenerationResult
 
 PREFIX = "slm_"
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -47,7 +46,7 @@ COUNTERS: dict[str, tuple[str, str]] = {  # name -> (text, label or "")
 GAUGES = {  # name in the stats -> (metric, text)
     "running": ("num_requests_running", "Requests being decoded."),
     "waiting": ("num_requests_waiting", "Requests waiting for a slot."),
-    "rows": ("num_slots_used", "Slots in use: a beam search holds one for each beam."),
+    "slots_used": ("num_slots_used", "Slots in use: a beam search holds one for each beam."),
     "slots": ("num_slots", "Requests that can be decoded together."),
     "queue": ("queue_capacity", "Requests that may wait; one more is refused."),
     "kv_bytes": ("kv_cache_bytes", "Memory of the KV cache."),
@@ -76,10 +75,10 @@ class Metrics:
             self._clear()
         self._stats = stats
 
-    def step(self, rows: int, seconds: float) -> None:
-        """The engine decoded one token for each of ``rows`` requests."""
+    def step(self, slots: int, seconds: float) -> None:
+        """The engine decoded one token in each of ``slots`` used slots."""
         with self._lock:
-            self._histograms["batch_size"].add(rows)
+            self._histograms["batch_size"].add(slots)
             self._histograms["step_seconds"].add(seconds)
 
     def interval(self, seconds: float, count: int) -> None:
@@ -104,9 +103,6 @@ class Metrics:
                 self._histograms[name].add(value)
             if result.first_token_seconds:
                 self._histograms["time_to_first_token_seconds"].add(result.first_token_seconds)
-
-    def rejected(self, error: ServingError) -> None:
-        """The engine refused a request. Counted by :meth:`refused`, where a call of many prompts is one."""
 
     def refused(self, reason: str) -> None:
         """A call was answered with an error."""

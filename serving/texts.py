@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from serving.config import ServerConfig
 from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
-from serving.engine.request import DEFAULT_MAX_TOKENS, FinishReason, check_request
+from serving.engine.generation import FinishReason
+from serving.engine.limits import DEFAULT_MAX_TOKENS, check_request
 from serving.errors import InvalidRequest, ServingError
 from serving.parameters import Parameters, read_parameters
 

@@ -149,7 +149,7 @@ async def _settle(port: int, process: psutil.Process, fds: int) -> dict[str, tup
         found = {
             "running": (state["running"], 0),
             "waiting": (state["waiting"], 0),
-            "rows": (state.get("rows", 0), 0),
+            "slots": (state.get("slots_used", 0), 0),
             # the connection that asked for /health may still be closing, and libraries keep a few of their own
             "fds": (process.num_fds(), fds + 8),
         }

@@ -1,13 +1,27 @@
-"""The serving engine: ONNX Runtime sessions, KV cache rows, continuous batching, sampling. It knows no HTTP."""
+"""The serving engine: ONNX Runtime sessions, slots of KV cache, continuous batching, sampling. It knows no HTTP.
+
+Shapes, in all files of this folder: B slots of one run, N all slots, W beams, P prompt tokens, T cache tokens, K
+key/value heads, h head width, V vocabulary.
+"""
 
 from serving.engine.config import EngineConfig
 from serving.engine.engine import Engine
+from serving.engine.generation import (
+    FinishReason,
+    GenerationRequest,
+    GenerationResult,
+    Handle,
+    TokenEvent,
+    TokenLogprobs,
+)
+from serving.engine.limits import DEFAULT_MAX_TOKENS, Limits, check_request
 from serving.engine.observer import Observer
-from serving.engine.request import GenerationRequest, GenerationResult, Handle, Limits, TokenEvent, TokenLogprobs
 
 __all__ = [
+    "DEFAULT_MAX_TOKENS",
     "Engine",
     "EngineConfig",
+    "FinishReason",
     "GenerationRequest",
     "GenerationResult",
     "Handle",
@@ -15,4 +29,5 @@ __all__ = [
     "Observer",
     "TokenEvent",
     "TokenLogprobs",
+    "check_request",
 ]

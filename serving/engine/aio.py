@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from serving.engine.engine import Engine
-from serving.engine.request import GenerationRequest, GenerationResult, TokenEvent
+from serving.engine.generation import GenerationRequest, GenerationResult, TokenEvent
 
 
 class _Mailbox:

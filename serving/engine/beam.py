@@ -1,4 +1,4 @@
-"""Beam search: the search alone, on arrays; the scheduler owns the rows it runs in.
+"""Beam search: the search alone, on arrays; the engine owns the slots it runs in.
 
 One step takes the 2 * beams likeliest continuations of all live beams together. In order of rank, one that ends the
 text joins the pool of finished texts if it is among the first ``beams``, any other becomes a live beam until there are
@@ -13,7 +13,7 @@ is over
 Equal scores are ordered by beam, then by token id, and nothing here depends on other requests: the same search gives
 the same text in any company.
 
-Legend: W beams, V vocabulary, T tokens so far.
+Shapes: B slots of a run, W beams, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serving.engine.request import GenerationRequest
+from serving.engine.generation import GenerationRequest
 from serving.engine.sampling import floor_of, forbid, penalize
 
 
@@ -44,27 +44,15 @@ class BeamSearch:
         forbidden: spans of ids that are never generated.
     """
 
-    __slots__ = (
-        "_eos",
-        "_forbidden",
-        "_length",
-        "_max_tokens",
-        "_pool",
-        "_power",
-        "_request",
-        "_scores",
-        "_tokens",
-        "done",
-    )
-
     def __init__(self, request: GenerationRequest, max_tokens: int, eos_id: int, forbidden: list[slice]) -> None:
+        self.beams = request.beams
         self._request = request
         self._power = request.length_penalty
         self._max_tokens, self._eos, self._forbidden = max_tokens, eos_id, forbidden
-        self._tokens = np.zeros((request.beams, max_tokens), np.int64)
+        self._tokens = np.zeros((self.beams, max_tokens), np.int64)
         self._length = 0
         # All beams begin as the same text: without this, each would find the same continuations.
-        self._scores = np.full(request.beams, -np.inf)
+        self._scores = np.full(self.beams, -np.inf)
         self._scores[0] = 0.0
         self._pool: list[Hypothesis] = []
         self.done = False
@@ -85,22 +73,21 @@ class BeamSearch:
         Returns:
             For each beam of the next step the beam it continues and its new token. Meaningless once ``done``.
         """
-        beams = len(logits_WV)
         if self._request.penalized and self._length:
-            for row, said in zip(logits_WV, self._tokens[:, : self._length], strict=True):
-                ids, counts = np.unique(said, return_counts=True)
-                penalize(row, ids, self._request.repetition_penalty, counts, self._request.frequency_penalty)
+            for logits_V, generated in zip(logits_WV, self._tokens[:, : self._length], strict=True):
+                ids, counts = np.unique(generated, return_counts=True)
+                penalize(logits_V, ids, self._request.repetition_penalty, counts, self._request.frequency_penalty)
         totals = log_totals(logits_WV)
         forbid(logits_WV, self._forbidden)
-        origins, tokens, scores = continuations(logits_WV, self._scores - totals, 2 * beams)
+        origins, tokens, scores = continuations(logits_WV, self._scores - totals, 2 * self.beams)
 
         length = self._length + 1
         live: list[int] = []
         for rank, (origin, token, score) in enumerate(zip(origins.tolist(), tokens.tolist(), scores, strict=True)):
             if token == self._eos:
-                if rank < beams and score > -np.inf:
+                if rank < self.beams and score > -np.inf:
                     self._finish(self._hypothesis(origin, length - 1, score, ended=True, length=length))
-            elif len(live) < beams:
+            elif len(live) < self.beams:
                 live.append(rank)
         parents, chosen = origins[live], tokens[live]
         self._tokens = self._tokens[parents]
@@ -117,7 +104,7 @@ class BeamSearch:
             self.done = True
         elif self._pool:
             leader = float(self._scores[0])
-            full = len(self._pool) == len(self._scores)
+            full = len(self._pool) == self.beams
             now = leader / self._length**self._power
             # Sums only fall, and a longer text divides by more: the best that the leader can come to.
             bound = leader / self._max_tokens**self._power if self._power > 0 else now
@@ -130,7 +117,7 @@ class BeamSearch:
     def _finish(self, hypothesis: Hypothesis) -> None:
         self._pool.append(hypothesis)
         self._pool.sort(key=lambda h: -h.score)  # stable: of equals the earlier one stays in front
-        del self._pool[len(self._scores) :]
+        del self._pool[self.beams :]
 
 
 def log_totals(logits_BV: np.ndarray) -> np.ndarray:
@@ -156,10 +143,10 @@ def continuations(
     values = (logits_WV + offsets_W[:, None].astype(np.float32)).ravel()
     if 8 * count <= values.size:
         floor = floor_of(values, count)
-        places = np.flatnonzero(values >= floor - 1e-4 * max(1.0, abs(floor)))
+        indices = np.flatnonzero(values >= floor - 1e-4 * max(1.0, abs(floor)))
     else:
-        places = np.arange(values.size)
-    origins, tokens = np.divmod(places, size)
+        indices = np.arange(values.size)
+    origins, tokens = np.divmod(indices, size)
     exact = logits_WV[origins, tokens].astype(np.float64) + offsets_W[origins]
     order = np.argsort(-exact, kind="stable")[:count]
     return origins[order], tokens[order], exact[order]

@@ -1,7 +1,7 @@
 """The engine's face: a bundle in, generated text out. Knows no HTTP.
 
-Requests are batched continuously (see scheduler.py): each has a row in the caches, every decode run advances all rows
-by one token, and rows are taken and left between steps. That keeps all rows of a run useful whatever the lengths of
+Requests are batched continuously (see core.py): each has a slot in the caches, every decode run advances all of them by
+one token, and slots are allocated and freed between steps. That keeps all slots of a run useful whatever the lengths of
 the requests, where a static batch runs on to its longest.
 
     engine = Engine(Bundle.load("runs/latest/bundle")).start()
@@ -12,32 +12,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from model.tokenizer import load_tokenizer
 from model.tokenizer.prompt import PromptError, encode_prompt
 from serving.engine.beam import BeamSearch
-from serving.engine.choice import Chooser
 from serving.engine.config import EngineConfig
+from serving.engine.core import EngineCore
 from serving.engine.detokenizer import Detokenizer, token_table, whole_texts
+from serving.engine.generation import GenerationRequest, GenerationResult, Handle, TokenEvent
+from serving.engine.limits import Limits, check_prompt, check_request, check_targets
 from serving.engine.observer import Guarded, Observer
 from serving.engine.rehearsal import rehearse
-from serving.engine.request import (
-    MAX_BEAMS,
-    GenerationRequest,
-    GenerationResult,
-    Handle,
-    Limits,
-    check_prompt,
-    check_request,
-    check_targets,
-)
+from serving.engine.request import OnEvent, Request
 from serving.engine.runtime import Runtime
-from serving.engine.sampling import Sampler
-from serving.engine.scheduler import Scheduler
-from serving.engine.sequence import OnEvent, Sequence
+from serving.engine.sampler import Sampler
+from serving.engine.sampling import SamplingState
 from serving.errors import EngineFailed, InvalidRequest, ServingError
 
 if TYPE_CHECKING:
@@ -73,19 +65,16 @@ class Engine:
                 f"{bundle.path}: the tokenizer has {self.tokenizer.vocab_size} ids, bundle.json says vocab_size "
                 f"{bundle.vocab_size}; export the bundle again"
             )
-        self.limits = _limits(bundle, self.config.slots)
-        self._observer = Guarded(observer)
-        self._seq2seq = bundle.family == "seq2seq"
+        self.limits = Limits.of(bundle, self.config.slots)
         self._table = token_table(self.tokenizer)
         self._texts = whole_texts(self._table)
         # The tokenizer's own leading space belongs to the start of a text; continued text keeps its spaces.
         self.drops_space = self.tokenizer.leading_space and bundle.task == "translation"
-        forbidden = [i for i in range(len(self.tokenizer.control_tokens)) if i != self.tokenizer.eos_id]
-        forbidden += range(self.tokenizer.vocab_size, bundle.vocab_size)
-        self._forbidden = _spans(forbidden)
+        eos, control, size = self.tokenizer.eos_id, len(self.tokenizer.control_tokens), self.tokenizer.vocab_size
+        spans = slice(0, eos), slice(eos + 1, control), slice(size, bundle.vocab_size)
+        self._forbidden = [span for span in spans if span.start < span.stop]
         self._runtime: Runtime | None = None
-        bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
-        self._scheduler = Scheduler(self.config, bos, eos, Chooser(self._forbidden), self._text, self._observer)
+        self._core = EngineCore(self.config, self.tokenizer.bos_id, Sampler(self._forbidden), Guarded(observer))
         self._starting = threading.Lock()
         self._rejected = 0
 
@@ -105,7 +94,7 @@ class Engine:
             if not runtime.copies:
                 self.limits = replace(self.limits, beams=1)
             self._runtime = runtime
-            self._scheduler.start(runtime)
+            self._core.start(runtime)
         return self
 
     def close(self, drain: bool = True, timeout: float | None = None) -> None:
@@ -115,7 +104,7 @@ class Engine:
             drain: finish what runs and waits; otherwise (or after ``timeout`` seconds) requests end with
                 :class:`ShuttingDown`.
         """
-        self._scheduler.close(drain, timeout)
+        self._core.close(drain, timeout)
 
     def __enter__(self) -> Engine:
         return self.start()
@@ -156,41 +145,39 @@ class Engine:
             InvalidRequest, Overloaded, ShuttingDown, EngineFailed: at once; afterwards errors come as the last event.
         """
         try:
-            sequence = self._sequence(request, on_event, stream)
-            self._scheduler.enqueue(sequence)
-        except ServingError as error:
+            queued = self._request(request, on_event, stream)
+            self._core.add(queued)
+        except ServingError:
             self._rejected += 1
-            self._observer.rejected(error)
             raise
-        return Handle(lambda: self._scheduler.cancel(sequence))
+        return Handle(lambda: self._core.scheduler.cancel(queued))
 
-    def generate(self, requests: Seq[GenerationRequest]) -> list[GenerationResult]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationResult]:
         """Run many requests, batched continuously, and wait for all of them.
 
         Raises:
             InvalidRequest: before anything runs. ServingError: when the engine fails or closes meanwhile.
         """
-        sequences = [self._sequence(request, _ignore, stream=False) for request in requests]
-        return self._run_all(sequences)
+        return self._run_all([self._request(request, _ignore, stream=False) for request in requests])
 
-    def score(self, prompts: Seq[list[int]], targets: Seq[list[int]]) -> list[float]:
+    def score(self, prompts: Sequence[list[int]], targets: Sequence[list[int]]) -> list[float]:
         """Nats of each target given its prompt: minus the sum of its tokens' log-probabilities.
 
         Teacher-forced through the decode path one token at a time, so what is measured is what serves. Give the
         end-of-sequence token in the target to have it counted.
         """
-        sequences = []
+        requests = []
         for i, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-            ids = check_prompt(prompt, self.limits, f"prompts[{i}]")
-            forced = check_targets(target, len(ids), self.limits, f"targets[{i}]")
-            sequences.append(Sequence(ids, len(forced), _ignore, stream=False, forced=forced))
-        self._run_all([s for s in sequences if s.max_tokens])
-        return [s.nats for s in sequences]
+            prompt_ids = check_prompt(prompt, self.limits, f"prompts[{i}]")
+            target_ids = check_targets(target, len(prompt_ids), self.limits, f"targets[{i}]")
+            requests.append(Request(prompt_ids, len(target_ids), _ignore, _no_text, target_ids=target_ids))
+        self._run_all([request for request in requests if request.max_tokens])
+        return [request.nll for request in requests]
 
     @property
     def healthy(self) -> bool:
         """False once the engine has failed: the process should then be restarted."""
-        return self._scheduler.failure is None
+        return self._core.failure is None
 
     @property
     def provider(self) -> str:
@@ -200,15 +187,14 @@ class Engine:
     def stats(self) -> dict[str, Any]:
         """Figures for metrics: gauges as they are now, counters and sums of seconds since the start.
 
-        ``running`` counts requests and ``rows`` the slots they hold: a beam search holds one for each beam.
+        ``running`` counts requests and ``slots_used`` their slots: a beam search has one for each beam.
         """
-        runtime, scheduler = self._runtime, self._scheduler
-        counts = scheduler.counts
+        runtime, core, scheduler = self._runtime, self._core, self._core.scheduler
         return {
-            "running": len(scheduler.rows.running),
+            "running": len(scheduler.slots.running),
             "waiting": len(scheduler.waiting),
             "queue": self.config.queue,
-            "rows": scheduler.rows.taken,
+            "slots_used": scheduler.slots.used,
             "slots": self.config.slots,
             "healthy": self.healthy,
             "provider": self.provider,
@@ -217,88 +203,72 @@ class Engine:
             "kv_bytes": runtime.cache_bytes if runtime else 0,
             "kv_tokens": int(runtime.lengths.sum()) if runtime else 0,
             "kv_capacity_tokens": self.config.slots * runtime.cache_tokens if runtime else 0,
-            **{name: counts[name] for name in COUNTS},
+            **{name: core.counts[name] for name in COUNTS},
             "rejected": self._rejected,
-            **scheduler.seconds,
-            "finished": dict(scheduler.finish_reasons),
+            **core.seconds,
+            "finished": dict(core.finish_reasons),
         }
 
-    def _sequence(self, request: GenerationRequest, on_event: OnEvent, stream: bool) -> Sequence:
-        prompt, max_tokens = check_request(request, self.limits)
-        sampler = search = None
+    def _request(self, request: GenerationRequest, on_event: OnEvent, stream: bool) -> Request:
+        prompt_ids, max_tokens = check_request(request, self.limits)
+        sampling = beam_search = detokenizer = None
         if request.beams > 1:
-            search = BeamSearch(request, max_tokens, self.tokenizer.eos_id, self._forbidden)
+            beam_search = BeamSearch(request, max_tokens, self.tokenizer.eos_id, self._forbidden)
             stream = False
         elif not request.greedy:
-            sampler = Sampler(request, self.bundle.vocab_size, None if self._seq2seq else prompt)
-        detokenizer = None
+            seen_ids = None if self.bundle.family == "seq2seq" else prompt_ids
+            sampling = SamplingState(request, self.bundle.vocab_size, seen_ids)
         if stream or request.stop:
             detokenizer = Detokenizer(self._table, self.drops_space, tuple(request.stop), self._texts)
-        return Sequence(
-            prompt,
+        return Request(
+            prompt_ids,
             max_tokens,
             on_event,
+            self._decode,
+            eos_id=None if request.ignore_eos else self.tokenizer.eos_id,
             stream=stream,
-            sampler=sampler,
+            deadline=request.deadline,
+            num_logprobs=request.logprobs,
+            sampling=sampling,
             detokenizer=detokenizer,
-            search=search,
-            request=request,
+            beam_search=beam_search,
         )
 
-    def _run_all(self, sequences: list[Sequence]) -> list[GenerationResult]:
+    def _run_all(self, requests: list[Request]) -> list[GenerationResult]:
         self.start()
-        results: dict[int, GenerationResult] = {}
         # Beyond the bounded queue, but never more than fill the slots once over: others still get their turn.
-        places = min(len(sequences), 2 * self.config.slots)
+        places = min(len(requests), 2 * self.config.slots)
         room = threading.Semaphore(places)
-        # Longest first: neighbours then have like lengths, which pads least, and the tail is short.
-        queued: list[Sequence] = []
+        queued: list[Request] = []
         try:
-            for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i].prompt)):
-
-                def done(event: Any, i: int = i) -> None:
-                    results[i] = event.result
-                    room.release()
-
-                sequences[i].on_event = done
+            # Longest first: neighbours then have like lengths, which pads least, and the tail is short.
+            for request in sorted(requests, key=lambda request: -len(request.prompt_ids)):
+                request.on_event = lambda _: room.release()
                 room.acquire()
-                sequences[i].submitted = time.perf_counter()
-                self._scheduler.enqueue(sequences[i], bounded=False)
-                queued.append(sequences[i])
+                request.submitted = time.perf_counter()
+                self._core.add(request, bounded=False)
+                queued.append(request)
             for _ in range(places):
                 room.acquire()
         except BaseException:  # a refusal, or the caller's Ctrl-C: no one waits for the others any more
-            for sequence in queued:
-                self._scheduler.cancel(sequence)
+            for request in queued:
+                self._core.scheduler.cancel(request)
             raise
-        for result in results.values():
+        results = [request.result for request in requests if request.result is not None]
+        for result in results:
             if result.error is not None:
                 raise result.error
-        return [results[i] for i in range(len(sequences))]
+        return results
 
-    def _text(self, ids: list[int]) -> str:
+    def _decode(self, ids: list[int]) -> str:
         text = b"".join(map(self._table.__getitem__, ids)).decode("utf-8", "replace")
         return text.removeprefix(" ") if self.drops_space else text
 
 
-def _ignore(_: object) -> None:
+def _ignore(_: TokenEvent) -> None:
     """No one listens."""
 
 
-def _spans(ids: list[int]) -> list[slice]:
-    """Runs of consecutive ids as slices, which NumPy assigns to faster than to a list."""
-    spans: list[slice] = []
-    for i in sorted(ids):
-        if spans and spans[-1].stop == i:
-            spans[-1] = slice(spans[-1].start, i + 1)
-        else:
-            spans.append(slice(i, i + 1))
-    return spans
-
-
-def _limits(bundle: Bundle, slots: int) -> Limits:
-    positions = bundle.config.max_positions
-    prompt, new = (min(bundle.limits[name], positions) for name in ("max_prompt_tokens", "max_new_tokens"))
-    context = 0 if bundle.family == "seq2seq" else min(positions, prompt + new)
-    beams = min(MAX_BEAMS, slots) if bundle.family == "seq2seq" else 1
-    return Limits(bundle.vocab_size, prompt, new, context, beams)
+def _no_text(_: list[int]) -> str:
+    """Of a target that is scored."""
+    return ""

@@ -1,11 +1,11 @@
-"""Rows of keys and values, in memory that ONNX Runtime reads and writes by address.
+"""Keys and values of all slots, in memory that ONNX Runtime reads and writes by address.
 
-All tensors of one kind (keys and values of every layer) are one block, so that a request's row is copied for all of
-them at once: by one NumPy assignment on the CPU, by one cudaMemcpy2D on the GPU.
+All tensors of one kind (keys and values of every layer) are one block, so that a slot is copied for all of them at
+once: by one NumPy assignment on the CPU, by one cudaMemcpy2D on the GPU.
 
 The CUDA branch has NOT been run: no GPU was at hand.
 
-Legend: P tensors, N rows, K key/value heads, T length, h head width.
+Shapes: M tensors, N all slots, K key/value heads, T tokens, h head width.
 """
 
 from __future__ import annotations
@@ -17,30 +17,28 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from serving.errors import EngineFailed
-
 ALIGNMENT = 64  # bytes of a cache line
 CUDART = ("libcudart.so.13", "libcudart.so.12", "libcudart.so")
 DEVICE_TO_DEVICE = 3
 
 
 class Block:
-    """P tensors [N, K, T, h] of zeros.
+    """M tensors [N, K, T, h] of zeros.
 
-    Zeros, not garbage: attention multiplies what lies beyond a row's end by 0, and 0 times NaN is NaN. Pages of a block
-    that was never needed are never touched, hence cost no memory on the CPU.
+    Zeros, not garbage: attention multiplies what lies beyond a text by 0, and 0 times NaN is NaN. Pages of a block that
+    was never needed are never touched, hence cost no memory on the CPU.
 
     Attributes:
-        names: of the P tensors.
-        values: [P, N, K, T, h] on the CPU.
+        names: of the M tensors.
+        values: [M, N, K, T, h] on the CPU.
         bytes: size of the block.
     """
 
     def __init__(self, names: list[str], shape: tuple[int, int, int, int], dtype: type, device: str) -> None:
         self.names, self.dtype, self.device = names, dtype, device
         self._shape = shape
-        self._row = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
-        self.bytes = len(names) * shape[0] * self._row
+        self._slot_bytes = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
+        self.bytes = len(names) * shape[0] * self._slot_bytes
         if device == "cpu":
             raw = np.zeros(self.bytes + ALIGNMENT, np.uint8)
             start = -raw.ctypes.data % ALIGNMENT
@@ -51,36 +49,36 @@ class Block:
             self._value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(whole, dtype, device, 0)
             self._base = self._value.data_ptr()
 
-    def places(self, row: int, rows: int) -> list[tuple[str, tuple[Any, ...]]]:
-        """For each tensor its name, and what binds rows ``row`` .. ``row + rows - 1`` of it."""
-        shape = [rows, *self._shape[1:]]
+    def parts(self, slot: int, slots: int) -> list[tuple[str, tuple[Any, ...]]]:
+        """For each tensor its name, and what binds slots ``slot`` .. ``slot + slots - 1`` of it."""
+        shape = [slots, *self._shape[1:]]
         return [
-            (name, (self.device, 0, self.dtype, shape, self._base + (i * self._shape[0] + row) * self._row))
+            (name, (self.device, 0, self.dtype, shape, self._base + (i * self._shape[0] + slot) * self._slot_bytes))
             for i, name in enumerate(self.names)
         ]
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Copy the first ``length`` of T of one row to another, in every tensor."""
+        """Copy the first ``length`` of T of one slot to another, in every tensor."""
         if self.device == "cpu":
             self.values[:, target, :, :length] = self.values[:, source, :, :length]
             return
-        pitch = self._shape[0] * self._row
+        pitch = self._shape[0] * self._slot_bytes
         status = _cudart().cudaMemcpy2D(
-            ctypes.c_void_p(self._base + target * self._row),
+            ctypes.c_void_p(self._base + target * self._slot_bytes),
             ctypes.c_size_t(pitch),
-            ctypes.c_void_p(self._base + source * self._row),
+            ctypes.c_void_p(self._base + source * self._slot_bytes),
             ctypes.c_size_t(pitch),
-            ctypes.c_size_t(self._row),
+            ctypes.c_size_t(self._slot_bytes),
             ctypes.c_size_t(len(self.names)),
             DEVICE_TO_DEVICE,
         )
         # The copy runs in CUDA's default stream, which ONNX Runtime's own stream does not wait for.
         if status or (status := _cudart().cudaDeviceSynchronize()):
-            raise EngineFailed(f"copying a row of the cache on the GPU failed with CUDA error {status}")
+            raise RuntimeError(f"copying a slot of the cache on the GPU failed with CUDA error {status}")
 
 
 def can_copy(device: str) -> bool:
-    """Whether rows can be copied there."""
+    """Whether slots can be copied there."""
     if device == "cpu":
         return True
     try:

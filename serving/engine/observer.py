@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import Literal, Protocol
 
-from serving.engine.request import GenerationResult
-from serving.errors import ServingError
+from serving.engine.generation import GenerationResult
 
 log = logging.getLogger("serving.engine")
 
@@ -14,17 +13,14 @@ log = logging.getLogger("serving.engine")
 class Observer(Protocol):
     """What a metrics collector may implement; called in the engine thread, so it has to be cheap."""
 
-    def step(self, rows: int, seconds: float) -> None:
-        """One decode run of ``rows`` rows."""
+    def step(self, slots: int, seconds: float) -> None:
+        """One decode run of ``slots`` used slots."""
 
     def interval(self, seconds: float, count: int) -> None:
-        """``count`` rows got a token ``seconds`` after their previous one."""
+        """``count`` requests got a token ``seconds`` after their previous one."""
 
     def finished(self, result: GenerationResult) -> None:
         """A generation ended, in whatever way."""
-
-    def rejected(self, error: ServingError) -> None:
-        """A request was refused at the border (called in the caller's thread)."""
 
 
 class Guarded:
@@ -34,23 +30,8 @@ class Guarded:
         self._observer = observer
         self._failed: set[str] = set()
 
-    def step(self, rows: int, seconds: float) -> None:
-        """See :class:`Observer`."""
-        self._tell("step", rows, seconds)
-
-    def interval(self, seconds: float, count: int) -> None:
-        """See :class:`Observer`."""
-        self._tell("interval", seconds, count)
-
-    def finished(self, result: GenerationResult) -> None:
-        """See :class:`Observer`."""
-        self._tell("finished", result)
-
-    def rejected(self, error: ServingError) -> None:
-        """See :class:`Observer`."""
-        self._tell("rejected", error)
-
-    def _tell(self, method: str, *values: object) -> None:
+    def call(self, method: Literal["step", "interval", "finished"], *values: object) -> None:
+        """Tell the observer."""
         if self._observer is None:
             return
         try:

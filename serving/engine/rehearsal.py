@@ -7,12 +7,13 @@ at the last position of the cache, both with the highest id of the vocabulary.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serving.engine.request import Limits
+from serving.engine.limits import Limits
 from serving.engine.runtime import Runtime
 from serving.errors import EngineFailed
 
@@ -28,9 +29,6 @@ def rehearse(runtime: Runtime, bundle: Bundle, limits: Limits) -> None:
             what they can do.
     """
     highest = bundle.vocab_size - 1
-    longest = limits.max_prompt_tokens
-    if limits.context:
-        longest = max(1, min(longest, limits.context - 1))
 
     def prompt(size: int) -> None:
         runtime.rehearse_prompt(np.full(size, highest, np.int64))
@@ -38,7 +36,8 @@ def rehearse(runtime: Runtime, bundle: Bundle, limits: Limits) -> None:
     def step(size: int) -> None:
         runtime.rehearse_step(size - 1, highest)
 
-    _reach(bundle, "encoder" if runtime.seq2seq else "decoder", "max_prompt_tokens", longest, prompt)
+    role = "encoder" if runtime.seq2seq else "decoder"
+    _reach(bundle, role, "max_prompt_tokens", limits.max_prompt_tokens, prompt)
     _reach(bundle, "decoder", "max_new_tokens", runtime.cache_tokens, step)
 
 
@@ -48,14 +47,15 @@ def _reach(bundle: Bundle, role: str, limit: str, promised: int, run: Callable[[
         return
     except Exception as error:  # ONNX Runtime has no common base class for its errors
         reason = str(error)
-    works, fails = 0, promised
-    while fails - works > 1:
-        middle = (works + fails) // 2
+
+    def fails(size: int) -> bool:
         try:
-            run(middle)
-            works = middle
+            run(size)
         except Exception:
-            fails = middle
+            return True
+        return False
+
+    works = bisect_left(range(1, promised), True, key=fails)
     if not works:
         raise EngineFailed(f"{bundle.path}: the graphs load but do not run: {reason}")
     raise EngineFailed(

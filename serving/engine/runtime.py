@@ -1,19 +1,19 @@
-"""A bundle's graphs and the memory they work on: rows of KV cache, cross-attention buffers, cached bindings.
+"""A bundle's graphs and the memory they work on: slots of KV cache, cross-attention buffers, cached bindings.
 
 Everything is allocated once and bound by address, so a decode step allocates nothing and copies nothing:
 
 * past and present of the KV cache are bound to one buffer, which the attention kernel extends in place;
-* row i of every buffer belongs to the request in slot i. Prefill writes straight into its row. On the CPU the rows in
-  use are kept dense (``move`` fills a hole with the last row), because every row costs time. On CUDA a hole costs next
-  to nothing and holes stay: the engine then decodes past them (``dense`` is False);
-* cross-attention pads each source to a common length; buffers exist for a few bucket lengths, and rows change over when
-  a long source comes or has gone. On CUDA there is one bucket, the longest;
-* one binding per (rows, bucket) is made once and kept. ONNX Runtime keeps bare addresses: every bound array is held by
+* entry i of every buffer belongs to the request in slot i. Prefill writes straight into it. On the CPU the slots in use
+  are kept dense (``move`` brings the last one into a free one), because every slot of a run costs time. On CUDA a free
+  one costs next to nothing and stays: the engine then decodes past it (``dense`` is False);
+* cross-attention pads each source to a common length; buffers exist for a few bucket lengths, and slots change over
+  when a long source comes or has gone. On CUDA there is one bucket, the longest;
+* one binding per (slots, bucket) is made once and kept. ONNX Runtime keeps bare addresses: every bound array is held by
   this object for as long as its bindings live.
 
 The CUDA branch of this file follows ONNX Runtime's documentation and has NOT been run: no GPU was at hand.
 
-Legend: B rows of one run, N slots, K key/value heads, T cache length, L source length, h head width, V vocabulary.
+Shapes: B slots of one run, N all slots, P prompt tokens, K key/value heads, T cache tokens, h head width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -36,22 +36,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("serving.engine")
 
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
-SHRINK_AFTER = (
-    8  # steps that a shorter bucket must have sufficed, so that mixed lengths do not copy rows back and forth
-)
+# Steps that a shorter bucket must have sufficed, so that mixed lengths do not copy sources back and forth.
+SHRINK_AFTER = 8
 
 
 class Runtime:
     """The graphs of one bundle with room for ``slots`` requests.
 
     Attributes:
-        token_ids: int64 [N, 1], the token that each row feeds next.
-        lengths: int32 [N], tokens already in each row's cache.
+        token_ids: int64 [N, 1], the token that each slot feeds next.
+        lengths: int32 [N], tokens already in each slot's cache.
         logits: float32 [N, V], results of the last ``decode``.
         provider: the execution provider that really runs.
         nodes: how many nodes of the decoder each provider runs.
-        copies: whether rows can be copied (``share``, ``fork``): always on the CPU.
-        dense: whether the engine has to keep rows 0..n-1 in use without holes.
+        copies: whether slots can be copied (``share``, ``fork``): always on the CPU.
+        dense: whether the engine has to keep slots 0..n-1 in use, without free ones.
 
     Raises:
         EngineFailed: when the demanded provider cannot be used or the graphs do not fit the bundle's manifest.
@@ -84,13 +83,13 @@ class Runtime:
 
         self.token_ids = np.zeros((slots, 1), np.int64)
         self.lengths = np.zeros(slots, np.int32)
-        self._used = np.zeros(slots, bool)
+        self._used = np.zeros(slots, np.int32)  # 1 or 0
         self.logits = np.zeros((slots, self.vocab_size), np.float32)
         self._total = np.array(1, np.int32)
         self._last = np.zeros(slots, np.int64)
         self._bindings: dict[tuple[int, int], Any] = {}
         self._one = np.zeros((1, self.vocab_size), np.float32)
-        self._rows = 0  # that ``_longest`` and ``_needed`` are about; 0 when a row has changed since
+        self._seen = 0  # slots that ``_longest`` and ``_needed`` are about; 0 when one has changed since
         self._longest = 0  # tokens in the fullest of their caches
 
         self._bucket, self._needed, self._slack = 0, 0, 0
@@ -123,8 +122,15 @@ class Runtime:
         """Bytes reserved for the KV cache and the cross-attention buffers."""
         return self._cache.bytes + sum(block.bytes for block in self._crosses())
 
-    def prefill(self, row: int, prompt_P: np.ndarray, options: Any = None) -> np.ndarray:
-        """Decoder-only: run a fresh prompt into the cache of ``row``; logits float32 [1, V] of its last token.
+    def run_prompt(self, slot: int, prompt_P: np.ndarray) -> np.ndarray | None:
+        """Run a prompt into ``slot``; logits float32 [1, V] of its last token in a decoder-only model."""
+        if not self.seq2seq:
+            return self.prefill(slot, prompt_P)
+        self.encode(slot, prompt_P)
+        return None
+
+    def prefill(self, slot: int, prompt_P: np.ndarray, options: Any = None) -> np.ndarray:
+        """Decoder-only: run a fresh prompt into the cache of ``slot``; logits float32 [1, V] of its last token.
 
         The result is overwritten by the next prefill.
         """
@@ -132,12 +138,12 @@ class Runtime:
         ids, past = prompt_P.reshape(1, size), np.array([size - 1], np.int32)
         last = np.array([size - 1], np.int64)
         self._total[...] = size
-        self._run(self._bind(row, 1, ids, past, last, self._one), options)
-        self._set(row, size)
+        self._run(self._bind(slot, 1, ids, past, last, self._one), options)
+        self._set(slot, size)
         return self._one
 
-    def encode(self, row: int, source_P: np.ndarray) -> None:
-        """Seq2seq: encode a source and keep its cross-attention keys and values in ``row``; its cache is then empty."""
+    def encode(self, slot: int, source_P: np.ndarray) -> None:
+        """Seq2seq: encode a source into cross-attention keys and values of ``slot``; its cache is then empty."""
         size = len(source_P)
         self._fit(size)
         target = self._cross[self._bucket]
@@ -145,22 +151,22 @@ class Runtime:
             # At its own length: a source of 30 tokens already fills the matrix kernels, and padding to a neighbour's
             # length would cost more than the larger products save.
             for i, values in enumerate(self._encoder.run(target.names, _source(source_P))):
-                target.values[i, row, :, :size] = values[0]
+                target.values[i, slot, :, :size] = values[0]
         else:
             padded = np.zeros((1, self._bucket), np.int64)
             padded[0, :size] = source_P
             binding = self._encoder.io_binding()
             binding.bind_cpu_input("source_ids", padded)
             binding.bind_cpu_input("source_lengths", np.array([size], np.int64))
-            for name, place in target.places(row, 1):
-                binding.bind_output(name, *place)
+            for name, part in target.parts(slot, 1):
+                binding.bind_output(name, *part)
             self._encoder.run_with_iobinding(binding)
             binding.synchronize_outputs()
-        self.source_lengths[row] = size
-        self._set(row, 0)
+        self.source_lengths[slot] = size
+        self._set(slot, 0)
 
     def rehearse_prompt(self, prompt_P: np.ndarray) -> None:
-        """Run a prompt for nothing. On the CPU ONNX Runtime gives back what it took, and no source's row is touched."""
+        """Run a prompt for nothing. On the CPU ONNX Runtime returns what it took, and no slot's source is touched."""
         options = _rehearsal(self._device)
         if not self.seq2seq:
             self.prefill(0, prompt_P, options)
@@ -171,41 +177,35 @@ class Runtime:
         self.clear(0)
 
     def rehearse_step(self, length: int, token_id: int) -> None:
-        """Decode one token for nothing in row 0, as if its cache held ``length`` tokens; they are zeros."""
+        """Decode one token for nothing in slot 0, as if its cache held ``length`` tokens; they are zeros."""
         self.token_ids[0], self.lengths[0], self._total[...] = token_id, length, length + 1
         one = slice(0, 1)
         binding = self._bind(0, 1, self.token_ids[one], self.lengths[one], self._last[one], self.logits[one])
         self._run(binding, _rehearsal(self._device))
         self.clear(0)
 
-    def run_shortest(self, row: int) -> None:
-        """Run a prompt of one token in ``row``: what any runtime can do that can do anything."""
-        if self.seq2seq:
-            self.encode(row, np.zeros(1, np.int64))
-        else:
-            self.prefill(row, np.zeros(1, np.int64))
-
-    def decode(self, rows: int) -> np.ndarray:
-        """One token for rows 0..rows-1: feeds ``token_ids``, extends the caches; logits float32 [rows, V], a view."""
-        if rows != self._rows:
-            self._look(rows)
+    def decode(self, slots: int) -> np.ndarray:
+        """One token for slots 0..slots-1: feeds ``token_ids``, extends the caches; logits float32 [B, V], a view."""
+        if slots != self._seen:
+            self._look(slots)
         if self._needed < self._bucket:
             self._shrink()
         self._longest += 1
         self._total[...] = self._longest
-        key = (rows, self._bucket)
-        logits = self.logits[:rows]
+        key = (slots, self._bucket)
+        logits = self.logits[:slots]
         binding = self._bindings.get(key) if self._device == "cpu" else None
         if binding is None:
             # On CUDA small inputs are copied when they are bound, so that a binding serves one step only.
-            binding = self._bind(0, rows, self.token_ids[:rows], self.lengths[:rows], self._last[:rows], logits)
+            binding = self._bind(0, slots, self.token_ids[:slots], self.lengths[:slots], self._last[:slots], logits)
             self._bindings[key] = binding
         self._run(binding)
-        self.lengths[:rows] += self._used[:rows]  # a hole stays empty
+        lengths = self.lengths[:slots]
+        lengths += self._used[:slots]  # a free one stays empty
         return logits
 
     def share(self, source: int, target: int, tokens: int) -> None:
-        """Give row ``target`` the source text of row ``source`` and the first ``tokens`` of its cache."""
+        """Give slot ``target`` the source text of slot ``source`` and the first ``tokens`` of its cache."""
         self._cache.copy(source, target, tokens)
         if self.seq2seq:
             size = int(self.source_lengths[source])
@@ -214,22 +214,22 @@ class Runtime:
         self._set(target, tokens)
 
     def fork(self, source: int, target: int) -> None:
-        """Give row ``target``, which has the same source text, the cache of row ``source``."""
+        """Give slot ``target``, which has the same source text, the cache of slot ``source``."""
         length = int(self.lengths[source])
         self._cache.copy(source, target, length)
         self._set(target, length)
 
     def move(self, source: int, target: int) -> None:
-        """Give row ``target`` the state of row ``source``, and clear that."""
+        """Give slot ``target`` the state of slot ``source``, and clear that."""
         self.share(source, target, int(self.lengths[source]))
         self.token_ids[target] = self.token_ids[source]
         self.clear(source)
 
-    def clear(self, row: int) -> None:
-        """Leave a row without a request; a hole is decoded as an empty row of one source token."""
-        self.token_ids[row] = 0
-        self.source_lengths[row] = 1
-        self._set(row, 0, used=False)
+    def clear(self, slot: int) -> None:
+        """Leave a slot without a request; a free one is decoded as an empty text of one source token."""
+        self.token_ids[slot] = 0
+        self.source_lengths[slot] = 1
+        self._set(slot, 0, used=False)
 
     def _crosses(self) -> list[Block]:
         return list(self._cross.values()) if self.seq2seq else []
@@ -238,17 +238,17 @@ class Runtime:
         if size > self._bucket:
             self._rebucket(next(bucket for bucket in self._buckets if bucket >= size))
 
-    def _set(self, row: int, length: int, used: bool = True) -> None:
-        self.lengths[row] = length
-        self._used[row] = used
-        self._rows = 0
+    def _set(self, slot: int, length: int, used: bool = True) -> None:
+        self.lengths[slot] = length
+        self._used[slot] = used
+        self._seen = 0
 
-    def _look(self, rows: int) -> None:
-        """What a step needs to know of all rows; from one step to the next they only grow by one."""
-        self._rows = rows
-        self._longest = int(self.lengths[:rows].max())
+    def _look(self, slots: int) -> None:
+        """What a step needs to know of all slots; from one step to the next they only grow by one."""
+        self._seen = slots
+        self._longest = int(self.lengths[:slots].max())
         if self._bucket:
-            longest = int(self.source_lengths[:rows].max())
+            longest = int(self.source_lengths[:slots].max())
             self._needed = next(b for b in self._buckets if b >= longest)
             if self._needed == self._bucket:
                 self._slack = 0
@@ -260,28 +260,28 @@ class Runtime:
 
     def _rebucket(self, bucket: int) -> None:
         old, new = self._cross[self._bucket], self._cross[bucket]
-        taken = np.flatnonzero(self._used)
-        rows = slice(0, int(taken[-1]) + 1 if len(taken) else 0)
-        used = int(self.source_lengths[rows].max(initial=0))
-        new.values[:, rows, :, :used] = old.values[:, rows, :, :used]
+        used = np.flatnonzero(self._used)
+        slots = slice(0, int(used[-1]) + 1 if len(used) else 0)
+        longest = int(self.source_lengths[slots].max(initial=0))
+        new.values[:, slots, :, :longest] = old.values[:, slots, :, :longest]
         self._bucket, self._slack = bucket, 0
 
     def _bind(
-        self, row: int, rows: int, ids_BS: np.ndarray, past_B: np.ndarray, last_B: np.ndarray, logits_BV: np.ndarray
+        self, slot: int, slots: int, ids_BP: np.ndarray, past_B: np.ndarray, last_B: np.ndarray, logits_BV: np.ndarray
     ) -> Any:
         binding = self._decoder.io_binding()
-        small = {"token_ids": ids_BS, "cache_lengths": past_B, "last_index": last_B}
+        small = {"token_ids": ids_BP, "cache_lengths": past_B, "last_index": last_B}
         if self.seq2seq:
-            small["source_lengths"] = self.source_lengths[row : row + rows]
+            small["source_lengths"] = self.source_lengths[slot : slot + slots]
         for name, array in small.items():
             binding.bind_input(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
         binding.bind_input("total_length", "cpu", 0, np.int32, [], self._total.ctypes.data)
-        for part, place in self._cache.places(row, rows):
-            binding.bind_input(f"past_{part}", *place)
-            binding.bind_output(f"present_{part}", *place)
+        for name, part in self._cache.parts(slot, slots):
+            binding.bind_input(f"past_{name}", *part)
+            binding.bind_output(f"present_{name}", *part)
         if self.seq2seq:
-            for name, place in self._cross[self._bucket].places(row, rows):
-                binding.bind_input(name, *place)
+            for name, part in self._cross[self._bucket].parts(slot, slots):
+                binding.bind_input(name, *part)
         binding.bind_output("logits", "cpu", 0, np.float32, list(logits_BV.shape), logits_BV.ctypes.data)
         return binding
 

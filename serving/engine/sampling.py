@@ -3,9 +3,9 @@
 Greedy requests never come here: the engine takes them all with one argmax. A sampling request owns its generator,
 PCG64 seeded from the request, and draws exactly one number per token, so that its text depends on its own logits and
 seed alone and not on its neighbours in the batch. The order is temperature, top-k, top-p, min-p, as in Hugging Face's
-generation, of which each can be compared with ours in the tests.
+generation; the tests compare each of them with a plain one.
 
-Legend: V vocabulary.
+Shapes: B slots of a run, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,52 +14,52 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serving.engine.request import GenerationRequest
+from serving.engine.generation import GenerationRequest
 
 BLOCK = 128  # weights summed together in a draw
 
 
-class Sampler:
-    """Everything one request needs to choose its tokens.
+class SamplingState:
+    """What one request's next token depends on besides its logits: its generator, and how often it has said what.
 
     Args:
         request: a checked request.
         vocab_size: V.
-        seen_ids: ids that the repetition penalty counts as already said (the prompt of a decoder-only model).
+        prompt_ids: ids that the repetition penalty counts as generated (the prompt of a decoder-only model).
     """
 
-    __slots__ = ("_counts", "_random", "_request", "_said")
+    __slots__ = ("_counts", "_random", "_request", "_seen")
 
-    def __init__(self, request: GenerationRequest, vocab_size: int, seen_ids: np.ndarray | None = None) -> None:
+    def __init__(self, request: GenerationRequest, vocab_size: int, prompt_ids: np.ndarray | None = None) -> None:
         self._request = request
         self._random = np.random.Generator(np.random.PCG64(request.seed)) if request.temperature > 0 else None
         self._counts: np.ndarray | None = None
         if request.penalized:
             self._counts = np.zeros(vocab_size, np.int32)  # of generated tokens
-            self._said = np.zeros(vocab_size, bool)  # those and the prompt's
-            if seen_ids is not None:
-                self._said[seen_ids] = True
+            self._seen = np.zeros(vocab_size, bool)  # those and the prompt's
+            if prompt_ids is not None:
+                self._seen[prompt_ids] = True
 
-    def choose(self, logits_V: np.ndarray) -> int:
+    def sample(self, logits_V: np.ndarray) -> int:
         """The next token; ``logits_V`` float32, -inf where a token is forbidden, is overwritten by the penalty."""
         request = self._request
         if self._counts is not None:
-            said = np.flatnonzero(self._said)
-            penalize(logits_V, said, request.repetition_penalty, self._counts[said], request.frequency_penalty)
+            seen = np.flatnonzero(self._seen)
+            penalize(logits_V, seen, request.repetition_penalty, self._counts[seen], request.frequency_penalty)
         if self._random is None:
             token = int(logits_V.argmax())
         else:
             ids, weights = candidates(logits_V, request.temperature, request.top_k, request.top_p, request.min_p)
-            place = draw(weights, self._random.random())
-            token = place if ids is None else int(ids[place])
+            index = draw(weights, self._random.random())
+            token = index if ids is None else int(ids[index])
         if self._counts is not None:
-            self._said[token] = True
+            self._seen[token] = True
             self._counts[token] += 1
         return token
 
 
 def forbid(logits_BV: np.ndarray, spans: Sequence[slice]) -> None:
-    """Rule out spans of ids, in place."""
+    """Rule out spans of ids, in place; NumPy assigns to slices faster than to lists of ids."""
     for span in spans:
         logits_BV[:, span] = -np.inf
 
@@ -67,17 +67,17 @@ def forbid(logits_BV: np.ndarray, spans: Sequence[slice]) -> None:
 def penalize(
     logits_V: np.ndarray, ids: np.ndarray, repetition: float, counts: np.ndarray | int = 0, frequency: float = 0.0
 ) -> None:
-    """Make the tokens ``ids``, which were said before, less likely, in place.
+    """Make the tokens ``ids``, which came before, less likely, in place.
 
     Divides positive and multiplies negative logits by ``repetition`` (CTRL, arXiv 1909.05858), then subtracts
     ``frequency`` for each of a token's ``counts`` occurrences (as OpenAI's API defines it).
     """
-    said = logits_V[ids]
+    logits = logits_V[ids]
     if repetition != 1:
-        said = np.where(said < 0, said * repetition, said / repetition)
+        logits = np.where(logits < 0, logits * repetition, logits / repetition)
     if frequency:
-        said = said - np.asarray(frequency * counts, np.float32)
-    logits_V[ids] = said
+        logits = logits - np.asarray(frequency * counts, np.float32)
+    logits_V[ids] = logits
 
 
 def candidates(
@@ -136,8 +136,8 @@ def draw(weights: np.ndarray, point: float) -> int:
 
 def _reached(sums: np.ndarray, aim: float) -> int:
     """The first of growing ``sums`` above ``aim``; where rounding leaves none, the first that reaches their end."""
-    place = int(sums.searchsorted(aim, side="right"))
-    return place if place < len(sums) else int(sums.searchsorted(sums[-1]))
+    index = int(sums.searchsorted(aim, side="right"))
+    return index if index < len(sums) else int(sums.searchsorted(sums[-1]))
 
 
 def most_likely(logits_V: np.ndarray, count: int) -> np.ndarray:

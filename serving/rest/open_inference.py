@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.engine import Engine, TokenEvent
-from serving.engine.request import TokenLogprobs
+from serving.engine.generation import TokenLogprobs
 from serving.errors import InvalidRequest
 from serving.parameters import NAMES, at_least_one_token, check_known, flag, json_object, text
 from serving.rest.answers import EventStream, complete

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.engine import GenerationResult, TokenEvent
-from serving.engine.request import TokenLogprobs
+from serving.engine.generation import TokenLogprobs
 from serving.errors import ModelNotFound
 from serving.rest.answers import EventStream, complete
 from serving.rest.bodies import json_body

@@ -93,8 +93,15 @@ class Call:
 
     @property
     def admitted(self) -> float:
-        """``time.perf_counter()`` when it was given its rows."""
+        """``time.perf_counter()`` when it was given its slots."""
         return self.events[-1].time - self.result.seconds + self.result.queue_seconds
+
+
+def nothing_is_left(engine: Engine) -> None:
+    """Assert that an engine whose requests have all ended keeps nothing of them."""
+    stats, scheduler = engine.stats(), engine._core.scheduler
+    assert [stats[name] for name in ("running", "waiting", "slots_used", "kv_tokens")] == [0] * 4
+    assert not scheduler.requests and not scheduler._prompts and not scheduler.slots.special and not scheduler.slots
 
 
 def prompt(engine: Engine, text: str = "привет hello") -> list[int]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from model.config import ConfigError, from_dict
 from serving.engine import EngineConfig, GenerationRequest
 from serving.errors import InvalidRequest
-from tests.helpers.engines import PATIENCE, Call, prompt
+from tests.helpers.engines import PATIENCE, Call, nothing_is_left, prompt
 
 # -- the same alone and in company --------------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ def run_mix(engine, specs):
     return [calls[i].result for i in range(len(specs))]
 
 
-@pytest.mark.parametrize("dense", [True, False], ids=["dense rows", "rows with holes, as on CUDA"])
+@pytest.mark.parametrize("dense", [True, False], ids=["dense slots", "free slots between, as on CUDA"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(specs=st.lists(requests, min_size=1, max_size=12))
 def test_any_mix_gives_each_request_what_it_gets_alone(engine, dense, specs):
@@ -101,9 +101,7 @@ def test_any_mix_gives_each_request_what_it_gets_alone(engine, dense, specs):
             assert (found.logprobs, found.score) == (alone.logprobs, alone.score)
             assert found.text == alone.text
             assert request.stop or found.text == engine.tokenizer.decode(alone.token_ids)
-    stats = engine.stats()
-    assert [stats[name] for name in ("running", "waiting", "rows", "kv_tokens")] == [0] * 4
-    assert not engine._scheduler._prompts and not engine._scheduler._searches and not engine._scheduler._chooser.special
+    nothing_is_left(engine)
 
 
 def test_scores_are_equal_to_the_last_bit_alone_and_together(engine):

@@ -269,7 +269,7 @@ def test_more_beams_than_slots_and_beams_without_an_encoder_are_refused(bundle, 
         decoder.submit(GenerationRequest(prompt(decoder), beams=2), print)
 
 
-def test_a_wide_search_waits_for_its_rows_and_is_not_overtaken(bundle):
+def test_a_wide_search_waits_for_its_slots_and_is_not_overtaken(bundle):
     with Engine(bundle, CONFIG.model_copy(update={"slots": 4})) as engine:
         request = long_prompt(engine)
         calls = []
@@ -287,10 +287,10 @@ def test_a_wide_search_waits_for_its_rows_and_is_not_overtaken(bundle):
             == engine.generate([GenerationRequest(prompt(engine, "абв"), 8, beams=4)])[0].token_ids
         )
         assert first.events[-1].time <= wide.admitted <= min(call.admitted for call in later)
-        assert engine.stats()["rows"] == 0
+        assert engine.stats()["slots_used"] == 0
 
 
-def test_cancelling_a_search_frees_all_its_rows(engine):
+def test_cancelling_a_search_frees_all_its_slots(engine):
     expected = engine.generate([long_prompt(engine)])[0].token_ids
     searches = []
 
@@ -298,10 +298,10 @@ def test_cancelling_a_search_frees_all_its_rows(engine):
         if len(call.events) == 2:
             searches.append(Call(engine, GenerationRequest(prompt(engine, "мир"), 60, beams=5, length_penalty=5.0)))
         if len(call.events) == 6:
-            assert engine.stats()["rows"] == 6 and engine.stats()["running"] == 2
+            assert engine.stats()["slots_used"] == 6 and engine.stats()["running"] == 2
             searches[0].handle.cancel()
         if len(call.events) == 8:
-            assert engine.stats()["rows"] == engine.stats()["running"] == 1
+            assert engine.stats()["slots_used"] == engine.stats()["running"] == 1
 
     call = Call(engine, long_prompt(engine), on_token)
     assert call.result.token_ids == expected

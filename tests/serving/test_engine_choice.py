@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.agreement import agreement
 from serving.engine import Engine, GenerationRequest
-from serving.engine.request import derive_seed
+from serving.engine.generation import derive_seed
 from tests.helpers.engines import CONFIG, Call, prompt
 
 

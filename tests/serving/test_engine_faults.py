@@ -16,10 +16,10 @@ import pytest
 
 from model.bundle import Bundle
 from serving.engine import Engine, GenerationRequest, TokenEvent
-from serving.engine.scheduler import SUSPICIOUS
-from serving.engine.sequence import Sequence
+from serving.engine.core import SUSPICIOUS
+from serving.engine.request import Request
 from serving.errors import EngineFailed, ServingError
-from tests.helpers.engines import CONFIG, PATIENCE, Call, prompt
+from tests.helpers.engines import CONFIG, PATIENCE, Call, nothing_is_left, prompt
 
 TEXTS = ["привет", "hello", "абв cab", "a", "мир мир мир", "кот", "cat and dog", "б"]
 
@@ -30,9 +30,9 @@ class Scored:
     def __init__(self, engine: Engine, text: str, target: list[int]) -> None:
         self.events: list[TokenEvent] = []
         self.ended = threading.Event()
-        ids, forced = np.array(prompt(engine, text)), np.array(target)
-        self.sequence = Sequence(ids, len(target), self._take, stream=False, forced=forced)
-        engine._scheduler.enqueue(self.sequence)
+        ids = np.array(prompt(engine, text))
+        self.request = Request(ids, len(target), self._take, lambda _: "", target_ids=np.array(target))
+        engine._core.add(self.request)
 
     def _take(self, event: TokenEvent) -> None:
         self.events.append(event)
@@ -99,8 +99,7 @@ def calls_of(runtime: Any, method: str, fails: int = 0, after: bool = False) -> 
 
 def run(engine: Engine, scenario: list[Make]) -> list[Any]:
     """All eight begin in one step; returns when each has been told an end."""
-    scheduler = engine._scheduler
-    with scheduler._wake:
+    with engine._core.scheduler.changed:
         calls = [make(engine) for make in scenario]
     for call in calls:
         assert call.ended.wait(PATIENCE), "a request was never told its end"
@@ -116,20 +115,10 @@ def outcomes(calls: list[Any]) -> list[Any]:
         if end.result.error is not None:
             found.append(end.result.error)
         elif isinstance(call, Scored):
-            found.append(call.sequence.nats)
+            found.append(call.request.nll)
         else:
             found.append((end.result.token_ids, end.result.text, end.finish_reason, end.result.logprobs))
     return found
-
-
-def nothing_is_left(engine: Engine) -> None:
-    scheduler, runtime = engine._scheduler, engine._runtime
-    assert runtime is not None
-    stats = engine.stats()
-    assert [stats[name] for name in ("running", "waiting", "rows", "kv_tokens")] == [0] * 4
-    assert not scheduler.open and not scheduler._prompts and not scheduler._searches
-    assert scheduler._chooser.special == 0
-    assert not runtime._used.any() and len(scheduler.rows) == 0
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +127,7 @@ def many(bundle: Bundle) -> Iterator[Engine]:
         yield engine
 
 
-@pytest.mark.parametrize("dense", [True, False], ids=["dense rows", "rows with holes, as on CUDA"])
+@pytest.mark.parametrize("dense", [True, False], ids=["dense slots", "free slots between, as on CUDA"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("method", METHODS[:-1])
 def test_a_fault_ends_the_request_whose_call_it_was(many: Engine, method: str, scenario: str, dense: bool) -> None:
@@ -154,7 +143,7 @@ def test_a_fault_ends_the_request_whose_call_it_was(many: Engine, method: str, s
             with calls_of(runtime, method, position, after):
                 found = outcomes(run(many, requests))
             errors = [outcome for outcome in found if isinstance(outcome, Exception)]
-            # A row is cleared once more, but as a part of a move it is the move that has failed.
+            # A slot is cleared once more, but as a part of a move it is the move that has failed.
             assert len(errors) <= (method != "clear" or dense), errors
             for outcome, expected in zip(found, sound, strict=True):
                 if isinstance(outcome, Exception):
@@ -181,7 +170,7 @@ def test_a_fault_of_decode_is_everyones(bundle: Bundle, scenario: str, position:
         assert any(isinstance(outcome, EngineFailed) for outcome in found)
         for outcome, expected in zip(found, sound, strict=True):
             assert isinstance(outcome, EngineFailed) or outcome == expected
-        assert not engine.healthy and not engine._scheduler.open
+        assert not engine.healthy and not engine._core.scheduler.requests
         with pytest.raises(EngineFailed, match="has to be restarted"):
             engine.submit(GenerationRequest(prompt(engine)), print)
 
@@ -190,10 +179,10 @@ def test_the_engine_fails_when_it_can_run_no_prompt_and_not_for_one_that_comes_a
     name = "encode" if many.bundle.family == "seq2seq" else "prefill"
     real, bad = getattr(many._runtime, name), prompt(many, "кот")
 
-    def picky(row: int, ids: np.ndarray, *options: Any) -> Any:
+    def picky(slot: int, ids: np.ndarray, *options: Any) -> Any:
         if ids.tolist() == bad:
             raise RuntimeError("injected")
-        return real(row, ids, *options)
+        return real(slot, ids, *options)
 
     setattr(many._runtime, name, picky)
     found = outcomes(run(many, [generated("кот", 5)] * (2 * SUSPICIOUS)))
@@ -214,14 +203,14 @@ def test_the_engine_fails_when_it_can_run_no_prompt_and_not_for_one_that_comes_a
         assert not engine.healthy
 
 
-@pytest.mark.parametrize("broken", ["vacate", "seat"])
+@pytest.mark.parametrize("broken", ["deallocate", "allocate"])
 def test_whatever_else_fails_everyone_is_told(bundle: Bundle, broken: str) -> None:
     with Engine(bundle, CONFIG.model_copy(update={"slots": 24})) as engine:
 
         def fail(*args: Any) -> Any:
             raise RuntimeError("injected")
 
-        setattr(engine._scheduler.rows, broken, fail)
+        setattr(engine._core.scheduler.slots, broken, fail)
         found = outcomes(run(engine, SCENARIOS["one prompt, all kinds"]))
         assert {type(outcome) for outcome in found} == {EngineFailed}
         assert not engine.healthy
@@ -246,7 +235,7 @@ def test_an_observers_faults_touch_nobody(many: Engine, caplog: pytest.LogCaptur
         assert engine.healthy
         nothing_is_left(engine)
     told = [record.getMessage() for record in caplog.records if "the observer's" in record.getMessage()]
-    assert sorted(text.split()[2] for text in told) == ["finished", "interval", "rejected", "step"]
+    assert sorted(text.split()[2] for text in told) == ["finished", "interval", "step"]
 
 
 @pytest.mark.parametrize("part", ["push", "finish"])
@@ -255,7 +244,7 @@ def test_a_text_that_cannot_be_made_ends_its_request_alone(many: Engine, part: s
 
     def with_fault(engine: Engine) -> Call:
         call = generated("кот", 9)(engine)
-        detokenizer = engine._scheduler.waiting[-1].detokenizer
+        detokenizer = engine._core.scheduler.waiting[-1].detokenizer
         setattr(detokenizer, "_texts" if part == "push" else "_decoder", None)
         return call
 

@@ -9,11 +9,12 @@ import threading
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from serving.engine import Engine, GenerationRequest
-from serving.engine.sampling import Sampler
+from serving.engine.beam import BeamSearch
+from serving.engine.runtime import Runtime
+from serving.engine.sampling import SamplingState
 from serving.errors import DeadlineExceeded, EngineFailed, InvalidRequest, Overloaded, ServingError, ShuttingDown
 from tests.helpers.engines import CONFIG, PATIENCE, Call, long_prompt, prompt
 
@@ -83,14 +84,17 @@ def test_deadlines_end_running_and_waiting_requests(bundle):
         assert engine.generate([replace(request, deadline=time.monotonic() + 60)])[0].generated_tokens == 40
 
 
-def test_a_failing_session_fails_everyone_at_once(bundle):
-    """A real failure of ONNX Runtime: an id outside the vocabulary, slipped into the row that is decoded next."""
-    engine = Engine(bundle, CONFIG)
+def test_a_failing_session_fails_everyone_at_once(bundle, monkeypatch):
+    """A real failure of ONNX Runtime: an id outside the vocabulary, slipped into the slot that is decoded next."""
+    engine, decode, told = Engine(bundle, CONFIG), Runtime.decode, []
 
-    def spoil(call):
-        engine._runtime.token_ids[0] = 10**6
+    def spoiled(runtime, slots):
+        if told:
+            runtime.token_ids[0] = 10**6
+        return decode(runtime, slots)
 
-    calls = [Call(engine, GenerationRequest(prompt(engine), 30, 2.0, seed=i), spoil) for i in range(8)]
+    monkeypatch.setattr(Runtime, "decode", spoiled)
+    calls = [Call(engine, GenerationRequest(prompt(engine), 30, 2.0, seed=i), told.append) for i in range(8)]
     assert engine.healthy
     engine.start()
     for call in calls:
@@ -105,23 +109,27 @@ def test_a_failing_session_fails_everyone_at_once(bundle):
     engine.close()
 
 
-def test_a_prompt_that_fails_ends_alone(bundle):
+def test_a_prompt_that_fails_ends_alone(bundle, monkeypatch):
     """A real failure of ONNX Runtime: an id outside the vocabulary, slipped in behind the border's check."""
-    engine = Engine(bundle, CONFIG)
-    request = GenerationRequest(prompt(engine), 30)
-    calls = [Call(engine, request) for _ in range(8)]
-    engine._scheduler.waiting[3].prompt[0] = 10**6
+    engine, run_prompt = Engine(bundle, CONFIG), Runtime.run_prompt
+    request, bad = GenerationRequest(prompt(engine), 30), GenerationRequest(prompt(engine, "кот"), 30)
+
+    def spoiled(runtime, slot, ids):
+        return run_prompt(runtime, slot, ids + 10**6 if ids.tolist() == bad.prompt_ids else ids)
+
+    monkeypatch.setattr(Runtime, "run_prompt", spoiled)
+    calls = [Call(engine, bad if i == 3 else request) for i in range(8)]
     engine.start()
     failed = calls.pop(3).result
     assert failed.finish_reason == "error" and type(failed.error) is ServingError
     alone = engine.generate([request])[0]
     assert [call.result.token_ids for call in calls] == [alone.token_ids] * 7
-    assert engine.healthy and engine.stats()["rows"] == 0
+    assert engine.healthy and engine.stats()["slots_used"] == 0
     engine.close()
 
 
-def test_a_request_whose_token_cannot_be_chosen_ends_alone(bundle):
-    """Real exceptions, from samplers and a search of the wrong size slipped in behind the border's checks."""
+def test_a_request_whose_token_cannot_be_chosen_ends_alone(bundle, monkeypatch):
+    """Real exceptions: a sampler that gets no logits, and a search that divides by zero."""
     engine = Engine(bundle, CONFIG.model_copy(update={"slots": 8}))
     drawing = GenerationRequest(prompt(engine), 20, temperature=2.0, seed=1, frequency_penalty=0.5, logprobs=2)
     searching = replace(drawing, temperature=0.0, logprobs=None, beams=engine.limits.beams)
@@ -133,12 +141,19 @@ def test_a_request_whose_token_cannot_be_chosen_ends_alone(bundle):
         GenerationRequest(prompt(engine), 20),
     ]
     calls = [Call(engine, replace(request, beams=min(request.beams, 3))) for request in requests]
-    bad = [1]
-    engine._scheduler.waiting[1].sampler = Sampler(drawing, vocab_size=1)
-    if engine.limits.beams > 1:
-        engine._scheduler.waiting[3].search._tokens = np.zeros((1, 1), np.int64)
-        bad.append(3)
-    engine.start()
+    bad = [1, 3] if engine.limits.beams > 1 else [1]
+    sample, states = SamplingState.sample, []
+
+    def fails_for_the_second(state, logits):
+        if state not in states:
+            states.append(state)
+        return sample(state, logits[:0] if states.index(state) == 1 else logits)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SamplingState, "sample", fails_for_the_second)
+        patch.setattr(BeamSearch, "step", lambda search, logits: 1 / 0)
+        engine.start()
+        assert all(call.ended.wait(PATIENCE) for call in calls)
     for i, call in enumerate(calls):
         if i in bad:
             assert call.result.finish_reason == "error"
@@ -147,7 +162,7 @@ def test_a_request_whose_token_cannot_be_chosen_ends_alone(bundle):
         else:
             alone = engine.generate([requests[i]])[0]
             assert (call.result.token_ids, call.result.logprobs) == (alone.token_ids, alone.logprobs)
-    assert engine.healthy and engine.stats()["rows"] == 0
+    assert engine.healthy and engine.stats()["slots_used"] == 0
     engine.close()
 
 
@@ -165,10 +180,10 @@ def test_a_callers_exception_ends_only_its_own_request(engine):
 def test_observer_sees_every_request_and_step(bundle):
     class Watch:
         def __init__(self):
-            self.rows, self.intervals, self.results, self.refused = [], [], [], []
+            self.slots, self.intervals, self.results = [], [], []
 
-        def step(self, rows, seconds):
-            self.rows.append(rows)
+        def step(self, slots, seconds):
+            self.slots.append(slots)
 
         def interval(self, seconds, count):
             self.intervals.append((seconds, count))
@@ -176,38 +191,34 @@ def test_observer_sees_every_request_and_step(bundle):
         def finished(self, result):
             self.results.append(result)
 
-        def rejected(self, error):
-            self.refused.append(error)
-
     watch = Watch()
     with Engine(bundle, CONFIG, observer=watch) as engine:
         results = engine.generate([GenerationRequest(prompt(engine), 10, 2.0, seed=i) for i in range(9)])
         with pytest.raises(InvalidRequest):
             engine.submit(GenerationRequest([]), print)
         stats = engine.stats()
-    assert max(watch.rows) == 4 and len(watch.rows) == stats["steps"]
+    assert max(watch.slots) == 4 and len(watch.slots) == stats["steps"]
     assert sorted(r.generated_tokens for r in watch.results) == sorted(r.generated_tokens for r in results)
     assert stats["generated_tokens"] == sum(r.generated_tokens for r in results)
     assert stats["prompt_tokens"] == sum(r.prompt_tokens for r in results)
     assert sum(stats["finished"].values()) == 9
     assert watch.intervals and all(seconds > 0 and count > 0 for seconds, count in watch.intervals)
-    assert [e.field for e in watch.refused] == ["prompt"]
+    assert stats["rejected"] == 1
     assert stats["kv_bytes"] > 0 and stats["provider"] == "CPUExecutionProvider"
     assert stats["graph_nodes"].keys() == {"CPUExecutionProvider"} and stats["graph_nodes"]["CPUExecutionProvider"] > 10
 
 
-class Rows:
-    """An observer that keeps how many rows each step had."""
+class Steps:
+    """An observer that keeps how many slots each step had."""
 
     def __init__(self):
-        self.steps = []
+        self.slots = []
 
-    def step(self, rows, seconds):
-        self.steps.append(rows)
+    def step(self, slots, seconds):
+        self.slots.append(slots)
 
     def interval(self, seconds, count): ...
     def finished(self, result): ...
-    def rejected(self, error): ...
 
 
 @pytest.mark.parametrize(
@@ -215,11 +226,11 @@ class Rows:
 )
 def test_the_prompts_of_a_step_are_bounded_by_their_tokens(bundle, budget, taken):
     """Prompts of 30 tokens: so many come in before the next step of those that run already."""
-    rows = Rows()
-    engine = Engine(bundle, CONFIG.model_copy(update={"prefill_tokens": budget}), observer=rows)
+    steps = Steps()
+    engine = Engine(bundle, CONFIG.model_copy(update={"prefill_tokens": budget}), observer=steps)
     requests = [GenerationRequest([9 + i] * 30, 20, temperature=3.0, seed=i) for i in range(4)]
     calls = [Call(engine, request) for request in requests]
     engine.start()
     assert all(call.result.generated_tokens > 4 for call in calls), "choose other seeds: one ended at once"
-    assert rows.steps[:4] == taken
+    assert steps.slots[:4] == taken
     engine.close()

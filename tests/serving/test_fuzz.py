@@ -85,7 +85,7 @@ def unharmed(target: Server) -> Iterator[None]:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         engine = target.get("/health").json()["engine"]
-        held = {name: engine[name] for name in ("running", "waiting", "rows")}
+        held = {name: engine[name] for name in ("running", "waiting", "slots_used")}
         held["descriptors"] = max(0, psutil.Process(target.process.pid).num_fds() - before - SPARE_FDS)
         if not any(held.values()):
             return

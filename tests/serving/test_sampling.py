@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engine.request import GenerationRequest
-from serving.engine.sampling import Sampler, candidates, draw, most_likely, penalize
+from serving.engine.generation import GenerationRequest
+from serving.engine.sampling import SamplingState, candidates, draw, most_likely, penalize
 
 SIZE = 700  # larger than the 64 and 512 that top-p looks at first
 
@@ -76,11 +76,11 @@ def test_probabilities_equal_the_plain_way(seed, spread, temperature, top_k, top
 )
 def test_whatever_is_admitted_draws_an_allowed_token(seed, size, spread, request):
     random = np.random.default_rng(seed)
-    sampler = Sampler(request, size, np.arange(size // 2))
+    state = SamplingState(request, size, np.arange(size // 2))
     for _ in range(3):
         values = (random.standard_normal(size) * spread).astype(np.float32)
         values[1::2] = -np.inf
-        assert sampler.choose(values) % 2 == 0
+        assert state.sample(values) % 2 == 0
 
 
 @settings(max_examples=150, deadline=None)
@@ -111,20 +111,20 @@ def test_the_likeliest_are_those_of_a_full_stable_sort(seed, size, count, decima
 
 def test_draws_follow_the_probabilities():
     values = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
-    sampler = Sampler(GenerationRequest([1], temperature=1.0, seed=3), 4)
-    counts = np.bincount([sampler.choose(values.copy()) for _ in range(8000)], minlength=4) / 8000
+    state = SamplingState(GenerationRequest([1], temperature=1.0, seed=3), 4)
+    counts = np.bincount([state.sample(values.copy()) for _ in range(8000)], minlength=4) / 8000
     np.testing.assert_allclose(counts, [0.5, 0.3, 0.15, 0.05], atol=0.02)
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_k": 20}, {"top_p": 0.8}, {"min_p": 0.02}, {"top_k": 9, "top_p": 0.5}])
 def test_seed_decides_and_forbidden_tokens_never_come(settings):
     def draw(seed):
-        sampler = Sampler(GenerationRequest([1], temperature=1.5, seed=seed, **settings), SIZE)
+        state = SamplingState(GenerationRequest([1], temperature=1.5, seed=seed, **settings), SIZE)
         tokens = []
         for step in range(40):
             values = logits(step, 1.0)
             values[::2] = -np.inf
-            tokens.append(sampler.choose(values))
+            tokens.append(state.sample(values))
         return tokens
 
     assert draw(7) == draw(7)
@@ -134,9 +134,9 @@ def test_seed_decides_and_forbidden_tokens_never_come(settings):
 
 def test_a_tiny_temperature_is_greedy_and_does_not_overflow():
     values = logits(0, 50.0)
-    sampler = Sampler(GenerationRequest([1], temperature=1e-8, seed=0), SIZE)
+    state = SamplingState(GenerationRequest([1], temperature=1e-8, seed=0), SIZE)
     with np.errstate(over="raise", invalid="raise"):
-        assert {sampler.choose(values.copy()) for _ in range(20)} == {int(values.argmax())}
+        assert {state.sample(values.copy()) for _ in range(20)} == {int(values.argmax())}
 
 
 def test_penalty_divides_positive_and_multiplies_negative_logits():
@@ -148,8 +148,8 @@ def test_penalty_divides_positive_and_multiplies_negative_logits():
 def test_a_frequency_penalty_counts_generated_tokens_alone():
     values = np.array([3.0, 2.9, 2.8, 0.0], np.float32)
     request = GenerationRequest([0], frequency_penalty=0.15)
-    sampler = Sampler(request, 4, np.array([0, 0, 0]))
-    assert [sampler.choose(values.copy()) for _ in range(6)] == [0, 1, 0, 2, 1, 0]
+    state = SamplingState(request, 4, np.array([0, 0, 0]))
+    assert [state.sample(values.copy()) for _ in range(6)] == [0, 1, 0, 2, 1, 0]
     penalize(values, np.array([0, 3]), 1.0, np.array([2, 1]), -0.5)
     np.testing.assert_allclose(values, [4.0, 2.9, 2.8, 0.5], rtol=1e-6)
 
@@ -157,6 +157,6 @@ def test_a_frequency_penalty_counts_generated_tokens_alone():
 def test_repetition_penalty_counts_the_prompt_and_every_token():
     values = np.array([3.0, 2.9, 2.8, 0.0], np.float32)
     request = GenerationRequest([0], repetition_penalty=1.5)
-    sampler = Sampler(request, 4, np.array([0]))
-    assert [sampler.choose(values.copy()) for _ in range(3)] == [1, 2, 0]
-    assert Sampler(request, 4).choose(values.copy()) == 0
+    state = SamplingState(request, 4, np.array([0]))
+    assert [state.sample(values.copy()) for _ in range(3)] == [1, 2, 0]
+    assert SamplingState(request, 4).sample(values.copy()) == 0

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from model.bundle import Bundle
 from serving.config import ServerConfig
 from serving.engine import Engine, EngineConfig
-from serving.engine.sampling import Sampler
+from serving.engine.sampling import SamplingState
 from serving.errors import InvalidRequest, Overloaded, ServingError
 from serving.kserve.sdk import pb
 from serving.metrics import Metrics
@@ -285,17 +285,17 @@ async def streamed(service: TextService, request: TextRequest) -> dict[int, Any]
 def test_a_fault_inside_the_engine_is_one_texts_own(service: TextService, monkeypatch: pytest.MonkeyPatch) -> None:
     request = asked("привет", "мир", "7", temperature=1.0, seed=5)
     expected = [result.text for result in asyncio.run(service.complete(request))]
-    choose = Sampler.choose
-    seen: list[Sampler] = []
+    choose = SamplingState.sample
+    seen: list[SamplingState] = []
 
-    def fails_for_one(self: Sampler, logits: Any) -> int:
+    def fails_for_one(self: SamplingState, logits: Any) -> int:
         if self not in seen:
             seen.append(self)
         if seen.index(self) == 1:
             raise RuntimeError("secret")
         return choose(self, logits)
 
-    monkeypatch.setattr(Sampler, "choose", fails_for_one)
+    monkeypatch.setattr(SamplingState, "sample", fails_for_one)
     for run in (lambda: asyncio.run(service.complete(request)), lambda: asyncio.run(streamed(service, request))):
         seen.clear()
         results = run()
@@ -303,7 +303,7 @@ def test_a_fault_inside_the_engine_is_one_texts_own(service: TextService, monkey
         assert [results[i].finish_reason for i in range(3)] == ["length", "error", "eos_token"]
         assert "could not be finished" in str(results[1].error)
     seen[:] = [None, None]  # type: ignore[list-item]
-    monkeypatch.setattr(Sampler, "choose", lambda self, logits: 1 / 0)
+    monkeypatch.setattr(SamplingState, "sample", lambda self, logits: 1 / 0)
     for run in (
         lambda: service.complete(asked("a", "b", temperature=1)),
         lambda: streamed(service, asked("a", "b", temperature=1)),

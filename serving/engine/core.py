@@ -1,0 +1,248 @@
+"""The engine thread: what runs in a step, and what becomes of its logits.
+
+Every step runs abort -> schedule -> prefill -> decode -> sample -> postprocess. Only this thread touches the runtime.
+
+Shapes: B slots of one run, W beams, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from serving.engine.config import EngineConfig
+from serving.engine.observer import Guarded
+from serving.engine.request import Request
+from serving.engine.runtime import Runtime
+from serving.engine.sampler import Sampler
+from serving.engine.scheduler import Scheduler
+from serving.errors import EngineFailed, ServingError, ShuttingDown
+
+log = logging.getLogger("serving.engine")
+# Prompts in a row that could not be run, after which the engine has to show that it can run any.
+SUSPICIOUS = 4
+
+
+class EngineCore:
+    """Continuous batching over one runtime.
+
+    Args:
+        bos_id: begins a text of a seq2seq model.
+        observer: see :class:`Observer`.
+
+    Attributes:
+        scheduler: who waits, and who is in which slot.
+        failure: what broke the engine, if anything has.
+        counts, seconds, finish_reasons: counters and sums since the start.
+    """
+
+    def __init__(self, config: EngineConfig, bos_id: int, sampler: Sampler, observer: Guarded) -> None:
+        self.scheduler = Scheduler(config)
+        self.failure: BaseException | None = None
+        self.counts: Counter[str] = Counter()
+        self.finish_reasons: Counter[str] = Counter()
+        self.seconds = {"prefill_seconds": 0.0, "decode_seconds": 0.0}
+        self._slots = self.scheduler.slots
+        self._bos, self._sampler, self._observer = bos_id, sampler, observer
+        self._abort = False
+        self._thread: threading.Thread | None = None
+        self._last_step = 0.0
+        self._failed_prompts = 0  # in a row
+
+    # -- from any thread ------------------------------------------------------------------------------------------
+
+    def start(self, runtime: Runtime) -> None:
+        """Begin to work; what has been queued before is served."""
+        self.runtime = self._slots.runtime = runtime
+        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        self._thread.start()
+
+    def close(self, drain: bool, timeout: float | None) -> None:
+        """See :meth:`Engine.close`."""
+        with self.scheduler.changed:
+            self.scheduler.closing = True
+            self._abort = self._abort or not drain
+            self.scheduler.changed.notify_all()
+        if self._thread is None:
+            self._finish_all(_shut_down)
+            return
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._abort = True
+            self._thread.join()
+
+    def add(self, request: Request, bounded: bool = True) -> None:
+        """Queue a request; see :meth:`Scheduler.add`.
+
+        Raises:
+            EngineFailed, ShuttingDown, Overloaded
+        """
+        with self.scheduler.changed:
+            if self.failure is not None:
+                raise EngineFailed("the engine has failed and has to be restarted")
+            self.scheduler.add(request, bounded)
+
+    # -- the engine thread ----------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        scheduler = self.scheduler
+        try:
+            while True:
+                with scheduler.changed:
+                    while not (scheduler.busy or scheduler.closing):
+                        scheduler.changed.wait()
+                if self._abort or (scheduler.closing and not scheduler.busy):
+                    break
+                self._step()
+        except BaseException as error:
+            log.exception("the engine failed; every request fails with it")
+            self.failure = error
+            self._finish_all(lambda: EngineFailed("the engine failed; the server's log says why"))
+        else:
+            self._finish_all(_shut_down)
+
+    def _step(self) -> None:
+        self._finish(self.scheduler.aborted())
+        started = self._prefill()
+        slots, used = len(self._slots), self._slots.used
+        if not slots:
+            return
+        streams = used - started - sum(r.num_slots for r in self._slots.special if r.beam_search is not None)
+        start = time.perf_counter()
+        logits = self.runtime.decode(slots)
+        self._sample(logits, 0, self._slots.requests, self._slots.special)
+        now = time.perf_counter()
+        self.counts["steps"] += 1
+        self.seconds["decode_seconds"] += now - start
+        self._observer.call("step", used, now - start)
+        if streams > 0 and self._last_step:
+            self._observer.call("interval", now - self._last_step, streams)
+        self._last_step = now if self._slots else 0.0
+
+    def _prefill(self) -> int:
+        """Run the prompts of those whose turn it is; how many of them, beam searches aside, the next decode goes on."""
+        started = 0
+        for request, donor in self.scheduler.schedule(self.runtime.copies):
+            self.counts["prompt_tokens"] += len(request.prompt_ids)
+            try:
+                logits = self._run_prompt(request, donor)
+            except Exception as error:
+                self._prompt_failed(request, error)
+                continue
+            self._failed_prompts = 0
+            if logits is None:
+                self.runtime.token_ids[request.slots] = self._bos
+            else:
+                self._sample(logits, request.slots[0], [request], [request] if request.special else [])
+            started += request.beam_search is None and bool(request.slots)
+        return started
+
+    def _run_prompt(self, request: Request, donor: Request | None) -> np.ndarray | None:
+        """Run a request's prompt, or copy it from a request that has run the same; logits [1, V] where it has any."""
+        runtime, slot = self.runtime, request.slots[0]
+        request.admitted = time.perf_counter()
+        if donor is None:
+            logits = runtime.run_prompt(slot, request.prompt_ids)
+            request.prompt_logits = None if logits is None else logits.copy()
+        else:
+            self.counts["prompt_copies"] += 1
+            logits = donor.prompt_logits
+            runtime.share(donor.slots[0], slot, 0 if logits is None else len(request.prompt_ids))
+        for beam in request.slots[1:]:
+            runtime.share(slot, beam, 0)
+        self.counts["prefills"] += donor is None
+        request.prefilled = time.perf_counter()
+        self.seconds["prefill_seconds"] += request.prefilled - request.admitted
+        return None if logits is None else logits.copy()
+
+    def _prompt_failed(self, request: Request, error: Exception) -> None:
+        """Finish a request whose prompt could not be run. Was it the prompt, or is it the engine?
+
+        Raises:
+            Exception: the runtime's, when it cannot run the shortest prompt either.
+        """
+        self._failed_prompts += 1
+        if self._failed_prompts >= SUSPICIOUS:
+            self._failed_prompts = 0
+            self.runtime.run_prompt(request.slots[0], np.zeros(1, np.int64))
+        request.finish("error", error)
+        self._finish([request])
+
+    def _sample(
+        self, logits_BV: np.ndarray, first: int, requests: Sequence[Request | None], special: Sequence[Request]
+    ) -> None:
+        """Choose and take over the next tokens of the requests in slots ``first`` and up; overwrites the logits."""
+        # Indexing by a list copies: the sampler overwrites.
+        searches = [(r, logits_BV[r.slots]) for r in special if r.beam_search is not None]
+        tokens = self._sampler.sample(logits_BV, first, special)
+        self.runtime.token_ids[first : first + len(tokens), 0] = tokens
+        finished = self._postprocess(requests, tokens.tolist())
+        finished += [request for request, logits_WV in searches if self._search(request, logits_WV)]
+        self._finish(finished)
+
+    def _postprocess(self, requests: Sequence[Request | None], tokens: list[int]) -> list[Request]:
+        """Record and emit the new token of each request, beam searches aside; who has finished with it."""
+        now = time.perf_counter()
+        finished: list[Request] = []
+        generated = 0
+        for request, token in zip(requests, tokens, strict=True):
+            if request is None or request.beam_search is not None:
+                continue
+            try:
+                goes_on = request.append(token, now)
+            except Exception as error:
+                request.finish("error", error)
+                goes_on = False
+            if not goes_on:
+                generated += request.finish_reason in ("length", "stop_sequence")
+                finished.append(request)
+                continue
+            generated += 1
+            if request.stream and not request.emit(now):
+                self.scheduler.cancel(request)
+        self.counts["generated_tokens"] += generated
+        return finished
+
+    def _search(self, request: Request, logits_WV: np.ndarray) -> bool:
+        """Take one step of a beam search; whether it has finished."""
+        assert request.beam_search is not None
+        request.first_token = request.first_token or time.perf_counter()
+        try:
+            parents, tokens = request.beam_search.step(logits_WV)
+            if request.beam_search.done:
+                request.append_best()
+                self.counts["generated_tokens"] += len(request.token_ids)
+            else:
+                self._slots.reorder(request, parents)
+                self.runtime.token_ids[request.slots, 0] = tokens
+        except Exception as error:  # as in Sampler: this request's alone
+            request.finish("error", error)
+        return request.finish_reason is not None
+
+    def _finish(self, finished: list[Request]) -> None:
+        """Take requests out, and tell them. Slots first: who hears of an end finds the slot free."""
+        if finished:
+            for request in self.scheduler.remove(finished):
+                self._finalize(request)
+
+    def _finish_all(self, error: Callable[[], ServingError]) -> None:
+        """Tell everyone, whatever state the rest is in."""
+        for request in self.scheduler.close():
+            request.finish_reason, request.error = "error", error()
+            self._finalize(request)
+
+    def _finalize(self, request: Request) -> None:
+        del self.scheduler.requests[request]
+        result = request.finalize()
+        self.finish_reasons[result.finish_reason] += 1
+        if request.target_ids is None:
+            self._observer.call("finished", result)
+
+
+def _shut_down() -> ServingError:
+    return ShuttingDown("the engine was shut down before the request was finished")

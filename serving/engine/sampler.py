@@ -1,0 +1,87 @@
+"""The next token of every request of a run, from the run's logits.
+
+Requests that want nothing special are decided by one argmax over all of them. Costs and log-probabilities are of the
+model's own distribution; only then control tokens are ruled out and penalties and samplers have their say.
+
+Shapes: B slots of one run, R of them whose logits are told or scored, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from serving.engine.beam import log_totals
+from serving.engine.generation import TOP_ENTRY, TokenLogprobs
+from serving.engine.request import Request
+from serving.engine.sampling import forbid, most_likely
+
+
+class Sampler:
+    """Samples tokens.
+
+    Args:
+        forbidden: spans of ids that are never generated.
+    """
+
+    def __init__(self, forbidden: Sequence[slice]) -> None:
+        self._forbidden = forbidden
+
+    def sample(self, logits_BV: np.ndarray, first: int, special: Sequence[Request]) -> np.ndarray:
+        """The next tokens [B], meaningless for free slots and beams.
+
+        A mistake in what one request alone brings finishes that request, and nobody else.
+
+        Args:
+            logits_BV: of slots ``first`` and up; overwritten.
+            special: those of their requests that want more than an argmax.
+        """
+        if not special:
+            forbid(logits_BV, self._forbidden)
+            return logits_BV.argmax(1)
+        scored = [r for r in special if r.target_ids is not None]
+        measured = scored + [r for r in special if r.num_logprobs is not None]
+        rows = [r.slots[0] - first for r in measured]
+        raw_RV = logits_BV[rows]  # copied: what follows overwrites
+        totals_R = log_totals(raw_RV) if measured else np.zeros(0)
+        forbid(logits_BV, self._forbidden)
+        tokens = logits_BV.argmax(1)
+        if scored:
+            tokens[rows[: len(scored)]] = [r.target_ids[len(r.token_ids)] for r in scored]  # type: ignore[index]
+        for request in special:
+            if request.sampling is not None:
+                i = request.slots[0] - first
+                try:
+                    tokens[i] = request.sampling.sample(logits_BV[i])
+                except Exception as error:
+                    request.finish("error", error)
+        if measured:
+            self._measure(measured, tokens[rows], raw_RV, totals_R)
+        return tokens
+
+    def _measure(
+        self, requests: Sequence[Request], tokens_R: np.ndarray, raw_RV: np.ndarray, totals_R: np.ndarray
+    ) -> None:
+        """Take down how likely the model found the tokens that were chosen."""
+        logprobs = (raw_RV[np.arange(len(tokens_R)), tokens_R] - totals_R).tolist()
+        forbid(raw_RV, self._forbidden)
+        for i, (request, token, logprob) in enumerate(zip(requests, tokens_R.tolist(), logprobs, strict=True)):
+            if request.num_logprobs is None:
+                request.nll -= logprob
+                continue
+            try:
+                top = _top(raw_RV[i], float(totals_R[i]), request.num_logprobs)
+                request.logprobs.append(TokenLogprobs(token, logprob, top))
+            except Exception as error:
+                request.finish("error", error)
+
+
+def _top(logits_V: np.ndarray, total: float, count: int) -> bytes:
+    """The likeliest tokens, as :class:`TokenLogprobs` keeps them."""
+    if not count:
+        return b""
+    ids = most_likely(logits_V, count)
+    values = logits_V[ids].astype(np.float64) - total
+    pairs = zip(ids.tolist(), values.tolist(), strict=True)
+    return b"".join(TOP_ENTRY.pack(i, value) for i, value in pairs if value > -np.inf)
