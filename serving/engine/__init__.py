@@ -1,6 +1,6 @@
 """The serving engine: ONNX Runtime sessions, slots of KV cache, continuous batching, sampling. It knows no HTTP.
 
-Shapes, in all files of this folder: B slots of one run, N all slots, W beams, P prompt tokens, T cache tokens, K
+Legend of all files here: B slots of one run, N all slots, W beams, S prompt tokens, L source tokens, T cache tokens, K
 key/value heads, h head width, V vocabulary.
 """
 

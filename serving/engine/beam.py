@@ -13,7 +13,7 @@ is over
 Equal scores are ordered by beam, then by token id, and nothing here depends on other requests: the same search gives
 the same text in any company.
 
-Shapes: B slots of a run, W beams, V vocabulary.
+Legend: B slots of a run, W beams, V vocabulary.
 """
 
 from __future__ import annotations

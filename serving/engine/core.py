@@ -2,7 +2,7 @@
 
 Every step runs abort -> schedule -> prefill -> decode -> sample -> postprocess. Only this thread touches the runtime.
 
-Shapes: B slots of one run, W beams, V vocabulary.
+Legend: B slots of one run, W beams, V vocabulary.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from serving.engine.config import EngineConfig
-from serving.engine.observer import Guarded
+from serving.engine.observer import Observer
 from serving.engine.request import Request
 from serving.engine.runtime import Runtime
 from serving.engine.sampler import Sampler
@@ -26,6 +26,7 @@ from serving.errors import EngineFailed, ServingError, ShuttingDown
 log = logging.getLogger("serving.engine")
 # Prompts in a row that could not be run, after which the engine has to show that it can run any.
 SUSPICIOUS = 4
+UNFINISHED = "the engine was shut down before the request was finished"
 
 
 class EngineCore:
@@ -37,18 +38,19 @@ class EngineCore:
 
     Attributes:
         scheduler: who waits, and who is in which slot.
-        failure: what broke the engine, if anything has.
+        failed: whether the engine has broken.
         counts, seconds, finish_reasons: counters and sums since the start.
     """
 
-    def __init__(self, config: EngineConfig, bos_id: int, sampler: Sampler, observer: Guarded) -> None:
+    def __init__(self, config: EngineConfig, bos_id: int, sampler: Sampler, observer: Observer | None) -> None:
         self.scheduler = Scheduler(config)
-        self.failure: BaseException | None = None
+        self.failed = False
         self.counts: Counter[str] = Counter()
         self.finish_reasons: Counter[str] = Counter()
         self.seconds = {"prefill_seconds": 0.0, "decode_seconds": 0.0}
         self._slots = self.scheduler.slots
         self._bos, self._sampler, self._observer = bos_id, sampler, observer
+        self._unobserved: set[str] = set()  # the observer's methods that have raised
         self._abort = False
         self._thread: threading.Thread | None = None
         self._last_step = 0.0
@@ -64,28 +66,19 @@ class EngineCore:
 
     def close(self, drain: bool, timeout: float | None) -> None:
         """See :meth:`Engine.close`."""
-        with self.scheduler.changed:
-            self.scheduler.closing = True
+        scheduler = self.scheduler
+        with scheduler.changed:
+            if scheduler.closed is None:
+                scheduler.closed = ShuttingDown("the engine is shutting down and takes no new requests")
             self._abort = self._abort or not drain
-            self.scheduler.changed.notify_all()
+            scheduler.changed.notify_all()
         if self._thread is None:
-            self._finish_all(_shut_down)
+            self._finish_all(ShuttingDown, UNFINISHED)
             return
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._abort = True
             self._thread.join()
-
-    def add(self, request: Request, bounded: bool = True) -> None:
-        """Queue a request; see :meth:`Scheduler.add`.
-
-        Raises:
-            EngineFailed, ShuttingDown, Overloaded
-        """
-        with self.scheduler.changed:
-            if self.failure is not None:
-                raise EngineFailed("the engine has failed and has to be restarted")
-            self.scheduler.add(request, bounded)
 
     # -- the engine thread ----------------------------------------------------------------------------------------
 
@@ -94,17 +87,18 @@ class EngineCore:
         try:
             while True:
                 with scheduler.changed:
-                    while not (scheduler.busy or scheduler.closing):
+                    while not (scheduler.busy or scheduler.closed):
                         scheduler.changed.wait()
-                if self._abort or (scheduler.closing and not scheduler.busy):
+                if self._abort or (scheduler.closed and not scheduler.busy):
                     break
                 self._step()
-        except BaseException as error:
+        except BaseException:
             log.exception("the engine failed; every request fails with it")
-            self.failure = error
-            self._finish_all(lambda: EngineFailed("the engine failed; the server's log says why"))
+            self.failed = True
+            scheduler.closed = EngineFailed("the engine has failed and has to be restarted")
+            self._finish_all(EngineFailed, "the engine failed; the server's log says why")
         else:
-            self._finish_all(_shut_down)
+            self._finish_all(ShuttingDown, UNFINISHED)
 
     def _step(self) -> None:
         self._finish(self.scheduler.aborted())
@@ -119,9 +113,9 @@ class EngineCore:
         now = time.perf_counter()
         self.counts["steps"] += 1
         self.seconds["decode_seconds"] += now - start
-        self._observer.call("step", used, now - start)
+        self._observe("step", used, now - start)
         if streams > 0 and self._last_step:
-            self._observer.call("interval", now - self._last_step, streams)
+            self._observe("interval", now - self._last_step, streams)
         self._last_step = now if self._slots else 0.0
 
     def _prefill(self) -> int:
@@ -135,9 +129,8 @@ class EngineCore:
                 self._prompt_failed(request, error)
                 continue
             self._failed_prompts = 0
-            if logits is None:
-                self.runtime.token_ids[request.slots] = self._bos
-            else:
+            self.runtime.token_ids[request.slots] = self._bos
+            if logits is not None:
                 self._sample(logits, request.slots[0], [request], [request] if request.special else [])
             started += request.beam_search is None and bool(request.slots)
         return started
@@ -225,15 +218,15 @@ class EngineCore:
         return request.finish_reason is not None
 
     def _finish(self, finished: list[Request]) -> None:
-        """Take requests out, and tell them. Slots first: who hears of an end finds the slot free."""
+        """Take requests out, and finalize them. Slots first: who hears of an end finds the slot free."""
         if finished:
             for request in self.scheduler.remove(finished):
                 self._finalize(request)
 
-    def _finish_all(self, error: Callable[[], ServingError]) -> None:
-        """Tell everyone, whatever state the rest is in."""
-        for request in self.scheduler.close():
-            request.finish_reason, request.error = "error", error()
+    def _finish_all(self, error: type[ServingError], message: str) -> None:
+        """Finalize everyone, whatever state the rest is in."""
+        for request in self.scheduler.forget_all():
+            request.finish_reason, request.error = "error", error(message)
             self._finalize(request)
 
     def _finalize(self, request: Request) -> None:
@@ -241,8 +234,15 @@ class EngineCore:
         result = request.finalize()
         self.finish_reasons[result.finish_reason] += 1
         if request.target_ids is None:
-            self._observer.call("finished", result)
+            self._observe("finished", result)
 
-
-def _shut_down() -> ServingError:
-    return ShuttingDown("the engine was shut down before the request was finished")
+    def _observe(self, method: str, *values: object) -> None:
+        """Tell the observer, whose exceptions reach nobody: of each method the first one is logged."""
+        if self._observer is None:
+            return
+        try:
+            getattr(self._observer, method)(*values)
+        except Exception:
+            if method not in self._unobserved:  # at hundreds of steps a second, one line has to do
+                self._unobserved.add(method)
+                log.exception("the observer's %s raised; no request is touched, figures are missing from here", method)

@@ -69,8 +69,8 @@ class Detokenizer:
         text = self._pending + new
         self._pending = ""
         # What was held back holds no stop string: only one that ends in the new text is looked for.
-        places = (text.find(stop, max(0, before - len(stop) + 1)) for stop in self._stop)
-        found = [place for place in places if place >= 0]
+        starts = (text.find(stop, max(0, before - len(stop) + 1)) for stop in self._stop)
+        found = [start for start in starts if start >= 0]
         if found:
             self.stopped = True
             return text[: min(found)]

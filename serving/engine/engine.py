@@ -24,7 +24,7 @@ from serving.engine.core import EngineCore
 from serving.engine.detokenizer import Detokenizer, token_table, whole_texts
 from serving.engine.generation import GenerationRequest, GenerationResult, Handle, TokenEvent
 from serving.engine.limits import Limits, check_prompt, check_request, check_targets
-from serving.engine.observer import Guarded, Observer
+from serving.engine.observer import Observer
 from serving.engine.rehearsal import rehearse
 from serving.engine.request import OnEvent, Request
 from serving.engine.runtime import Runtime
@@ -74,7 +74,7 @@ class Engine:
         spans = slice(0, eos), slice(eos + 1, control), slice(size, bundle.vocab_size)
         self._forbidden = [span for span in spans if span.start < span.stop]
         self._runtime: Runtime | None = None
-        self._core = EngineCore(self.config, self.tokenizer.bos_id, Sampler(self._forbidden), Guarded(observer))
+        self._core = EngineCore(self.config, self.tokenizer.bos_id, Sampler(self._forbidden), observer)
         self._starting = threading.Lock()
         self._rejected = 0
 
@@ -139,14 +139,14 @@ class Engine:
 
         Args:
             on_event: called in the engine thread with every event of the request; must be quick and not block.
-            stream: False tells only the last event, which then carries the whole text: cheaper.
+            stream: False emits only the last event, which then carries the whole text: cheaper.
 
         Raises:
             InvalidRequest, Overloaded, ShuttingDown, EngineFailed: at once; afterwards errors come as the last event.
         """
         try:
             queued = self._request(request, on_event, stream)
-            self._core.add(queued)
+            self._core.scheduler.add(queued)
         except ServingError:
             self._rejected += 1
             raise
@@ -177,7 +177,7 @@ class Engine:
     @property
     def healthy(self) -> bool:
         """False once the engine has failed: the process should then be restarted."""
-        return self._core.failure is None
+        return not self._core.failed
 
     @property
     def provider(self) -> str:
@@ -246,7 +246,7 @@ class Engine:
                 request.on_event = lambda _: room.release()
                 room.acquire()
                 request.submitted = time.perf_counter()
-                self._core.add(request, bounded=False)
+                self._core.scheduler.add(request, bounded=False)
                 queued.append(request)
             for _ in range(places):
                 room.acquire()

@@ -32,9 +32,9 @@ class GenerationRequest:
             not count.
         seed: makes drawing reproducible, whatever else is in the batch; ``None`` takes fresh entropy.
         stop: strings that end the text; the text excludes them. A beam search runs to its end and cuts the best text.
-        logprobs: how many of the likeliest tokens to tell with each token, see :class:`TokenLogprobs`; 0 tells the
+        logprobs: how many of the likeliest tokens to give with each token, see :class:`TokenLogprobs`; 0 gives the
             token's own alone, ``None`` nothing.
-        beams: width of a beam search (seq2seq only); 1 is none. Excludes temperature and logprobs, and tells its text
+        beams: width of a beam search (seq2seq only); 1 is none. Excludes temperature and logprobs, and emits its text
             in one event at the end, as until then nothing of it is final.
         length_penalty: a beam search prefers the text of the highest sum of log-probabilities / length **
             length_penalty, where the length counts generated tokens, the end-of-sequence token included.

@@ -2,7 +2,7 @@
 
 A request is checked once, before it can take a place in the queue; behind that border the engine trusts it.
 
-Shapes: P prompt tokens.
+Legend: S prompt tokens.
 """
 
 from __future__ import annotations
@@ -52,27 +52,20 @@ class Limits:
         """How many new tokens fit after a prompt."""
         return min(self.max_new_tokens, self.context - prompt_tokens) if self.context else self.max_new_tokens
 
-    def check_prompt_tokens(self, count: int, field: str = "prompt") -> None:
-        """Refuse a prompt of no or too many tokens.
-
-        Raises:
-            InvalidRequest: saying how many this model takes.
-        """
-        if not count:
-            raise InvalidRequest(field, "must not be empty")
-        if count > self.max_prompt_tokens:
-            most = self.max_prompt_tokens
-            raise InvalidRequest(field, f"has {count} tokens, this model takes at most {most}; split the text")
-
 
 def check_prompt(prompt_ids: Iterable[int], limits: Limits, field: str = "prompt") -> np.ndarray:
-    """The prompt as int64 [P].
+    """The prompt as int64 [S].
 
     Raises:
         InvalidRequest: empty, too long, or not ids of the vocabulary.
     """
-    ids = _ids(prompt_ids, limits, field)
-    limits.check_prompt_tokens(len(ids), field)
+    ids, most = _ids(prompt_ids, limits, field), limits.max_prompt_tokens
+    if not len(ids):
+        raise InvalidRequest(field, "must not be empty")
+    if len(ids) > most:
+        raise InvalidRequest(
+            field, f"has {len(ids)} tokens, this model takes at most {most}; shorten or split the text"
+        )
     return ids
 
 
@@ -90,7 +83,7 @@ def check_targets(target_ids: Iterable[int], prompt_tokens: int, limits: Limits,
 
 
 def check_request(request: GenerationRequest, limits: Limits) -> tuple[np.ndarray, int]:
-    """The prompt as int64 [P] and the resolved ``max_tokens``.
+    """The prompt as int64 [S] and the resolved ``max_tokens``.
 
     Raises:
         InvalidRequest: naming the first field that is out of its range.

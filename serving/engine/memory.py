@@ -5,11 +5,12 @@ once: by one NumPy assignment on the CPU, by one cudaMemcpy2D on the GPU.
 
 The CUDA branch has NOT been run: no GPU was at hand.
 
-Shapes: M tensors, N all slots, K key/value heads, T tokens, h head width.
+Legend: P tensors, N all slots, K key/value heads, T tokens, h head width.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 from typing import Any
@@ -23,14 +24,14 @@ DEVICE_TO_DEVICE = 3
 
 
 class Block:
-    """M tensors [N, K, T, h] of zeros.
+    """P tensors [N, K, T, h] of zeros.
 
     Zeros, not garbage: attention multiplies what lies beyond a text by 0, and 0 times NaN is NaN. Pages of a block that
     was never needed are never touched, hence cost no memory on the CPU.
 
     Attributes:
-        names: of the M tensors.
-        values: [M, N, K, T, h] on the CPU.
+        names: of the P tensors.
+        values: [P, N, K, T, h] on the CPU.
         bytes: size of the block.
     """
 
@@ -62,38 +63,25 @@ class Block:
         if self.device == "cpu":
             self.values[:, target, :, :length] = self.values[:, source, :, :length]
             return
-        pitch = self._shape[0] * self._slot_bytes
-        status = _cudart().cudaMemcpy2D(
-            ctypes.c_void_p(self._base + target * self._slot_bytes),
-            ctypes.c_size_t(pitch),
-            ctypes.c_void_p(self._base + source * self._slot_bytes),
-            ctypes.c_size_t(pitch),
-            ctypes.c_size_t(self._slot_bytes),
-            ctypes.c_size_t(len(self.names)),
-            DEVICE_TO_DEVICE,
-        )
+        to, of = (ctypes.c_void_p(self._base + slot * self._slot_bytes) for slot in (target, source))
+        width, height = ctypes.c_size_t(self._slot_bytes), ctypes.c_size_t(len(self.names))
+        pitch = ctypes.c_size_t(self._shape[0] * self._slot_bytes)
+        cuda = _cudart()
+        status = cuda.cudaMemcpy2D(to, pitch, of, pitch, width, height, DEVICE_TO_DEVICE)
         # The copy runs in CUDA's default stream, which ONNX Runtime's own stream does not wait for.
-        if status or (status := _cudart().cudaDeviceSynchronize()):
+        if status or (status := cuda.cudaDeviceSynchronize()):
             raise RuntimeError(f"copying a slot of the cache on the GPU failed with CUDA error {status}")
 
 
 def can_copy(device: str) -> bool:
     """Whether slots can be copied there."""
-    if device == "cpu":
-        return True
-    try:
-        _cudart()
-    except OSError:
-        return False
-    return True
+    return device == "cpu" or _cudart() is not None
 
 
 @functools.cache
 def _cudart() -> Any:
-    """CUDA's runtime library, which ONNX Runtime's CUDA provider has loaded already."""
+    """CUDA's runtime library, which ONNX Runtime's CUDA provider has loaded already; None where none can be loaded."""
     for name in CUDART:
-        try:
+        with contextlib.suppress(OSError):
             return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise OSError(f"none of {', '.join(CUDART)} can be loaded")
+    return None

@@ -1,6 +1,6 @@
 """One request's life inside the engine: waiting, in slots, finished.
 
-Shapes: P prompt tokens, V vocabulary.
+Legend: S prompt tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Request:
     """A checked request with everything it needs while it runs.
 
     Attributes:
-        prompt_ids: int64 [P].
+        prompt_ids: int64 [S].
         decode: the text of all its tokens, where it has no ``detokenizer``: the text is then wanted only at the end.
         eos_id: the token that ends it; None lets it run on.
         stream: whether each token is emitted.
@@ -170,7 +170,7 @@ class Request:
             rest = self.detokenizer.finish()
             self.texts.append(rest)
             return "".join(self.texts), self.text + rest if self._ends_with_token else rest
-        except Exception as error:  # an end is told in any case
+        except Exception as error:  # an end is emitted in any case
             self.finish_reason, self.error = "error", error
             return "", ""
 

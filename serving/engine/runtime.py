@@ -13,7 +13,8 @@ Everything is allocated once and bound by address, so a decode step allocates no
 
 The CUDA branch of this file follows ONNX Runtime's documentation and has NOT been run: no GPU was at hand.
 
-Shapes: B slots of one run, N all slots, P prompt tokens, K key/value heads, T cache tokens, h head width, V vocabulary.
+Legend: B slots of one run, N all slots, S prompt tokens, L source tokens, T cache tokens, K key/value heads, h head
+width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class Runtime:
 
         self._bucket, self._needed, self._slack = 0, 0, 0
         self._buckets: list[int] = []
+        self._cross: dict[int, Block] = {}  # of each bucket
         self.source_lengths = np.ones(slots, np.int64)
         if self.seq2seq:
             longest = min(bundle.limits["max_prompt_tokens"], network.max_positions)
@@ -108,53 +110,49 @@ class Runtime:
                 bucket: Block(names, (slots, network.kv_heads, bucket, network.head_dim), dtype, self._device)
                 for bucket in self._buckets
             }
-        log.info(
-            "engine runs on %s (nodes: %s), %d threads, %d slots of %d tokens",
-            self.provider,
-            ", ".join(f"{count} on {name}" for name, count in self.nodes.items()),
-            self.threads,
-            slots,
-            cache_tokens,
-        )
+        nodes = ", ".join(f"{count} on {name}" for name, count in self.nodes.items())
+        text = "engine runs on %s (nodes: %s), %d threads, %d slots of %d tokens"
+        log.info(text, self.provider, nodes, self.threads, slots, cache_tokens)
 
     @property
     def cache_bytes(self) -> int:
         """Bytes reserved for the KV cache and the cross-attention buffers."""
-        return self._cache.bytes + sum(block.bytes for block in self._crosses())
+        return sum(block.bytes for block in (self._cache, *self._cross.values()))
 
-    def run_prompt(self, slot: int, prompt_P: np.ndarray) -> np.ndarray | None:
+    def run_prompt(self, slot: int, prompt_S: np.ndarray) -> np.ndarray | None:
         """Run a prompt into ``slot``; logits float32 [1, V] of its last token in a decoder-only model."""
         if not self.seq2seq:
-            return self.prefill(slot, prompt_P)
-        self.encode(slot, prompt_P)
+            return self.prefill(slot, prompt_S)
+        self.encode(slot, prompt_S)
         return None
 
-    def prefill(self, slot: int, prompt_P: np.ndarray, options: Any = None) -> np.ndarray:
+    def prefill(self, slot: int, prompt_S: np.ndarray, options: Any = None) -> np.ndarray:
         """Decoder-only: run a fresh prompt into the cache of ``slot``; logits float32 [1, V] of its last token.
 
         The result is overwritten by the next prefill.
         """
-        size = len(prompt_P)
-        ids, past = prompt_P.reshape(1, size), np.array([size - 1], np.int32)
+        size = len(prompt_S)
+        ids, past = prompt_S.reshape(1, size), np.array([size - 1], np.int32)
         last = np.array([size - 1], np.int64)
         self._total[...] = size
         self._run(self._bind(slot, 1, ids, past, last, self._one), options)
         self._set(slot, size)
         return self._one
 
-    def encode(self, slot: int, source_P: np.ndarray) -> None:
+    def encode(self, slot: int, source_L: np.ndarray) -> None:
         """Seq2seq: encode a source into cross-attention keys and values of ``slot``; its cache is then empty."""
-        size = len(source_P)
-        self._fit(size)
+        size = len(source_L)
+        if size > self._bucket:
+            self._rebucket(next(bucket for bucket in self._buckets if bucket >= size))
         target = self._cross[self._bucket]
         if self._device == "cpu":
             # At its own length: a source of 30 tokens already fills the matrix kernels, and padding to a neighbour's
             # length would cost more than the larger products save.
-            for i, values in enumerate(self._encoder.run(target.names, _source(source_P))):
+            for i, values in enumerate(self._encoder.run(target.names, _source(source_L))):
                 target.values[i, slot, :, :size] = values[0]
         else:
             padded = np.zeros((1, self._bucket), np.int64)
-            padded[0, :size] = source_P
+            padded[0, :size] = source_L
             binding = self._encoder.io_binding()
             binding.bind_cpu_input("source_ids", padded)
             binding.bind_cpu_input("source_lengths", np.array([size], np.int64))
@@ -165,31 +163,32 @@ class Runtime:
         self.source_lengths[slot] = size
         self._set(slot, 0)
 
-    def rehearse_prompt(self, prompt_P: np.ndarray) -> None:
+    def rehearse_prompt(self, prompt_S: np.ndarray) -> None:
         """Run a prompt for nothing. On the CPU ONNX Runtime returns what it took, and no slot's source is touched."""
         options = _rehearsal(self._device)
         if not self.seq2seq:
-            self.prefill(0, prompt_P, options)
+            self.prefill(0, prompt_S, options)
         elif self._device == "cpu":
-            self._encoder.run(None, _source(prompt_P), options)
+            self._encoder.run(None, _source(prompt_S), options)
         else:
-            self.encode(0, prompt_P)
+            self.encode(0, prompt_S)
         self.clear(0)
 
     def rehearse_step(self, length: int, token_id: int) -> None:
         """Decode one token for nothing in slot 0, as if its cache held ``length`` tokens; they are zeros."""
-        self.token_ids[0], self.lengths[0], self._total[...] = token_id, length, length + 1
-        one = slice(0, 1)
-        binding = self._bind(0, 1, self.token_ids[one], self.lengths[one], self._last[one], self.logits[one])
-        self._run(binding, _rehearsal(self._device))
+        self.token_ids[0] = token_id
+        self._set(0, length)
+        self.decode(1, _rehearsal(self._device))
         self.clear(0)
 
-    def decode(self, slots: int) -> np.ndarray:
+    def decode(self, slots: int, options: Any = None) -> np.ndarray:
         """One token for slots 0..slots-1: feeds ``token_ids``, extends the caches; logits float32 [B, V], a view."""
         if slots != self._seen:
             self._look(slots)
         if self._needed < self._bucket:
-            self._shrink()
+            self._slack += 1
+            if self._slack >= SHRINK_AFTER:
+                self._rebucket(self._needed)
         self._longest += 1
         self._total[...] = self._longest
         key = (slots, self._bucket)
@@ -199,7 +198,7 @@ class Runtime:
             # On CUDA small inputs are copied when they are bound, so that a binding serves one step only.
             binding = self._bind(0, slots, self.token_ids[:slots], self.lengths[:slots], self._last[:slots], logits)
             self._bindings[key] = binding
-        self._run(binding)
+        self._run(binding, options)
         lengths = self.lengths[:slots]
         lengths += self._used[:slots]  # a free one stays empty
         return logits
@@ -231,13 +230,6 @@ class Runtime:
         self.source_lengths[slot] = 1
         self._set(slot, 0, used=False)
 
-    def _crosses(self) -> list[Block]:
-        return list(self._cross.values()) if self.seq2seq else []
-
-    def _fit(self, size: int) -> None:
-        if size > self._bucket:
-            self._rebucket(next(bucket for bucket in self._buckets if bucket >= size))
-
     def _set(self, slot: int, length: int, used: bool = True) -> None:
         self.lengths[slot] = length
         self._used[slot] = used
@@ -253,11 +245,6 @@ class Runtime:
             if self._needed == self._bucket:
                 self._slack = 0
 
-    def _shrink(self) -> None:
-        self._slack += 1
-        if self._slack >= SHRINK_AFTER:
-            self._rebucket(self._needed)
-
     def _rebucket(self, bucket: int) -> None:
         old, new = self._cross[self._bucket], self._cross[bucket]
         used = np.flatnonzero(self._used)
@@ -267,10 +254,10 @@ class Runtime:
         self._bucket, self._slack = bucket, 0
 
     def _bind(
-        self, slot: int, slots: int, ids_BP: np.ndarray, past_B: np.ndarray, last_B: np.ndarray, logits_BV: np.ndarray
+        self, slot: int, slots: int, ids_BS: np.ndarray, past_B: np.ndarray, last_B: np.ndarray, logits_BV: np.ndarray
     ) -> Any:
         binding = self._decoder.io_binding()
-        small = {"token_ids": ids_BP, "cache_lengths": past_B, "last_index": last_B}
+        small = {"token_ids": ids_BS, "cache_lengths": past_B, "last_index": last_B}
         if self.seq2seq:
             small["source_lengths"] = self.source_lengths[slot : slot + slots]
         for name, array in small.items():
@@ -291,10 +278,10 @@ class Runtime:
             binding.synchronize_outputs()
 
 
-def _source(source_P: np.ndarray) -> dict[str, np.ndarray]:
+def _source(source_L: np.ndarray) -> dict[str, np.ndarray]:
     """One source as the encoder takes it."""
-    size = len(source_P)
-    return {"source_ids": source_P.reshape(1, size), "source_lengths": np.array([size], np.int64)}
+    size = len(source_L)
+    return {"source_ids": source_L.reshape(1, size), "source_lengths": np.array([size], np.int64)}
 
 
 def _rehearsal(device: str) -> Any:

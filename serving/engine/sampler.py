@@ -3,7 +3,7 @@
 Requests that want nothing special are decided by one argmax over all of them. Costs and log-probabilities are of the
 model's own distribution; only then control tokens are ruled out and penalties and samplers have their say.
 
-Shapes: B slots of one run, R of them whose logits are told or scored, V vocabulary.
+Legend: B slots of one run, M of them whose log-probabilities are wanted, V vocabulary.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Sampler:
             return logits_BV.argmax(1)
         scored = [r for r in special if r.target_ids is not None]
         measured = scored + [r for r in special if r.num_logprobs is not None]
-        rows = [r.slots[0] - first for r in measured]
-        raw_RV = logits_BV[rows]  # copied: what follows overwrites
-        totals_R = log_totals(raw_RV) if measured else np.zeros(0)
+        indices = [r.slots[0] - first for r in measured]
+        raw_MV = logits_BV[indices]  # copied: what follows overwrites
+        totals_M = log_totals(raw_MV) if measured else np.zeros(0)
         forbid(logits_BV, self._forbidden)
         tokens = logits_BV.argmax(1)
         if scored:
-            tokens[rows[: len(scored)]] = [r.target_ids[len(r.token_ids)] for r in scored]  # type: ignore[index]
+            tokens[indices[: len(scored)]] = [r.target_ids[len(r.token_ids)] for r in scored]  # type: ignore[index]
         for request in special:
             if request.sampling is not None:
                 i = request.slots[0] - first
@@ -57,21 +57,21 @@ class Sampler:
                 except Exception as error:
                     request.finish("error", error)
         if measured:
-            self._measure(measured, tokens[rows], raw_RV, totals_R)
+            self._measure(measured, tokens[indices], raw_MV, totals_M)
         return tokens
 
     def _measure(
-        self, requests: Sequence[Request], tokens_R: np.ndarray, raw_RV: np.ndarray, totals_R: np.ndarray
+        self, requests: Sequence[Request], tokens_M: np.ndarray, raw_MV: np.ndarray, totals_M: np.ndarray
     ) -> None:
         """Take down how likely the model found the tokens that were chosen."""
-        logprobs = (raw_RV[np.arange(len(tokens_R)), tokens_R] - totals_R).tolist()
-        forbid(raw_RV, self._forbidden)
-        for i, (request, token, logprob) in enumerate(zip(requests, tokens_R.tolist(), logprobs, strict=True)):
+        logprobs = (raw_MV[np.arange(len(tokens_M)), tokens_M] - totals_M).tolist()
+        forbid(raw_MV, self._forbidden)
+        for i, (request, token, logprob) in enumerate(zip(requests, tokens_M.tolist(), logprobs, strict=True)):
             if request.num_logprobs is None:
                 request.nll -= logprob
                 continue
             try:
-                top = _top(raw_RV[i], float(totals_R[i]), request.num_logprobs)
+                top = _top(raw_MV[i], float(totals_M[i]), request.num_logprobs)
                 request.logprobs.append(TokenLogprobs(token, logprob, top))
             except Exception as error:
                 request.finish("error", error)

@@ -5,7 +5,7 @@ PCG64 seeded from the request, and draws exactly one number per token, so that i
 seed alone and not on its neighbours in the batch. The order is temperature, top-k, top-p, min-p, as in Hugging Face's
 generation; the tests compare each of them with a plain one.
 
-Shapes: B slots of a run, V vocabulary.
+Legend: B slots of a run, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BLOCK = 128  # weights summed together in a draw
 
 
 class SamplingState:
-    """What one request's next token depends on besides its logits: its generator, and how often it has said what.
+    """What one request's next token depends on besides its logits: its generator, and how often each token came before.
 
     Args:
         request: a checked request.

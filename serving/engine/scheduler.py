@@ -15,18 +15,18 @@ from collections.abc import Iterator
 from serving.engine.config import EngineConfig
 from serving.engine.request import Request
 from serving.engine.slots import Slots
-from serving.errors import DeadlineExceeded, Overloaded, ShuttingDown
+from serving.errors import DeadlineExceeded, Overloaded, ServingError
 
 
 class Scheduler:
     """First come, first served.
 
     Attributes:
-        changed: held while anything here changes that another thread may change too; told of what there is to do.
-        requests: everyone who has not been told an end, in order of arrival. Only by leaving it is one told.
+        changed: held while anything here changes that another thread may change too; notified of what there is to do.
+        requests: all that have not been finalized, in order of arrival. Only by leaving it is one finalized.
         waiting: who of them has no slot yet, in order.
         slots: who of them is in which slot.
-        closing: whether no more requests are taken.
+        closed: what new requests are refused with; None while they are taken.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -34,7 +34,7 @@ class Scheduler:
         self.requests: dict[Request, None] = {}
         self.waiting: deque[Request] = deque()
         self.slots = Slots(config.slots)
-        self.closing = False
+        self.closed: ServingError | None = None
         self._config = config
         self._cancelled: deque[Request] = deque()
         self._next_deadline = math.inf
@@ -49,11 +49,11 @@ class Scheduler:
         """Have a request wait for its slots; ``bounded`` refuses it when too many wait already.
 
         Raises:
-            Overloaded, ShuttingDown
+            Overloaded, ShuttingDown, EngineFailed
         """
         with self.changed:
-            if self.closing:
-                raise ShuttingDown("the engine is shutting down and takes no new requests")
+            if self.closed is not None:
+                raise self.closed.with_traceback(None)
             if bounded and len(self.waiting) >= self._config.queue:
                 raise Overloaded(f"{len(self.waiting)} requests are waiting already; try again in a moment")
             self.requests[request] = None
@@ -113,11 +113,10 @@ class Scheduler:
                 self._prompts.setdefault(key, request)
 
     def remove(self, finished: list[Request]) -> list[Request]:
-        """Take finished requests out of their slots, or of the queue; who has been told its end already, is not again.
+        """Take finished requests out of their slots, or of the queue.
 
         Returns:
-            Those to be told, and with them those that have lost their slots by the move of another (see
-            :meth:`Slots.deallocate`).
+            Those that are still to be finalized, and with them those that could not be moved into the free slots.
         """
         finished = [request for request in dict.fromkeys(finished) if request in self.requests]
         running = [request for request in finished if request.slots]
@@ -132,10 +131,9 @@ class Scheduler:
             request.prompt_logits = None
         return removed
 
-    def close(self) -> list[Request]:
-        """Take no more requests and forget everyone, whatever state the rest is in; who is still to be told an end."""
+    def forget_all(self) -> list[Request]:
+        """Empty queue and slots, whatever state the rest is in; who is still to be finalized."""
         with self.changed:
-            self.closing = True
-            self.slots.reset()
             self.waiting.clear()
+            self.slots.reset()
             return list(self.requests)

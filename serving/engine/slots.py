@@ -48,46 +48,38 @@ class Slots:
         """Give a request its slots; there must be enough."""
         for _ in range(request.num_slots):
             if len(self.requests) == self.used:
-                slot = self.used
-                self.requests.append(request)
-            else:
-                slot = self.requests.index(None)
-                self.requests[slot] = request
-            self.used += 1
+                self.requests.append(None)
+            slot = self.requests.index(None)
+            self.requests[slot] = request
             request.slots.append(slot)
+            self.used += 1
         if request.special:
             self.special.append(request)
 
     def deallocate(self, requests: list[Request]) -> list[Request]:
-        """Free all slots of requests; where slots are kept dense, the last ones move into theirs.
+        """Free all slots of requests; where slots are kept dense, the last ones move into free ones below them.
 
         Returns:
             Requests that could not be moved, finished by an error: nobody knows in which of two slots their cache is
             whole, so they have lost their slots too.
         """
-        lost: list[Request] = []
-        # From the highest slot down, so that the one that is moved is never one that is to be freed too.
-        slots = sorted((slot for request in requests for slot in request.slots), reverse=True)
         for request in requests:
-            request.slots = []
-        for slot in slots:
-            last = len(self.requests) - 1
+            self._free(request)
+        lost: list[Request] = []
+        while self.runtime.dense and self.used < len(self.requests):
+            slot, last = self.requests.index(None), len(self.requests) - 1
             moved = self.requests[last]
-            if not self.runtime.dense or slot == last or moved is None:
-                self._clear(slot)
-                continue
+            assert moved is not None
             try:
                 self.runtime.move(last, slot)
             except Exception as error:
                 moved.finish("error", error)
                 lost.append(moved)
-                self._clear(slot, *moved.slots)
-                moved.slots = []
+                self._clear(slot)
+                self._free(moved)
                 continue
-            self.used -= 1
-            self.requests[slot] = moved
+            self.requests[slot], self.requests[last] = moved, None
             moved.slots[moved.slots.index(last)] = slot
-            self.requests.pop()
             self._trim()
         self.special = [request for request in self.special if request.slots]
         return lost
@@ -116,16 +108,20 @@ class Slots:
         self.special.clear()
         self.used = 0
 
-    def _clear(self, *slots: int) -> None:
-        for slot in slots:
+    def _free(self, request: Request) -> None:
+        for slot in request.slots:
             self.requests[slot] = None
-            self.used -= 1
-            try:
-                self.runtime.clear(slot)
-            except Exception:  # a slot that is not cleared grows with every step, beyond its end at last
-                log.exception("slot %d could not be cleared; once more", slot)
-                self.runtime.clear(slot)
+            self._clear(slot)
+        self.used -= len(request.slots)
+        request.slots = []
         self._trim()
+
+    def _clear(self, slot: int) -> None:
+        try:
+            self.runtime.clear(slot)
+        except Exception:  # a slot that is not cleared grows with every step, beyond its end at last
+            log.exception("slot %d could not be cleared; once more", slot)
+            self.runtime.clear(slot)
 
     def _trim(self) -> None:
         while self.requests and self.requests[-1] is None:

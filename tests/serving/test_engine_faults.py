@@ -32,7 +32,7 @@ class Scored:
         self.ended = threading.Event()
         ids = np.array(prompt(engine, text))
         self.request = Request(ids, len(target), self._take, lambda _: "", target_ids=np.array(target))
-        engine._core.add(self.request)
+        engine._core.scheduler.add(self.request)
 
     def _take(self, event: TokenEvent) -> None:
         self.events.append(event)

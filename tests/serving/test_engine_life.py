@@ -88,10 +88,10 @@ def test_a_failing_session_fails_everyone_at_once(bundle, monkeypatch):
     """A real failure of ONNX Runtime: an id outside the vocabulary, slipped into the slot that is decoded next."""
     engine, decode, told = Engine(bundle, CONFIG), Runtime.decode, []
 
-    def spoiled(runtime, slots):
+    def spoiled(runtime, slots, *options):
         if told:
             runtime.token_ids[0] = 10**6
-        return decode(runtime, slots)
+        return decode(runtime, slots, *options)
 
     monkeypatch.setattr(Runtime, "decode", spoiled)
     calls = [Call(engine, GenerationRequest(prompt(engine), 30, 2.0, seed=i), told.append) for i in range(8)]
