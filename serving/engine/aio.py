@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from serving.engine.engine import Engine
@@ -55,21 +54,18 @@ def _mailbox() -> _Mailbox:
     return box
 
 
-async def stream(engine: Engine, request: GenerationRequest, tokens: bool = True) -> AsyncGenerator[TokenEvent, None]:
+async def stream(engine: Engine, request: GenerationRequest) -> AsyncIterator[TokenEvent]:
     """Events of one request, the last of which carries its result.
 
     Cancelling the task that awaits it cancels the request, and so does ``aclose()``; an early ``break`` alone does not
     close an asynchronous generator at once, so leave through ``contextlib.aclosing``.
-
-    Args:
-        tokens: False emits only the last event, which then carries the whole text: cheaper.
 
     Raises:
         ServingError: at the border, or when the request ends by an error.
     """
     box = _mailbox()
     events: asyncio.Queue[TokenEvent] = asyncio.Queue()
-    handle = engine.submit(request, lambda event: box.post(events.put_nowait, event), stream=tokens)
+    handle = engine.submit(request, lambda event: box.post(events.put_nowait, event))
     last = None
     try:
         while last is None:
@@ -90,7 +86,20 @@ async def generate(engine: Engine, request: GenerationRequest) -> GenerationResu
     Raises:
         ServingError: at the border, or when the request ends by an error.
     """
-    async with aclosing(stream(engine, request, tokens=False)) as events:
-        (result,) = [event.result async for event in events]
-    assert result is not None
-    return result
+    box = _mailbox()
+    done: asyncio.Future[TokenEvent] = asyncio.get_running_loop().create_future()
+
+    def deliver(event: TokenEvent) -> None:
+        if not done.done():
+            done.set_result(event)
+
+    handle = engine.submit(request, lambda event: box.post(deliver, event), stream=False)
+    try:
+        event = await done
+    except asyncio.CancelledError:
+        handle.cancel()
+        raise
+    assert event.result is not None  # only last events come without streaming
+    if event.result.error is not None:
+        raise event.result.error
+    return event.result

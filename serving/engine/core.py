@@ -45,7 +45,7 @@ class EngineCore:
     def __init__(self, config: EngineConfig, bos_id: int, sampler: Sampler, observer: Observer | None) -> None:
         self.scheduler = Scheduler(config)
         self.failed = False
-        self.counts: Counter[str] = Counter()
+        self.counts = dict.fromkeys(("steps", "prefills", "prompt_copies", "prompt_tokens", "generated_tokens"), 0)
         self.finish_reasons: Counter[str] = Counter()
         self.seconds = {"prefill_seconds": 0.0, "decode_seconds": 0.0}
         self._slots = self.scheduler.slots

@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from model.bundle import Bundle
 
 
-COUNTS = ("steps", "prefills", "prompt_copies", "prompt_tokens", "generated_tokens")
-
-
 class Engine:
     """Serves one bundle.
 
@@ -119,14 +116,8 @@ class Engine:
             InvalidRequest: for a target or author that the model does not know, or text that is not Unicode.
         """
         try:
-            return encode_prompt(
-                self.tokenizer,
-                family=self.bundle.family,
-                task=self.bundle.task,
-                text=text,
-                target=target,
-                author=author,
-            )
+            family, task = self.bundle.family, self.bundle.task
+            return encode_prompt(self.tokenizer, family=family, task=task, text=text, target=target, author=author)
         except PromptError as error:
             raise InvalidRequest(error.field, str(error).removeprefix(f"{error.field}: ")) from None
 
@@ -203,7 +194,7 @@ class Engine:
             "kv_bytes": runtime.cache_bytes if runtime else 0,
             "kv_tokens": int(runtime.lengths.sum()) if runtime else 0,
             "kv_capacity_tokens": self.config.slots * runtime.cache_tokens if runtime else 0,
-            **{name: core.counts[name] for name in COUNTS},
+            **core.counts,
             "rejected": self._rejected,
             **core.seconds,
             "finished": dict(core.finish_reasons),

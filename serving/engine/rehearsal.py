@@ -29,37 +29,30 @@ def rehearse(runtime: Runtime, bundle: Bundle, limits: Limits) -> None:
             what they can do.
     """
     highest = bundle.vocab_size - 1
-
-    def prompt(size: int) -> None:
-        runtime.rehearse_prompt(np.full(size, highest, np.int64))
-
-    def step(size: int) -> None:
-        runtime.rehearse_step(size - 1, highest)
-
     role = "encoder" if runtime.seq2seq else "decoder"
-    _reach(bundle, role, "max_prompt_tokens", limits.max_prompt_tokens, prompt)
-    _reach(bundle, "decoder", "max_new_tokens", runtime.cache_tokens, step)
+    prompt = np.full(limits.max_prompt_tokens, highest, np.int64)
+    _reach(bundle, role, "max_prompt_tokens", len(prompt), lambda size: runtime.rehearse_prompt(prompt[:size]))
+    _reach(bundle, "decoder", "max_new_tokens", runtime.cache_tokens, lambda n: runtime.rehearse_step(n - 1, highest))
 
 
 def _reach(bundle: Bundle, role: str, limit: str, promised: int, run: Callable[[int], None]) -> None:
-    try:
-        run(promised)
-        return
-    except Exception as error:  # ONNX Runtime has no common base class for its errors
-        reason = str(error)
+    reasons: list[str] = []
 
     def fails(size: int) -> bool:
         try:
             run(size)
-        except Exception:
+            return False
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            reasons.append(str(error))
             return True
-        return False
 
+    if not fails(promised):
+        return
     works = bisect_left(range(1, promised), True, key=fails)
     if not works:
-        raise EngineFailed(f"{bundle.path}: the graphs load but do not run: {reason}")
+        raise EngineFailed(f"{bundle.path}: the graphs load but do not run: {reasons[0]}")
     raise EngineFailed(
         f"{bundle.path}: bundle.json promises {promised} tokens (limits.{limit} {bundle.limits[limit]}, "
         f"config.max_positions {bundle.config.max_positions}), but the {role} graph runs at most {works}; "
-        f"export the bundle again. ONNX Runtime says: {reason}"
+        f"export the bundle again. ONNX Runtime says: {reasons[0]}"
     )
