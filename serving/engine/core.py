@@ -102,11 +102,11 @@ class EngineCore:
 
     def _step(self) -> None:
         self._finish(self.scheduler.aborted())
-        started = self._prefill()
+        streams = self._slots.streams
+        self._prefill()
         slots, used = len(self._slots), self._slots.used
         if not slots:
             return
-        streams = used - started - sum(r.num_slots for r in self._slots.special if r.beam_search is not None)
         start = time.perf_counter()
         logits = self.runtime.decode(slots)
         self._sample(logits, 0, self._slots.requests, self._slots.special)
@@ -118,9 +118,8 @@ class EngineCore:
             self._observe("interval", now - self._last_step, streams)
         self._last_step = now if self._slots else 0.0
 
-    def _prefill(self) -> int:
-        """Run the prompts of those whose turn it is; how many of them, beam searches aside, the next decode goes on."""
-        started = 0
+    def _prefill(self) -> None:
+        """Run the prompts of those whose turn it is."""
         for request, donor in self.scheduler.schedule(self.runtime.copies):
             self.counts["prompt_tokens"] += len(request.prompt_ids)
             try:
@@ -132,8 +131,6 @@ class EngineCore:
             self.runtime.token_ids[request.slots] = self._bos
             if logits is not None:
                 self._sample(logits, request.slots[0], [request], [request] if request.special else [])
-            started += request.beam_search is None and bool(request.slots)
-        return started
 
     def _run_prompt(self, request: Request, donor: Request | None) -> np.ndarray | None:
         """Run a request's prompt, or copy it from a request that has run the same; logits [1, V] where it has any."""

@@ -98,15 +98,16 @@ class Request:
         if token == self.eos_id:
             self.finish_reason = "eos_token"
             return False
-        self.token_ids.append(token)
+        token_ids = self.token_ids
+        token_ids.append(token)
         if self.detokenizer is not None:
-            self.text = self.detokenizer.push(token)
-            if self.text:
-                self.texts.append(self.text)
+            self.text = text = self.detokenizer.push(token)
+            if text:
+                self.texts.append(text)
             if self.detokenizer.stopped:
                 self.finish_reason = "stop_sequence"
                 return False
-        if len(self.token_ids) >= self.max_tokens:
+        if len(token_ids) >= self.max_tokens:
             self.finish_reason = "length"
             return False
         return True
@@ -123,7 +124,10 @@ class Request:
 
     def emit(self, now: float) -> bool:
         """Hand the newest token to the caller; False when the caller's function raised."""
-        return self._emit(self.text, self.token_ids[-1], now, self.logprobs[-1] if self.logprobs else None)
+        token_ids = self.token_ids
+        logprobs = self.logprobs[-1] if self.logprobs else None
+        event = TokenEvent(self.text, token_ids[-1], None, len(self.prompt_ids), len(token_ids), now, None, logprobs)
+        return self._call(event)
 
     def finalize(self) -> GenerationResult:
         """Make the result of a request that has finished, and hand it to the caller with the last event."""
@@ -154,7 +158,9 @@ class Request:
             logprobs=self.logprobs if self.num_logprobs is not None else None,
             score=self.score,
         )
-        self._emit(last_text if self.stream else text, token, now, logprobs)
+        event_text, generated = last_text if self.stream else text, len(self.token_ids)
+        prompt_tokens, reason = len(self.prompt_ids), self.finish_reason
+        self._call(TokenEvent(event_text, token, reason, prompt_tokens, generated, now, self.result, logprobs))
         return self.result
 
     @property
@@ -174,9 +180,7 @@ class Request:
             self.finish_reason, self.error = "error", error
             return "", ""
 
-    def _emit(self, text: str, token: int | None, now: float, logprobs: TokenLogprobs | None) -> bool:
-        prompt_tokens, generated = len(self.prompt_ids), len(self.token_ids)
-        event = TokenEvent(text, token, self.finish_reason, prompt_tokens, generated, now, self.result, logprobs)
+    def _call(self, event: TokenEvent) -> bool:
         try:
             self.on_event(event)
             return True

@@ -65,7 +65,8 @@ class Sampler:
     ) -> None:
         """Take down how likely the model found the tokens that were chosen."""
         logprobs = (raw_MV[np.arange(len(tokens_M)), tokens_M] - totals_M).tolist()
-        forbid(raw_MV, self._forbidden)
+        if any(request.num_logprobs for request in requests):
+            forbid(raw_MV, self._forbidden)
         for i, (request, token, logprob) in enumerate(zip(requests, tokens_M.tolist(), logprobs, strict=True)):
             if request.num_logprobs is None:
                 request.nll -= logprob

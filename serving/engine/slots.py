@@ -40,6 +40,11 @@ class Slots:
         return self._count - self.used
 
     @property
+    def streams(self) -> int:
+        """Requests that get a token in every step: all but beam searches."""
+        return self.used - sum(request.num_slots for request in self.special if request.beam_search is not None)
+
+    @property
     def running(self) -> list[Request]:
         """The requests that have slots, each once; from any thread."""
         return list({id(request): request for request in list(self.requests) if request is not None}.values())
