@@ -6,22 +6,13 @@ key/value heads, h head width, V vocabulary.
 
 from serving.engine.config import EngineConfig
 from serving.engine.engine import Engine
-from serving.engine.generation import (
-    FinishReason,
-    GenerationRequest,
-    GenerationResult,
-    Handle,
-    TokenEvent,
-    TokenLogprobs,
-)
-from serving.engine.limits import DEFAULT_MAX_TOKENS, Limits, check_request
+from serving.engine.generation import GenerationRequest, GenerationResult, Handle, TokenEvent, TokenLogprobs
+from serving.engine.limits import Limits
 from serving.engine.observer import Observer
 
 __all__ = [
-    "DEFAULT_MAX_TOKENS",
     "Engine",
     "EngineConfig",
-    "FinishReason",
     "GenerationRequest",
     "GenerationResult",
     "Handle",
@@ -29,5 +20,4 @@ __all__ = [
     "Observer",
     "TokenEvent",
     "TokenLogprobs",
-    "check_request",
 ]

@@ -179,22 +179,18 @@ class EngineCore:
         """Record and emit the new token of each request, beam searches aside; who has finished with it."""
         now = time.perf_counter()
         finished: list[Request] = []
-        generated = 0
+        generated = len(tokens)
         for request, token in zip(requests, tokens, strict=True):
             if request is None or request.beam_search is not None:
+                generated -= 1
                 continue
             try:
-                goes_on = request.append(token, now)
+                if request.append(token, now):
+                    continue
             except Exception as error:
                 request.finish("error", error)
-                goes_on = False
-            if not goes_on:
-                generated += request.finish_reason in ("length", "stop_sequence")
-                finished.append(request)
-                continue
-            generated += 1
-            if request.stream and not request.emit(now):
-                self.scheduler.cancel(request)
+            generated -= request.finish_reason in ("eos_token", "error")
+            finished.append(request)
         self.counts["generated_tokens"] += generated
         return finished
 

@@ -85,8 +85,7 @@ class Engine:
         with self._starting:
             if self._runtime is not None:
                 return self
-            context = self.limits.context or self.limits.max_new_tokens
-            runtime = Runtime(self.bundle, self.config, self.config.slots, context)
+            runtime = Runtime(self.bundle, self.config, self.limits)
             rehearse(runtime, self.bundle, self.limits)
             if not runtime.copies:
                 self.limits = replace(self.limits, beams=1)

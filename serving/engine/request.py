@@ -90,7 +90,7 @@ class Request:
             self.finish_reason, self.error = reason, error
 
     def append(self, token: int, now: float) -> bool:
-        """Take over the next token; False when the request has finished, with it or before it."""
+        """Take over the next token, and emit it where each is streamed; False when the request has finished."""
         if self.finish_reason is not None:
             return False
         if not self.first_token:
@@ -110,6 +110,12 @@ class Request:
         if len(token_ids) >= self.max_tokens:
             self.finish_reason = "length"
             return False
+        if self.stream:
+            logprobs = self.logprobs[-1] if self.logprobs else None
+            event = TokenEvent(self.text, token, None, len(self.prompt_ids), len(token_ids), now, None, logprobs)
+            if not self._emit(event):
+                self.finish_reason = "cancelled"
+                return False
         return True
 
     def append_best(self) -> None:
@@ -121,13 +127,6 @@ class Request:
             if not self.append(token, self.first_token):  # a stop string ends it earlier
                 return
         self.finish("eos_token" if best.ended else "length")
-
-    def emit(self, now: float) -> bool:
-        """Hand the newest token to the caller; False when the caller's function raised."""
-        token_ids = self.token_ids
-        logprobs = self.logprobs[-1] if self.logprobs else None
-        event = TokenEvent(self.text, token_ids[-1], None, len(self.prompt_ids), len(token_ids), now, None, logprobs)
-        return self._call(event)
 
     def finalize(self) -> GenerationResult:
         """Make the result of a request that has finished, and hand it to the caller with the last event."""
@@ -160,7 +159,7 @@ class Request:
         )
         event_text, generated = last_text if self.stream else text, len(self.token_ids)
         prompt_tokens, reason = len(self.prompt_ids), self.finish_reason
-        self._call(TokenEvent(event_text, token, reason, prompt_tokens, generated, now, self.result, logprobs))
+        self._emit(TokenEvent(event_text, token, reason, prompt_tokens, generated, now, self.result, logprobs))
         return self.result
 
     @property
@@ -180,7 +179,8 @@ class Request:
             self.finish_reason, self.error = "error", error
             return "", ""
 
-    def _call(self, event: TokenEvent) -> bool:
+    def _emit(self, event: TokenEvent) -> bool:
+        """Hand an event to the caller; False when the caller's function raised."""
         try:
             self.on_event(event)
             return True

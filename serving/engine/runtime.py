@@ -27,6 +27,7 @@ import onnxruntime
 
 from model.processors import available_cpus
 from serving.engine.config import EngineConfig
+from serving.engine.limits import Limits
 from serving.engine.memory import Block, can_copy
 from serving.engine.providers import CPU, check_provider, node_counts, open_session, wanted_providers
 from serving.errors import EngineFailed
@@ -42,7 +43,7 @@ SHRINK_AFTER = 8
 
 
 class Runtime:
-    """The graphs of one bundle with room for ``slots`` requests.
+    """The graphs of one bundle with room for as many requests as ``config`` has slots, each within ``limits``.
 
     Attributes:
         token_ids: int64 [N, 1], the token that each slot feeds next.
@@ -57,9 +58,9 @@ class Runtime:
         EngineFailed: when the demanded provider cannot be used or the graphs do not fit the bundle's manifest.
     """
 
-    def __init__(self, bundle: Bundle, config: EngineConfig, slots: int, cache_tokens: int) -> None:
-        network = bundle.config
-        self.slots, self.cache_tokens, self.vocab_size = slots, cache_tokens, bundle.vocab_size
+    def __init__(self, bundle: Bundle, config: EngineConfig, limits: Limits) -> None:
+        network, slots = bundle.config, config.slots
+        self.cache_tokens = limits.context or limits.max_new_tokens
         self.seq2seq = bundle.family == "seq2seq"
         self.threads = config.threads or available_cpus()
         providers = wanted_providers(config.provider, bundle.precision)
@@ -79,17 +80,17 @@ class Runtime:
             )
         layers = range(network.decoder_layers)
         parts = [f"{part}_{i}" for i in layers for part in ("key", "value")]
-        shape = (slots, network.kv_heads, cache_tokens, network.head_dim)
+        shape = (slots, network.kv_heads, self.cache_tokens, network.head_dim)
         self._cache = Block(parts, shape, self.cache_dtype, self._device)
 
         self.token_ids = np.zeros((slots, 1), np.int64)
         self.lengths = np.zeros(slots, np.int32)
         self._used = np.zeros(slots, np.int32)  # 1 or 0
-        self.logits = np.zeros((slots, self.vocab_size), np.float32)
+        self.logits = np.zeros((slots, bundle.vocab_size), np.float32)
         self._total = np.array(1, np.int32)
         self._last = np.zeros(slots, np.int64)
         self._bindings: dict[tuple[int, int], Any] = {}
-        self._one = np.zeros((1, self.vocab_size), np.float32)
+        self._one = np.zeros((1, bundle.vocab_size), np.float32)
         self._seen = 0  # slots that ``_longest`` and ``_needed`` are about; 0 when one has changed since
         self._longest = 0  # tokens in the fullest of their caches
 
@@ -98,9 +99,8 @@ class Runtime:
         self._cross: dict[int, Block] = {}  # of each bucket
         self.source_lengths = np.ones(slots, np.int64)
         if self.seq2seq:
-            longest = min(bundle.limits["max_prompt_tokens"], network.max_positions)
-            shorter = [b for b in config.source_buckets if b < longest] if self.dense else []
-            self._buckets = [*shorter, longest]
+            shorter = [b for b in config.source_buckets if b < limits.max_prompt_tokens] if self.dense else []
+            self._buckets = [*shorter, limits.max_prompt_tokens]
             self._bucket = self._buckets[0]
             chain = providers if self._device == "cuda" else [CPU]
             self._encoder = open_session(bundle.graph("encoder"), chain, self.threads, config.spin)
@@ -112,7 +112,7 @@ class Runtime:
             }
         nodes = ", ".join(f"{count} on {name}" for name, count in self.nodes.items())
         text = "engine runs on %s (nodes: %s), %d threads, %d slots of %d tokens"
-        log.info(text, self.provider, nodes, self.threads, slots, cache_tokens)
+        log.info(text, self.provider, nodes, self.threads, slots, self.cache_tokens)
 
     @property
     def cache_bytes(self) -> int:
