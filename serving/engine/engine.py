@@ -22,7 +22,7 @@ from serving.engine.beam import BeamSearch
 from serving.engine.config import EngineConfig
 from serving.engine.core import EngineCore
 from serving.engine.detokenizer import Detokenizer, token_table, whole_texts
-from serving.engine.generation import GenerationRequest, GenerationResult, Handle, TokenEvent
+from serving.engine.generation import GenerationRequest, GenerationResult, Handle
 from serving.engine.limits import Limits, check_prompt, check_request, check_targets
 from serving.engine.observer import Observer
 from serving.engine.rehearsal import rehearse
@@ -34,6 +34,10 @@ from serving.errors import EngineFailed, InvalidRequest, ServingError
 
 if TYPE_CHECKING:
     from model.bundle import Bundle
+
+
+def _ignore(_: object) -> None:
+    """No one listens."""
 
 
 class Engine:
@@ -148,7 +152,7 @@ class Engine:
         Raises:
             InvalidRequest: before anything runs. ServingError: when the engine fails or closes meanwhile.
         """
-        return self._run_all([self._request(request, _ignore, stream=False) for request in requests])
+        return self._run_all([self._request(request) for request in requests])
 
     def score(self, prompts: Sequence[list[int]], targets: Sequence[list[int]]) -> list[float]:
         """Nats of each target given its prompt: minus the sum of its tokens' log-probabilities.
@@ -160,7 +164,7 @@ class Engine:
         for i, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
             prompt_ids = check_prompt(prompt, self.limits, f"prompts[{i}]")
             target_ids = check_targets(target, len(prompt_ids), self.limits, f"targets[{i}]")
-            requests.append(Request(prompt_ids, len(target_ids), _ignore, _no_text, target_ids=target_ids))
+            requests.append(Request(prompt_ids, len(target_ids), _ignore, lambda _: "", target_ids=target_ids))
         self._run_all([request for request in requests if request.max_tokens])
         return [request.nll for request in requests]
 
@@ -199,7 +203,7 @@ class Engine:
             "finished": dict(core.finish_reasons),
         }
 
-    def _request(self, request: GenerationRequest, on_event: OnEvent, stream: bool) -> Request:
+    def _request(self, request: GenerationRequest, on_event: OnEvent = _ignore, stream: bool = False) -> Request:
         prompt_ids, max_tokens = check_request(request, self.limits)
         sampling = beam_search = detokenizer = None
         if request.beams > 1:
@@ -253,12 +257,3 @@ class Engine:
     def _decode(self, ids: list[int]) -> str:
         text = b"".join(map(self._table.__getitem__, ids)).decode("utf-8", "replace")
         return text.removeprefix(" ") if self.drops_space else text
-
-
-def _ignore(_: TokenEvent) -> None:
-    """No one listens."""
-
-
-def _no_text(_: list[int]) -> str:
-    """Of a target that is scored."""
-    return ""
