@@ -24,6 +24,7 @@ from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep, mar
 from evaluation.agreement import agreement, common
 from evaluation.evaluate import evaluate_bundle
 from evaluation.figures import processor
+from evaluation.results import Score
 from model.bundle import Bundle
 from model.config import EvaluationConfig, QuantizationConfig
 from model.corpus import read_split
@@ -68,19 +69,19 @@ def measure(paths: dict[str, Path], corpus: Path, given: AgreementSettings) -> l
         reference = reference or outputs
         with tempfile.TemporaryDirectory() as folder:
             config = EvaluationConfig(max_rows=given.max_rows, samples=0, loss_rows=LOSS_ROWS)
-            evaluation = evaluate_bundle(path, corpus, folder, name, config)
+            evaluation = evaluate_bundle(path, corpus, folder, config)
         records.append(
             {
                 "variant": name,
                 "bytes": bundle.bytes,
                 "alone_against_batched": {**batched, "differing": batched["differing"][:20]},
                 "against_fp32": same(reference, outputs),
-                "rows": [
-                    {key: row[key] for key in ("test_set", "direction", "rows", "bleu", "chrf")}
-                    for row in evaluation["rows"]
+                "scores": [
+                    score.model_dump(include={"test_set", "direction", "segments", "bleu", "chrf"})
+                    for score in evaluation.scores
                 ],
-                "loss": evaluation["loss"],
-                "tokens_per_second": evaluation["tokens_per_second"],
+                "loss": evaluation.loss,
+                "tokens_per_second": evaluation.tokens_per_second,
             }
         )
         print(f"  {name}: {batched['identical']} of {batched['requests']} identical in a batch", file=sys.stderr)
@@ -116,13 +117,14 @@ def same(reference: list[list[int]], outputs: list[list[int]]) -> dict[str, floa
 def agreement_table(result: dict[str, Any]) -> str:
     """Markdown: one line per variant; the chrF of a test set's two directions stand together."""
     records = result["variants"]
-    names = list(dict.fromkeys(row["test_set"] for row in records[0]["rows"]))
+    scores = [[Score.model_validate(score) for score in record["scores"]] for record in records]
+    names = list(dict.fromkeys(score.test_set for score in scores[0]))
     head = ["variant", "MB", "identical alone and batched", "outputs as fp32's", "tokens as fp32's"]
     head += ["loss, nats/token", *[f"chrF {name}" for name in names], "tokens/s, batch 1 / 32"]
     rows = []
-    for record in records:
+    for record, own_scores in zip(records, scores, strict=True):
         batched, own, speed = record["alone_against_batched"], record["against_fp32"], record["tokens_per_second"]
-        scores = [[f"{row['chrf']:.2f}" for row in record["rows"] if row["test_set"] == name] for name in names]
+        chrf = [[f"{score.chrf:.2f}" for score in own_scores if score.test_set == name] for name in names]
         rows.append(
             [
                 record["variant"],
@@ -131,12 +133,12 @@ def agreement_table(result: dict[str, Any]) -> str:
                 f"{own['identical']:.1%}",
                 f"{own['tokens']:.1%}",
                 f"{record['loss']:.4f}",
-                *[" / ".join(pair) for pair in scores],
+                *[" / ".join(pair) for pair in chrf],
                 f"{speed['1']:,.0f} / {speed['32']:,.0f}",
             ]
         )
     machine = result["machine"]
-    directions = " / ".join(dict.fromkeys(row["direction"] for row in records[0]["rows"])) or "text"
+    directions = " / ".join(dict.fromkeys(score.direction for score in scores[0])) or "text"
     return (
         f"{markdown(head, rows)}\n\n"
         f"Greedy, at most {result['max_tokens']} tokens; {records[0]['alone_against_batched']['requests']} held-out "

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.figures import processor
+from evaluation.results import Evaluation, Summary
 from model.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -56,22 +57,22 @@ def quality_table(profile: str) -> str:
     ]
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines.append("| megabytes | " + " | ".join(f"{v['bytes'] / 1e6:.1f}" for v in variants) + " |")
-    for i, row in enumerate(variants[0]["rows"]):
-        scores = [f"{v['rows'][i]['bleu']:.1f} / {v['rows'][i]['chrf']:.1f}" for v in variants]
-        lines.append(f"| {row['test_set']} {row['direction']}, {row['rows']:,} rows | " + " | ".join(scores) + " |")
+    for scores in Summary(variants=variants).places():
+        test = f"{scores[0].test_set} {scores[0].direction}, {scores[0].segments:,} rows"
+        lines.append(f"| {test} | " + " | ".join(f"{s.bleu:.1f} / {s.chrf:.1f}" for s in scores) + " |")
     return "\n".join([*lines, "", caption(result)])
 
 
 def caption(result: dict[str, Any]) -> str:
     """Everything a score needs beside it: sizes, time, hardware, versions, signatures."""
     training, counts = result["training"], result["corpus"]["counts"]
-    row = result["variants"][0]["rows"][0]
+    score = Evaluation.model_validate(result["variants"][0]).scores[0]
     return (
         f"BLEU / chrF, greedy. {training['parameters']:,} parameters, vocabulary {training['vocab_size']:,}, "
         f"{counts['train']:,} training pairs, {training['train_tokens'] / 1e6:.1f} M tokens in "
         f"{training['seconds'] / 60:.0f} minutes, whole pipeline {result['seconds'] / 60:.0f} minutes. "
         f"{processor(result['hardware'])}, "
-        f"code {result['code_version']}. `{row['bleu_signature']}`, `{row['chrf_signature']}`."
+        f"code {result['code_version']}. `{score.bleu_signature}`, `{score.chrf_signature}`."
     )
 
 

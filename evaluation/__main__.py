@@ -5,40 +5,36 @@ python -m evaluation BUNDLE CORPUS --out DIR
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.evaluate import EvaluationError, evaluate_bundle
-from evaluation.report.page import result_table
-from model.bundle import Bundle, BundleError
-from model.config import EvaluationConfig, from_dict
-from model.corpus import CorpusError
+from evaluation.evaluate import evaluate_bundle
+from evaluation.report.table import result_table
+from evaluation.results import Summary
+from model.config import EvaluationConfig
+from model.options import OK, Parser, read_settings, run
 
 
-def main() -> int:
-    """Run evaluate_bundle and print its table; 2 where the inputs cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation", description="Measure a bundle on a corpus.")
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="folder for evaluation.json and the hypotheses")
-    parser.add_argument("--variant", help="name of the variant; the bundle's precision by default")
-    for name, field in EvaluationConfig.model_fields.items():
-        parser.add_argument(f"--{name}", type=int, default=field.default, help=field.description)
-    arguments = vars(parser.parse_args())
-    config = from_dict(
-        EvaluationConfig, {name: arguments[name] for name in EvaluationConfig.model_fields}, "evaluation"
-    )
-    try:
-        variant = arguments["variant"] or Bundle.load(arguments["bundle"]).precision
-        evaluation = evaluate_bundle(arguments["bundle"], arguments["corpus"], arguments["out"], variant, config)
-    except (BundleError, CorpusError, EvaluationError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(result_table({"variants": [evaluation]}))
-    print(f"written to {arguments['out'] / 'evaluation.json'}")
-    return 0
+def parser() -> Parser:
+    """The command line."""
+    made = Parser("evaluation", "Measure a bundle on a corpus, through the serving engine.")
+    made.add_argument("bundle", type=Path, help="folder of a bundle")
+    made.add_argument("corpus", type=Path, help="folder that prepare-data wrote")
+    made.add_argument("--out", type=Path, required=True, help="folder for evaluation.json and the hypotheses")
+    made.add_settings(EvaluationConfig)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, and print the table."""
+    options = parser().parse_args(argv)
+    config = read_settings(EvaluationConfig, options)
+    evaluation = evaluate_bundle(options.bundle, options.corpus, options.out, config)
+    print(result_table(Summary(variants=[evaluation])))
+    print(f"written to {options.out / 'evaluation.json'}")
+    return OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -25,11 +25,8 @@ def agreement(engine: Engine, prompts: Seq[list[int]], max_tokens: int = 64) -> 
         of them came before the first difference; ``differing``, the indices of prompts with a difference; ``outputs``,
         the token ids that each prompt got in company.
     """
-    room = engine.limits.max_new_tokens
-    requests = []
-    for ids in prompts:
-        fits = min(room, engine.limits.context - len(ids)) if engine.limits.context else room
-        requests.append(GenerationRequest(ids, max_tokens=max(1, min(max_tokens, fits))))
+    room = engine.limits.room
+    requests = [GenerationRequest(ids, max_tokens=min(max_tokens, room(len(ids)))) for ids in prompts]
     alone = [engine.generate([request])[0].token_ids for request in requests]
     together = [result.token_ids for result in engine.generate(requests)]
     same = [common(a, b) for a, b in zip(alone, together, strict=True)]

@@ -1,18 +1,18 @@
 """How figures are written for people, the same way in the terminal's table and in the HTML report.
 
-A missing or NaN figure is a dash: a partial run's report must never fail on what the run did not reach.
+A missing figure is a dash: a partial run's report must never fail on what the run did not reach.
 
     python -c "from evaluation.figures import duration; print(duration(2712))"
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.results import GateResult, Summary, finite
+
 MISSING = "–"
-_CONTROL = dict.fromkeys(code for code in (*range(32), *range(127, 160)) if code not in (9, 10))
 
 # Gate name -> label, unit of its value and threshold, how the threshold binds.
 _GATES = {
@@ -27,9 +27,7 @@ _GATES = {
 
 def decimal(value: Any, places: int = 1) -> str:
     """A number with fixed places and thousands separated; a dash for None, NaN or anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return MISSING
-    return f"{value:,.{places}f}"
+    return MISSING if finite(value) is None else f"{value:,.{places}f}"
 
 
 def count(value: Any) -> str:
@@ -39,21 +37,24 @@ def count(value: Any) -> str:
 
 def megabytes(value: Any) -> str:
     """Bytes as MB (10^6)."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        return MISSING
-    return f"{value / 1e6:,.1f} MB"
+    return MISSING if finite(value) is None else f"{value / 1e6:,.1f} MB"
 
 
 def duration(seconds: Any) -> str:
     """Seconds as 3.2 s, 45 min 12 s or 2 h 05 min."""
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not math.isfinite(seconds):
+    if finite(seconds) is None:
         return MISSING
     if seconds < 59.95:  # rounds to less than 60.0
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def ratio(value: Any, reference: Any, percent: bool = False) -> str:
+    """A value as a share or a multiple of another; empty where either is missing, not above 0, or both are equal."""
+    if any(finite(number) is None or number <= 0 for number in (value, reference)) or value == reference:
+        return ""
+    return f"{value / reference:.0%}" if percent else f"{value / reference:.2g}×"
 
 
 def processor(hardware: Mapping[str, Any]) -> str:
@@ -63,51 +64,44 @@ def processor(hardware: Mapping[str, Any]) -> str:
     return f"{cores}, int8 products {hardware['int8_products']}" if hardware.get("int8_products") else cores
 
 
-def gate_figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Label, value and bound of a gate's row, in words: ("quality lost against fp32", "1.60 %", "≤ 5 %")."""
-    name = str(row.get("name", ""))
-    kind, _, place = name.partition(" ")
+def gate_figures(gate: GateResult) -> tuple[str, str, str]:
+    """Label, value and bound of a gate, in words: ("quality lost against fp32", "1.60 %", "≤ 5 %")."""
+    kind, _, place = gate.name.partition(" ")
     label, unit, bound = _GATES.get(kind, (kind, "", "against"))
-    label = f"{label} {place}".strip()
 
-    def written(value: Any, trimmed: bool) -> str:
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
+    def written(value: float | None, trimmed: bool = False) -> str:
+        if value is None:
             return MISSING
         text = f"{100 * value:.2f}" if unit == "%" else f"{value:.3f}" if unit == "nats" else f"{value:.2f}"
         text = text.rstrip("0").rstrip(".") if trimmed else text
         return f"{text} %" if unit == "%" else text
 
-    return label, written(row.get("value"), False), f"{bound} {written(row.get('threshold'), True)}"
+    return f"{label} {place}".strip(), written(gate.value), f"{bound} {written(gate.threshold, trimmed=True)}"
 
 
-def reasons(summary: Mapping[str, Any]) -> list[str]:
+def reasons(summary: Summary | Mapping[str, Any]) -> list[str]:
     """Why a run failed, one sentence a cause: steps that ended badly, gates, its own error; empty if none."""
+    summary = Summary.model_validate(summary)
     found = []
-    for step in summary.get("steps") or []:
-        if step.get("status") not in ("ok", None):
-            text = f"step {step.get('name')} {step['status']} after {duration(step.get('seconds'))}"
-            last = last_line(step.get("error"))
-            found.append(f"{text}: {last}" if last else text)
-    for row in summary.get("gates") or []:
-        if row.get("passed") is False:
-            _, value, bound = gate_figures(row)
-            detail = f" ({row['detail']})" if row.get("detail") else ""
+    for step in summary.steps:
+        if step.status != "ok":
+            text = f"step {step.name} {step.status} after {duration(step.seconds)}"
+            found.append(f"{text}: {last_line(step.error)}" if last_line(step.error) else text)
+    for gate in summary.gates:
+        if gate.passed is False:
+            _, value, bound = gate_figures(gate)
+            detail = f" ({gate.detail})" if gate.detail else ""
             measured = "not measured" if value == MISSING else value
-            found.append(f"gate {row.get('name')} of {row.get('variant')}: {measured}, must be {bound}{detail}")
-    error = last_line(summary.get("error"))
+            found.append(f"gate {gate.name} of {gate.variant}: {measured}, must be {bound}{detail}")
+    error = last_line(summary.error)
     if error and not found:  # otherwise it only tells again what a step or a gate has told
         found.append(error)
-    if not found and summary.get("status") == "failed":
+    if not found and summary.status == "failed":
         found.append("the run failed and left no reason: see its log")
     return found
 
 
-def printable(text: object) -> str:
-    """Text without control characters and lone surrogates: it can be printed and written whatever a log held."""
-    return str(text).translate(_CONTROL).encode("utf-8", "replace").decode("utf-8")
-
-
-def last_line(error: Any) -> str:
+def last_line(error: str) -> str:
     """The last line of an error or traceback that is not empty: the one that names the exception."""
-    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
     return lines[-1] if lines else ""

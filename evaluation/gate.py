@@ -6,9 +6,8 @@ entropy, which is the best that a model could reach without looking at the conte
 Test sets are left out of them: what a person brings may be all placeholders, where a copy cannot be beaten, or of a
 kind of text that nobody trained on; whoever wants a floor there sets min_chrf.
 
-A gate that cannot be measured fails: a NaN, a missing row or a missing variant must never publish a model. The one
+A gate that cannot be measured fails: a NaN, a missing score or a missing variant must never publish a model. The one
 exception is a floor for a test set that this run was not given (no TEST=...): it is reported as skipped, passed=None.
-What can be seen beforehand to be impossible is told by :func:`impossible`, before anything runs.
 
     python -m evaluation.gate fp32/evaluation.json int8/evaluation.json --floor heldout/ru-en=50
 """
@@ -16,66 +15,51 @@ What can be seen beforehand to be impossible is told by :func:`impossible`, befo
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from evaluation.report.table import gate_table
+from evaluation.results import Evaluation, GateResult, Score
 from model.config import GateConfig
 
 # Published for the machine at hand: int8 is the fastest on a CPU; a GPU computes fp16 natively and int8 poorly.
 PREFERENCE = {"cpu": ("int8", "fp32", "fp16"), "gpu": ("fp16", "fp32")}
 BASELINE = "fp32"
-COMPARED = ("fp16", "int8")
 # Thresholds are met when reached: 57.0 -> 56.43 is a loss of 1 % whatever the last binary digit says.
 _EPSILON = 1e-9
+HELDOUT = "heldout"
 
-Evaluations = Mapping[str, Mapping[str, Any]]
+Evaluations = Mapping[str, Evaluation]
+Measure = Callable[[Evaluations, str], tuple[float, str]]  # of a variant: the value and a detail, or _Unmeasured
 
 
-def gate(evaluations: Evaluations, config: GateConfig) -> list[dict[str, Any]]:
+class _Unmeasured(Exception):
+    """What a gate asks for is not there; the message says what is missing."""
+
+
+def gate(evaluations: Evaluations, config: GateConfig) -> list[GateResult]:
     """Judge every variant (``{"fp32": evaluation, "int8": ...}``) against every gate of the config.
 
     Returns:
-        Rows ``{"name", "variant", "threshold", "value", "passed", "detail"}`` named as in the config (and
-        "min_chrf test_docs/ru-en"), and "copying heldout/ru-en" and "unigram ru-en" for the two floors that always
-        hold. ``passed`` is True, False, or None where the gate was skipped; ``value`` is None where nothing could be
-        measured.
+        Results named as in the config (and "min_chrf test_docs/ru-en"), and "copying heldout/ru-en" and "unigram ru-en"
+        for the two floors that always hold.
 
     Raises:
         ValueError: where there is no evaluation at all.
     """
     if not evaluations:
         raise ValueError("no evaluations were given: nothing can be judged, and so nothing published")
-    rows = [_relative_loss(evaluations, variant, limit) for variant, limit in config.max_chrf_loss.items()]
-    rows += [_bytes_ratio(evaluations, variant, limit) for variant, limit in config.max_bytes_ratio.items()]
-    for place, floor in config.min_chrf.items():
-        rows += _floor(evaluations, place, floor)
-    if config.max_loss > 0:
-        rows += [
-            _at_most(
-                "max_loss", variant, config.max_loss, _number(evaluation.get("loss")), "held-out loss, nats per token"
-            )
-            for variant, evaluation in evaluations.items()
-        ]
-    advised = set[str]()
-    for row in _garbage_floors(evaluations):
-        if row["passed"] is False and row["name"] in advised:
-            row["detail"] = ""  # a variant of garbage is garbage: its figures are told, the advice is given once
-        elif row["passed"] is False:
-            advised.add(row["name"])
-        rows.append(row)
-    return rows
+    return [*_ceilings(evaluations, config), *_own_bounds(evaluations, config), *_garbage_floors(evaluations)]
 
 
-def failed(gates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that fail; skipped ones do not."""
-    return [row for row in gates if row["passed"] is False]
+def failed(gates: Sequence[GateResult]) -> list[GateResult]:
+    """The gates that fail; skipped ones do not."""
+    return [result for result in gates if result.passed is False]
 
 
-def choose(evaluations: Evaluations, gates: list[dict[str, Any]], machine: str) -> str | None:
+def choose(evaluations: Evaluations, gates: Sequence[GateResult], machine: str) -> str | None:
     """The variant to publish on a "cpu" or "gpu" machine, or None where none may be.
 
     A variant may be published when none of its gates failed, and only if the baseline (fp32) was measured and failed
@@ -83,169 +67,169 @@ def choose(evaluations: Evaluations, gates: list[dict[str, Any]], machine: str) 
     """
     if machine not in PREFERENCE:
         raise ValueError(f"machine must be one of {', '.join(PREFERENCE)}, not {machine!r}")
-    barred = {row["variant"] for row in failed(gates)}
+    barred = {result.variant for result in failed(gates)}
     if BASELINE not in evaluations or BASELINE in barred:
         return None
     return next((v for v in PREFERENCE[machine] if v in evaluations and v not in barred), None)
 
 
-def mean_chrf(evaluation: Mapping[str, Any]) -> float | None:
-    """Mean chrF over all test sets and directions, each counting the same; None where there are none or one is NaN."""
-    scores = [_number(row.get("chrf")) for row in evaluation.get("rows") or []]
-    known = [score for score in scores if score is not None]
-    return sum(known) / len(known) if known and len(known) == len(scores) else None
+def _judged(
+    name: str, evaluations: Evaluations, variant: str, threshold: float, measure: Measure, sign: int = 1
+) -> GateResult:
+    """A variant's value held against the most (sign 1) or the least (-1) that it may be."""
+    try:
+        value, detail = measure(evaluations, variant)
+    except _Unmeasured as error:
+        return GateResult(name=name, variant=variant, threshold=threshold, passed=False, detail=str(error))
+    passed = sign * (value - threshold) <= _EPSILON
+    return GateResult(name=name, variant=variant, threshold=threshold, value=value, passed=passed, detail=detail)
 
 
-def _garbage_floors(evaluations: Evaluations) -> Iterator[dict]:
-    """The floors that need no number, for every variant and direction that any variant was measured in."""
-    places = sorted({d for e in evaluations.values() for d in [*(e.get("losses") or {}), *_heldout(e)]})
-    for variant, evaluation in evaluations.items():
-        for direction in [] if _is_text(evaluation) else places or ["?"]:
-            row = _heldout(evaluation).get(direction) or {}
-            yield _beyond(
-                f"copying heldout/{direction}", variant, _number(row.get("copying_chrf")), _number(row.get("chrf")),
-                "no more than handing back the source untranslated", 1,
-            )  # fmt: skip
-        for direction in places or ["?"]:
-            entropy, loss = ((evaluation.get(key) or {}).get(direction) for key in ("unigram_entropies", "losses"))
-            yield _beyond(
-                f"unigram {direction}", variant, _number(entropy), _number(loss),
-                "no better than knowing how often each token occurs", -1,
-            )  # fmt: skip
+def _ceilings(evaluations: Evaluations, config: GateConfig) -> Iterator[GateResult]:
+    for variant, limit in config.max_chrf_loss.items():
+        yield _judged("max_chrf_loss", evaluations, variant, limit, _quality_lost)
+    for variant, limit in config.max_bytes_ratio.items():
+        yield _judged("max_bytes_ratio", evaluations, variant, limit, _share_of_bytes)
 
 
-def _beyond(name: str, variant: str, threshold: float | None, value: float | None, shame: str, sign: int) -> dict:
-    """A row that passes strictly above (sign 1) or below (-1) its threshold, which was measured on the same rows."""
-    if threshold is None or value is None:
-        missing = "no held-out row fits the network (network.max_positions), or the figure is not a number"
-        return _row(name, variant, threshold, missing, value=value)
-    passed = sign * (value - threshold) > 0
-    cure = f"{shame}: train longer (training.steps) and look at the loss curve in the report"
-    return _row(name, variant, threshold, "" if passed else cure, value=value, passed=passed)
-
-
-def _heldout(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {row["direction"]: row for row in evaluation.get("rows") or [] if row["test_set"] == "heldout"}
-
-
-def _is_text(evaluation: Mapping[str, Any]) -> bool:
-    return evaluation.get("task") == "text" or (not evaluation.get("rows") and "task" not in evaluation)
-
-
-def _row(name: str, variant: str, threshold: float | None, detail: str, **verdict: Any) -> dict:
-    """A row of the result; without a verdict it is one that could not be measured, and fails."""
-    judged = {"value": None, "passed": False, **verdict}
-    return {"name": name, "variant": variant, "threshold": threshold, **judged, "detail": detail}
-
-
-def _at_most(name: str, variant: str, limit: float, value: float | None, detail: str) -> dict:
-    if value is None:
-        return _row(name, variant, limit, f"{detail}: missing or not a number")
-    return _row(name, variant, limit, detail, value=value, passed=value <= limit + _EPSILON)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _absent(evaluations: Evaluations, variant: str) -> str:
-    missing = [v for v in (BASELINE, variant) if v not in evaluations]
-    return f"no evaluation of {' and '.join(missing)} was given" if missing else ""
-
-
-def _relative_loss(evaluations: Evaluations, variant: str, limit: float) -> dict:
-    name = "max_chrf_loss"
-    if absent := _absent(evaluations, variant):
-        return _row(name, variant, limit, absent)
-    base, mine = evaluations[BASELINE], evaluations[variant]
-    if _is_text(base):
-        return _loss_increase(name, variant, limit, base, mine)
-    base_rows = {(r["test_set"], r["direction"]): _number(r.get("chrf")) for r in base.get("rows") or []}
-    my_rows = {(r["test_set"], r["direction"]): _number(r.get("chrf")) for r in mine.get("rows") or []}
-    if not base_rows:
-        return _row(name, variant, limit, f"{BASELINE} has no chrF to compare with")
-    if base_rows.keys() != my_rows.keys():
-        odd = ", ".join(sorted("/".join(key) for key in base_rows.keys() ^ my_rows.keys()))
-        return _row(name, variant, limit, f"{variant} and {BASELINE} were not measured on the same: {odd}")
-    for label, rows in ((BASELINE, base_rows), (variant, my_rows)):
-        if bad := [key for key, score in rows.items() if score is None]:
-            return _row(name, variant, limit, f"chrF of {label} on {'/'.join(bad[0])} is missing or NaN")
-    pairs = {key: (base_rows[key] or 0.0, my_rows[key] or 0.0) for key in base_rows}
-    base_mean = sum(b for b, _ in pairs.values()) / len(pairs)
-    my_mean = sum(m for _, m in pairs.values()) / len(pairs)
+def _quality_lost(evaluations: Evaluations, variant: str) -> tuple[float, str]:
+    """Share of the mean chrF that a variant loses; of running text, the share by which its held-out loss rises."""
+    base, mine = _compared(evaluations, variant)
+    if base.is_text:
+        if base.loss is None or mine.loss is None or base.loss <= 0:
+            who = variant if mine.loss is None else BASELINE
+            raise _Unmeasured(f"held-out loss of {who} is missing, NaN or not above 0")
+        detail = f"the rise of the held-out loss: {base.loss:.4f} → {mine.loss:.4f} nats per token"
+        return (mine.loss - base.loss) / base.loss, f"no translations to score, so {detail}"
+    before, after = _chrf_by_place(BASELINE, base), _chrf_by_place(variant, mine)
+    if not before:
+        raise _Unmeasured(f"{BASELINE} has no chrF to compare with")
+    if odd := sorted(before.keys() ^ after.keys()):
+        raise _Unmeasured(f"{variant} and {BASELINE} were not measured on the same: {', '.join(odd)}")
+    base_mean, my_mean = (sum(scores[place] for place in before) / len(before) for scores in (before, after))
     if base_mean <= 0:
-        return _row(name, variant, limit, f"mean chrF of {BASELINE} is 0: nothing can be compared with it")
-    worst = max(pairs, key=lambda key: pairs[key][0] - pairs[key][1])
-    detail = (
-        f"mean chrF {base_mean:.2f} → {my_mean:.2f}; worst on {'/'.join(worst)}: "
-        f"{pairs[worst][0]:.2f} → {pairs[worst][1]:.2f}"
-    )
-    return _at_most(name, variant, limit, (base_mean - my_mean) / base_mean, detail)
+        raise _Unmeasured(f"mean chrF of {BASELINE} is 0: nothing can be compared with it")
+    worst = max(before, key=lambda place: before[place] - after[place])
+    detail = f"mean chrF {base_mean:.2f} → {my_mean:.2f}; worst on {worst}: {before[worst]:.2f} → {after[worst]:.2f}"
+    return (base_mean - my_mean) / base_mean, detail
 
 
-def _loss_increase(name: str, variant: str, limit: float, base: Mapping, mine: Mapping) -> dict:
-    """Running text has no translation to score: the same share bounds the rise of the held-out loss instead."""
-    before, after = _number(base.get("loss")), _number(mine.get("loss"))
-    if before is None or after is None or before <= 0:
-        who = variant if after is None else BASELINE
-        return _row(name, variant, limit, f"held-out loss of {who} is missing, NaN or not above 0")
-    detail = f"no translations to score, so the rise of the held-out loss: {before:.4f} → {after:.4f} nats per token"
-    return _at_most(name, variant, limit, (after - before) / before, detail)
+def _chrf_by_place(variant: str, evaluation: Evaluation) -> dict[str, float]:
+    known = {score.place: score.chrf for score in evaluation.scores if score.chrf is not None}
+    if bad := [score.place for score in evaluation.scores if score.chrf is None]:
+        raise _Unmeasured(f"chrF of {variant} on {bad[0]} is missing or NaN")
+    return known
 
 
-def _bytes_ratio(evaluations: Evaluations, variant: str, limit: float) -> dict:
-    name = "max_bytes_ratio"
-    if absent := _absent(evaluations, variant):
-        return _row(name, variant, limit, absent)
-    base, mine = _number(evaluations[BASELINE].get("bytes")), _number(evaluations[variant].get("bytes"))
-    if not base or not mine or base < 0 or mine < 0:
-        return _row(name, variant, limit, f"bytes of {BASELINE} ({base}) or {variant} ({mine}) are missing")
-    return _at_most(name, variant, limit, mine / base, f"{base / 1e6:.1f} MB → {mine / 1e6:.1f} MB")
+def _share_of_bytes(evaluations: Evaluations, variant: str) -> tuple[float, str]:
+    base, mine = (evaluation.bytes or 0 for evaluation in _compared(evaluations, variant))
+    if base <= 0 or mine <= 0:
+        raise _Unmeasured(f"bytes of {BASELINE} ({base}) or {variant} ({mine}) are missing")
+    return mine / base, f"{base / 1e6:.1f} MB → {mine / 1e6:.1f} MB"
 
 
-def _floor(evaluations: Evaluations, place: str, floor: float) -> list[dict]:
-    """A row a variant; one row for all of them where the test set was not given to the run."""
-    name = f"min_chrf {place}"
+def _compared(evaluations: Evaluations, variant: str) -> tuple[Evaluation, Evaluation]:
+    if missing := [name for name in (BASELINE, variant) if name not in evaluations]:
+        raise _Unmeasured(f"no evaluation of {' and '.join(missing)} was given")
+    return evaluations[BASELINE], evaluations[variant]
+
+
+def _own_bounds(evaluations: Evaluations, config: GateConfig) -> Iterator[GateResult]:
+    """What every variant must reach by itself; a floor whose test set was not given to the run is skipped once."""
+    given = sorted({score.test_set for evaluation in evaluations.values() for score in evaluation.scores})
+    for place, floor in config.min_chrf.items():
+        test_set, _, direction = place.rpartition("/")
+        if test_set and direction and given and test_set not in (HELDOUT, *given):
+            lacking = f"test set {test_set!r} was not given to this run (TEST=...); given: {', '.join(given)}"
+            detail = f"SKIPPED {place}: {lacking}"
+            yield GateResult(name=f"min_chrf {place}", variant="all", threshold=floor, detail=detail)
+            continue
+        for variant in evaluations:
+            yield _judged(f"min_chrf {place}", evaluations, variant, floor, partial(_chrf, place), sign=-1)
+    for variant in evaluations if config.max_loss > 0 else ():
+        yield _judged("max_loss", evaluations, variant, config.max_loss, _heldout_loss)
+
+
+def _chrf(place: str, evaluations: Evaluations, variant: str) -> tuple[float, str]:
     test_set, _, direction = place.rpartition("/")
-    measured = {(r["test_set"], r["direction"]) for e in evaluations.values() for r in e.get("rows") or []}
-    given = sorted({t for t, _ in measured})
-    if test_set and direction and given and test_set not in given and test_set != "heldout":
-        detail = (
-            f"SKIPPED {place}: test set {test_set!r} was not given to this run (TEST=...); given: {', '.join(given)}"
-        )
-        return [_row(name, "all", floor, detail, passed=None)]
-    rows = []
+    if not test_set or not direction:
+        raise _Unmeasured(f"{place!r} is not 'test set/direction', as in 'heldout/ru-en'")
+    score = evaluations[variant].score(test_set, direction)
+    if score is None:
+        known = sorted({score.place for evaluation in evaluations.values() for score in evaluation.scores})
+        raise _Unmeasured(f"{variant} has no such score; measured: {', '.join(known) or 'nothing'}")
+    if score.chrf is None:
+        raise _Unmeasured("chrF is missing or NaN")
+    return score.chrf, "" if score.bleu is None else f"BLEU {score.bleu:.1f}"
+
+
+def _heldout_loss(evaluations: Evaluations, variant: str) -> tuple[float, str]:
+    detail, loss = "held-out loss, nats per token", evaluations[variant].loss
+    if loss is None:
+        raise _Unmeasured(f"{detail}: missing or not a number")
+    return loss, detail
+
+
+def _garbage_floors(evaluations: Evaluations) -> Iterator[GateResult]:
+    """The floors that need no number, for every variant and direction that any variant was measured in."""
+    directions = {direction for evaluation in evaluations.values() for direction in evaluation.losses}
+    directions |= {s.direction for e in evaluations.values() for s in e.scores if s.test_set == HELDOUT}
+    advised = set[str]()
     for variant, evaluation in evaluations.items():
-        found = [r for r in evaluation.get("rows") or [] if (r["test_set"], r["direction"]) == (test_set, direction)]
-        if not test_set or not direction:
-            rows.append(_row(name, variant, floor, f"{place!r} is not 'test set/direction', as in 'heldout/ru-en'"))
-        elif not found:
-            known = ", ".join(sorted("/".join(key) for key in measured)) or "nothing"
-            rows.append(_row(name, variant, floor, f"{variant} has no such row; measured: {known}"))
-        elif (value := _number(found[0].get("chrf"))) is None:
-            rows.append(_row(name, variant, floor, "chrF is missing or NaN"))
-        else:
-            bleu = _number(found[0].get("bleu"))
-            detail = f"BLEU {bleu:.1f}" if bleu is not None else ""
-            rows.append(_row(name, variant, floor, detail, value=value, passed=value >= floor - _EPSILON))
-    return rows
+        for result in _above_garbage(variant, evaluation, sorted(directions) or ["?"]):
+            if result.passed:
+                yield result
+                continue
+            # A variant of garbage is garbage: its figures are told, the advice is given once.
+            yield result.model_copy(update={"detail": ""}) if result.name in advised else result
+            advised.add(result.name)
 
 
-def main() -> int:
+def _above_garbage(variant: str, evaluation: Evaluation, directions: Sequence[str]) -> Iterator[GateResult]:
+    for direction in () if evaluation.is_text else directions:
+        score = evaluation.score(HELDOUT, direction) or Score(test_set=HELDOUT, direction=direction)
+        shame = "no more than handing back the source untranslated"
+        yield _beyond(f"copying {score.place}", variant, score.copying_chrf, score.chrf, shame, 1)
+    for direction in directions:
+        entropy, loss = evaluation.unigram_entropies.get(direction), evaluation.losses.get(direction)
+        shame = "no better than knowing how often each token occurs"
+        yield _beyond(f"unigram {direction}", variant, entropy, loss, shame, -1)
+
+
+def _beyond(name: str, variant: str, threshold: float | None, value: float | None, shame: str, sign: int) -> GateResult:
+    """Passes strictly above (sign 1) or below (-1) its threshold, which was measured on the same rows."""
+    passed = threshold is not None and value is not None and sign * (value - threshold) > 0
+    if threshold is None or value is None:
+        detail = "no held-out row fits the network (network.max_positions), or the figure is not a number"
+    else:
+        detail = "" if passed else f"{shame}: train longer (training.steps) and look at the loss curve in the report"
+    return GateResult(name=name, variant=variant, threshold=threshold, value=value, passed=passed, detail=detail)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    options = argparse.ArgumentParser(prog="python -m evaluation.gate", description="Judge evaluations by the gates.")
+    options.add_argument("evaluations", nargs="+", type=Path, help="evaluation.json of each variant, fp32 among them")
+    options.add_argument("--floor", action="append", default=[], type=_floor, metavar="SET/DIRECTION=CHRF")
+    return options
+
+
+def _floor(text: str) -> tuple[str, float]:
+    place, _, chrf = text.rpartition("=")
+    try:
+        return place, float(chrf)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a test set, a direction and a chrF: heldout/ru-en=50"
+        ) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Judge evaluation.json files from the command line; 1 where a gate fails."""
-    parser = argparse.ArgumentParser(description="Judge evaluation.json files against the gates.")
-    parser.add_argument("evaluations", nargs="+", type=Path, help="evaluation.json of each variant, fp32 among them")
-    parser.add_argument("--floor", action="append", default=[], metavar="SET/DIRECTION=CHRF")
-    arguments = parser.parse_args()
-    loaded = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.evaluations]
-    evaluations = {evaluation["variant"]: evaluation for evaluation in loaded}
-    floors = {place: float(value) for place, _, value in (item.rpartition("=") for item in arguments.floor)}
-    gates = gate(evaluations, GateConfig(min_chrf=floors))
-    for row in gates:
-        verdict = {True: "pass", False: "FAIL", None: "skip"}[row["passed"]]
-        print(verdict, row["variant"], row["name"], row["value"], "threshold", row["threshold"], row["detail"])
+    options = parser().parse_args(argv)
+    evaluations = {evaluation.variant: evaluation for evaluation in map(Evaluation.read, options.evaluations)}
+    gates = gate(evaluations, GateConfig(min_chrf=dict(options.floor)))
+    print(gate_table(gates))
     print("publish on cpu:", choose(evaluations, gates, "cpu"), " on gpu:", choose(evaluations, gates, "gpu"))
     return 1 if failed(gates) else 0
 

@@ -14,52 +14,45 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
+from evaluation.prompts import whole_pair_prompt
 from model.progress import Progress
 from model.tokenizer.examples import text_windows
 from serving.engine import Engine
 
-Example = tuple[list[int], list[int], int]  # prompt ids, target ids, characters of the target
+
+class Example(NamedTuple):
+    """A target whose tokens are predicted one by one after a prompt."""
+
+    prompt: list[int]
+    target: list[int]
+    characters: int  # of the target's text
 
 
-@dataclass
-class _Tally:
-    nats: float = 0.0
-    tokens: int = 0
-    characters: int = 0
-
-    def add(self, nats: float, tokens: int, characters: int) -> None:
-        self.nats, self.tokens = self.nats + nats, self.tokens + tokens
-        self.characters += characters
-
-    def per_token(self) -> float:
-        return self.nats / self.tokens if self.tokens else math.nan
-
-
-def pair_examples(engine: Engine, rows: Sequence[dict], source: str, target: str, author_of: Any) -> list[Example]:
+def pair_examples(engine: Engine, rows: Sequence[dict[str, str]], source: str, target: str) -> list[Example]:
     """Translation examples of one direction; pairs beyond the bundle's limits are left out, as in training."""
-    eos = engine.tokenizer.eos_id
+    eos, limits = engine.tokenizer.eos_id, engine.limits
     targets = engine.tokenizer.encode_batch([row[target] for row in rows])
     examples = []
     for row, ids in zip(rows, targets, strict=True):
-        prompt = engine.prompt(row[source], target=target, author=author_of(row))
-        if fits(engine, len(prompt), len(ids) + 1):
-            examples.append((prompt, [*ids, eos], len(row[target])))
+        prompt = whole_pair_prompt(engine, row, source, target)
+        if len(prompt) <= limits.max_prompt_tokens and len(ids) < limits.room(len(prompt)):  # the end token fits too
+            examples.append(Example(prompt, [*ids, eos], len(row[target])))
     return examples
 
 
 def text_examples(engine: Engine, rows: Sequence[dict]) -> list[Example]:
     """Running text in consecutive windows of the network's size; each token is predicted once."""
-    tokenizer, size = engine.tokenizer, min(engine.limits.max_new_tokens, engine.limits.context - 1)
+    tokenizer, size = engine.tokenizer, engine.limits.room(1)
     examples = []
     for row in rows:
         windows = list(text_windows(tokenizer, tokenizer.encode(row["text"]), size))
         predicted = sum(len(window.answer) for window in windows)
         for window in windows:
             share = len(window.answer) / predicted
-            examples.append((window.prompt, window.answer, round(share * len(row["text"]))))
+            examples.append(Example(window.prompt, window.answer, round(share * len(row["text"]))))
     return examples
 
 
@@ -71,31 +64,39 @@ def measure_loss(engine: Engine, groups: dict[str, list[Example]], label: str) -
         "losses": {group: loss}, "unigram_entropies": {group: nats per token}}``;
         NaN where there was nothing to measure, which no gate passes.
     """
-    progress = Progress(label, sum(len(target) for rows in groups.values() for _, target, _ in rows))
-    total, losses = _Tally(), {}
-    for name, examples in groups.items():
-        mine = _Tally()
-        ordered = sorted(examples, key=lambda example: len(example[1]))
-        for start in range(0, len(ordered), 128):
-            batch = ordered[start : start + 128]
-            scores = engine.score([prompt for prompt, _, _ in batch], [target for _, target, _ in batch])
-            for nats, (_, target, characters) in zip(scores, batch, strict=True):
-                for tally in (mine, total):
-                    tally.add(nats, len(target), characters)
-            progress.advance(sum(len(target) for _, target, _ in batch), f"loss {name}")
-        losses[name] = mine.per_token()
-    loss = total.per_token()
+    tokens = {name: sum(len(example.target) for example in examples) for name, examples in groups.items()}
+    progress = Progress(label, sum(tokens.values()))
+    nats = {name: _nats(engine, examples, progress, f"loss {name}") for name, examples in groups.items()}
+    total = sum(chain.from_iterable(nats.values()))
+    loss = _share(total, sum(tokens.values()))
     return {
         "loss": loss,
         "perplexity": math.exp(min(loss, 700.0)) if math.isfinite(loss) else math.nan,
-        "bits_per_character": total.nats / math.log(2) / total.characters if total.characters else math.nan,
-        "loss_tokens": total.tokens,
-        "losses": losses,
+        "bits_per_character": _share(
+            total / math.log(2), sum(example.characters for examples in groups.values() for example in examples)
+        ),
+        "loss_tokens": sum(tokens.values()),
+        "losses": {name: _share(sum(nats[name]), tokens[name]) for name in groups},
         "unigram_entropies": {
-            name: unigram_entropy(token for _, target, _ in examples for token in target)
+            name: unigram_entropy(token for example in examples for token in example.target)
             for name, examples in groups.items()
         },
     }
+
+
+def _nats(engine: Engine, examples: Sequence[Example], progress: Progress, what: str) -> list[float]:
+    """Of each example; the short ones come first, for examples of like length share a step's work."""
+    found = []
+    ordered = sorted(examples, key=lambda example: len(example.target))
+    for start in range(0, len(ordered), 128):
+        batch = ordered[start : start + 128]
+        found += engine.score([example.prompt for example in batch], [example.target for example in batch])
+        progress.advance(sum(len(example.target) for example in batch), what)
+    return found
+
+
+def _share(total: float, parts: int) -> float:
+    return total / parts if parts else math.nan
 
 
 def unigram_entropy(tokens: Iterable[int]) -> float:
@@ -103,11 +104,3 @@ def unigram_entropy(tokens: Iterable[int]) -> float:
     counts = Counter(tokens)
     total = counts.total()
     return -sum(n / total * math.log(n / total) for n in counts.values()) if total else math.nan
-
-
-def fits(engine: Engine, prompt_tokens: int, target_tokens: int) -> bool:
-    """Whether a prompt and a target fit the engine's limits; in a decoder they share one context."""
-    limits = engine.limits
-    if limits.context and prompt_tokens + target_tokens > limits.context:
-        return False
-    return prompt_tokens <= limits.max_prompt_tokens and target_tokens <= limits.max_new_tokens

@@ -30,22 +30,19 @@ def measure_speed(engine: Engine, prompts: list[list[int]], tokens: int) -> dict
     """
     if not prompts:
         return {"tokens_per_second": {}}
+
+    def requested(prompt: list[int]) -> GenerationRequest:
+        return GenerationRequest(prompt, max_tokens=min(engine.limits.room(len(prompt)), tokens))
+
     rates, lengths = {}, {}
     for batch in BATCHES:
         total = max(12, 3 * batch)
-        requests = [_request(engine, prompts[i % len(prompts)], tokens) for i in range(total)]
+        requests = [requested(prompts[i % len(prompts)]) for i in range(total)]
         _in_flight(engine, requests[: max(batch, 2)], batch)
         runs = [_in_flight(engine, requests, batch) for _ in range(_RUNS)]
         rates[str(batch)] = max(generated / seconds for generated, seconds in runs)
         lengths[str(batch)] = runs[0][0] / total
     return {"tokens_per_second": rates, "speed": {"max_tokens": tokens, "mean_tokens": lengths, "runs": _RUNS}}
-
-
-def _request(engine: Engine, prompt: list[int], tokens: int) -> GenerationRequest:
-    room = engine.limits.max_new_tokens
-    if engine.limits.context:
-        room = min(room, engine.limits.context - len(prompt))
-    return GenerationRequest(prompt_ids=prompt, max_tokens=max(1, min(room, tokens)))
 
 
 def _in_flight(engine: Engine, requests: list[GenerationRequest], batch: int) -> tuple[int, float]:

@@ -1,15 +1,17 @@
-"""Reading evaluations, writing the verdict: what stands between the gate's library functions and Kubeflow."""
+"""The verdict on a run's variants: which one is published, written for the pipeline and shown to people."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluation.figures import reasons
+from evaluation.gate import choose, gate
+from evaluation.report.page import render_report
+from evaluation.results import NONE, Evaluation, GateResult, Summary, Verdict
 from model.config import GateConfig
-
-NONE = "none"  # the decision that no variant may be published
+from model.files import write_json, write_text
 
 
 def decide(evaluations: Mapping[str, str], config: GateConfig, machine: str, out: str, report: str) -> str:
@@ -18,39 +20,36 @@ def decide(evaluations: Mapping[str, str], config: GateConfig, machine: str, out
     Returns:
         The variant to publish on this machine ("cpu" or "gpu"), or "none".
     """
-    from evaluation.figures import reasons
-    from evaluation.gate import choose, gate
-    from evaluation.report.page import render_report
-    from model.files import write_json
-
     measured = {variant: load_evaluation(path) for variant, path in evaluations.items()}
     gates = gate(measured, config)
     chosen = choose(measured, gates, machine)
-    metrics = {key: value for key, value in measured.get(chosen or "", {}).items() if key != "samples"}
-    decision = chosen or NONE
-    verdict = {"variant": decision, "machine": machine, "gates": gates, "metrics": metrics}
-    write_json(Path(out) / "verdict.json", verdict)
-    Path(report).write_text(render_report(summarize(measured, gates)), encoding="utf-8")
-    for reason in reasons({"gates": gates}):
+    metrics = measured[chosen].figures() if chosen else {}
+    verdict = Verdict(variant=chosen or NONE, machine=machine, gates=gates, metrics=metrics)
+    write_json(Path(out) / "verdict.json", verdict.model_dump())
+    summary = Summary(**summarize(measured, gates))
+    write_text(Path(report), render_report(summary))
+    for reason in reasons(summary):
         print(reason)
-    print(f"to be published for a {machine} machine: {decision}")
-    return decision
+    print(f"to be published for a {machine} machine: {verdict.variant}")
+    return verdict.variant
 
 
-def summarize(measured: Mapping[str, Mapping[str, Any]], gates: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize(measured: Mapping[str, Evaluation], gates: Sequence[GateResult]) -> dict[str, Any]:
     """The part of a run's summary that evaluations and gates make: variants, samples, gates."""
     return {
-        "variants": [{k: v for k, v in report.items() if k != "samples"} for report in measured.values()],
-        "samples": {variant: report.get("samples", []) for variant, report in measured.items()},
-        "gates": gates,
+        "variants": [evaluation.figures() for evaluation in measured.values()],
+        "samples": {
+            variant: [sample.model_dump() for sample in evaluation.samples] for variant, evaluation in measured.items()
+        },
+        "gates": [result.model_dump() for result in gates],
     }
 
 
-def load_evaluation(directory: str | Path) -> dict[str, Any]:
+def load_evaluation(directory: str | Path) -> Evaluation:
     """The evaluation.json of one variant."""
-    return json.loads((Path(directory) / "evaluation.json").read_text(encoding="utf-8"))
+    return Evaluation.read(Path(directory) / "evaluation.json")
 
 
-def load_verdict(directory: str | Path) -> dict[str, Any]:
+def load_verdict(directory: str | Path) -> Verdict:
     """What :func:`decide` wrote."""
-    return json.loads((Path(directory) / "verdict.json").read_text(encoding="utf-8"))
+    return Verdict.read(Path(directory) / "verdict.json")

@@ -17,7 +17,7 @@ from components.publish.component import publish
 from components.quantize.component import quantize
 from components.train_model.component import train_model
 from components.train_tokenizer.component import train_tokenizer
-from evaluation.verdict import NONE
+from evaluation.results import NONE
 from model.config import Profile, to_dict
 from model.environment import NO_TELEMETRY
 

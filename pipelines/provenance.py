@@ -30,7 +30,8 @@ def code_version() -> str:
     tell them apart; and because an image or an archive has no git at all.
     """
     digest = hashlib.sha256()
-    for path in sorted(p for package in SOURCES for p in (ROOT / package).rglob("*.py")):
+    files = (path for package in SOURCES for path in (ROOT / package).rglob("*"))
+    for path in sorted(path for path in files if path.suffix in (".py", ".j2", ".css")):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     try:

@@ -109,7 +109,8 @@ def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: s
     write_json(run_dir / "summary.json", summary)
     point_latest(run_dir)
 
-    from evaluation.report.page import render_report, result_table
+    from evaluation.report.page import render_report
+    from evaluation.report.table import result_table
 
     write_text(run_dir / "report.html", render_report(summary))
     print(f"\nsummary  {run_dir}/summary.json\nreport   {run_dir}/report.html\nlog      {run_dir}/kfp.log\n")

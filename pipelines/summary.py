@@ -62,24 +62,25 @@ def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
     checkpoint = outputs.get("train-model", {}).get("checkpoint")
     names = [name for name in outputs if name.startswith("evaluate-") and outputs[name]]
     measured = {name.removeprefix("evaluate-"): load_evaluation(outputs[name]["evaluation"]) for name in names}
-    verdict = load_verdict(outputs["gate"]["verdict"]) if outputs.get("gate") else {"gates": [], "variant": None}
+    verdict = load_verdict(outputs["gate"]["verdict"]) if outputs.get("gate") else None
     order = sorted(measured, key=["fp32", "fp16", "int8"].index)
     corpus = manifest("prepare-data", "corpus", "corpus.json")
     tokenizer = manifest("train-tokenizer", "tokenizer", "tokenizer_report.json")
     training = manifest("train-model", "checkpoint", "training.json")
     int8 = manifest("quantize-int8", "quantized", "bundle.json").get("provenance", {}).get("quantization", {})
     counted = [_prepared(corpus)] if corpus else []
-    for part in (tokenizer, training, int8, *(measured[variant] for variant in order)):
+    told = [part.get("row_counts", []) for part in (tokenizer, training, int8)]
+    for entries in (*told, *(measured[variant].row_counts for variant in order)):
         # The variants are measured on the same rows: what is told again is not told twice.
-        counted += [entry for entry in part.get("row_counts", []) if entry not in counted]
+        counted += [entry for entry in entries if entry not in counted]
     return {
         "corpus": corpus,
         "tokenizer": tokenizer,
         "training": training,
         "row_counts": counted,
         "curves": _lines(Path(checkpoint) / "curves.jsonl") if checkpoint else [],
-        **summarize({variant: measured[variant] for variant in order}, verdict["gates"]),
-        "chosen": verdict["variant"],
+        **summarize({variant: measured[variant] for variant in order}, verdict.gates if verdict else []),
+        "chosen": verdict.variant if verdict else None,
     }
 
 

@@ -35,6 +35,6 @@ def evaluate(
         from model.config import EvaluationConfig, from_dict
 
         settings = from_dict(EvaluationConfig, config)
-        report = evaluate_bundle(bundle.path, corpus.path, evaluation.path, variant, settings)
-        scores = {f"{row['test_set']}.{row['direction']}": row for row in report["rows"]}
-        metrics.metadata.update(scalars({**report, **scores}))
+        measured = evaluate_bundle(bundle.path, corpus.path, evaluation.path, settings)
+        scores = {f"{score.test_set}.{score.direction}": score.model_dump() for score in measured.scores}
+        metrics.metadata.update(scalars({**measured.figures(), **scores}))

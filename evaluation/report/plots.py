@@ -8,22 +8,63 @@ can still be read.
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from evaluation.figures import printable
+from markupsafe import Markup
+
+from evaluation.report.templates import ENVIRONMENT
+from evaluation.results import finite
 
 WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 66, WIDTH - 14, 14, HEIGHT - 44  # of the area inside the axes
 
 Point = tuple[float, float]
 Series = tuple[str, str, Sequence[Point], str]  # name, colour class (s1..s4), points, extra classes ("faint", "dots")
 
 
-def escape(text: object) -> str:
-    """Text safe inside HTML: markup escaped, control characters and lone surrogates taken out."""
-    return html.escape(printable(text), quote=True)
+def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, cap: float | None = None) -> Markup:
+    """A line plot; ``cap`` cuts the y axis from above (the first steps of a loss would flatten all the rest)."""
+    series = [(name, colour, _finite(points), extra) for name, colour, points, extra in series]
+    every = [point for _, _, points, _ in series for point in points]
+    if not every:
+        return Markup()
+    (x0, x1), (y0, y1) = _span(x for x, _ in every), _span(y for _, y in every)
+    y1 = y1 if cap is None else min(y1, cap)
+    pad = (y1 - y0) * 0.06 or abs(y1) * 0.1 or 1.0
+    frame = _Frame(x0, x1 if x1 > x0 else x0 + 1, y0 - pad, y1 + pad)
+    paths, dots = [], []
+    for name, colour, points, extra in series:
+        inside = [point for point in points if point[1] <= y1]
+        placed = [(frame.x(x), frame.y(y)) for x, y in inside]
+        paths.append((f"{colour} {extra}", " ".join(f"{x},{y}" for x, y in placed)))
+        if "dots" in extra.split():
+            said = [f"{name}: {short(y)} at {short(x)}" for x, y in inside]
+            dots += [(colour, x, y, text) for (x, y), text in zip(placed, said, strict=True)]
+    legend = [(name, colour) for name, colour, _, extra in series if name and "faint" not in extra.split()]
+    return _svg(title, frame, x_label, y_label, paths=paths, dots=dots, legend=legend if len(legend) > 1 else [])
+
+
+def scatter(
+    title: str,
+    points: Sequence[tuple[float, float, str, str]],
+    x_label: str,
+    y_label: str,
+    rules: Sequence[tuple[float, str, str]] = (),
+) -> Markup:
+    """Labelled points (x, y, label, colour class) on an x axis from 0, with dashed ``rules`` (y, label, colour)."""
+    points = _finite(points)
+    if not points:
+        return Markup()
+    rules = [rule for rule in rules if finite(rule[0]) is not None]
+    low, high = _span([y for _, y, _, _ in points] + [y for y, _, _ in rules])
+    # Never zoom in so far that a loss nobody would notice looks like a cliff.
+    pad = max((high - low) * 0.12, abs(high) * 0.01, 1e-3)
+    frame = _Frame(0.0, max(x for x, _, _, _ in points) * 1.15 or 1.0, low - pad, high + pad)
+    marks = [(colour, frame.x(x), frame.y(y), label) for x, y, label, colour in points]
+    dashes = [(colour, frame.y(y), label) for y, label, colour in rules]
+    return _svg(title, frame, x_label, y_label, rules=dashes, marks=marks)
 
 
 def ticks(low: float, high: float, target: int = 5) -> list[float]:
@@ -37,130 +78,42 @@ def ticks(low: float, high: float, target: int = 5) -> list[float]:
     return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, cap: float | None = None) -> str:
-    """A line plot; ``cap`` cuts the y axis from above (the first steps of a loss would flatten all the rest)."""
-    series = [(name, c, [p for p in points if _finite(p)], extra) for name, c, points, extra in series]
-    every = [p for _, _, points, _ in series for p in points]
-    if not every:
-        return ""
-    x0, x1 = min(p[0] for p in every), max(p[0] for p in every)
-    y0, y1 = min(p[1] for p in every), max(p[1] for p in every)
-    if cap is not None and cap < y1:
-        y1 = cap
-        series = [(name, c, [p for p in points if p[1] <= cap], extra) for name, c, points, extra in series]
-    pad = (y1 - y0) * 0.06 or abs(y1) * 0.1 or 1.0
-    frame = _Frame(x0, x1 if x1 > x0 else x0 + 1, y0 - pad, y1 + pad)
-    body = [frame.axes(x_label, y_label)]
-    for name, colour, points, extra in series:
-        inside = [(frame.x(x), frame.y(y)) for x, y in points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in inside)
-        body.append(f'<polyline class="{colour} {extra}" points="{path}"></polyline>')
-        if "dots" in extra.split():
-            body += [
-                f'<circle class="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{escape(name)}: {_short(raw[1])} at '
-                f"{_short(raw[0])}</title></circle>"
-                for (x, y), raw in zip(inside, points, strict=True)
-            ]
-    named = [(name, colour) for name, colour, _, extra in series if name and "faint" not in extra.split()]
-    return _svg(title, "".join(body) + (_legend(named) if len(named) > 1 else ""))
-
-
-def scatter(
-    title: str,
-    points: Sequence[tuple[float, float, str, str]],
-    x_label: str,
-    y_label: str,
-    rules: Sequence[tuple[float, str, str]] = (),
-) -> str:
-    """Labelled points (x, y, label, colour class) on an x axis from 0, with dashed ``rules`` (y, label, colour)."""
-    points = [p for p in points if _finite(p[:2])]
-    if not points:
-        return ""
-    rules = [rule for rule in rules if math.isfinite(rule[0])]
-    values = [p[1] for p in points] + [rule[0] for rule in rules]
-    low, high = min(values), max(values)
-    # Never zoom in so far that a loss nobody would notice looks like a cliff.
-    pad = max((high - low) * 0.12, abs(high) * 0.01, 1e-3)
-    frame = _Frame(0.0, max(p[0] for p in points) * 1.15 or 1.0, low - pad, high + pad)
-    body = [frame.axes(x_label, y_label)]
-    for y, label, colour in rules:
-        at = frame.y(y)
-        body.append(f'<line class="rule {colour}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"></line>')
-        body.append(
-            f'<text class="rule-name" x="{WIDTH - RIGHT - 4}" y="{at - 5:.1f}" text-anchor="end">{escape(label)}</text>'
-        )
-    for x, y, label, colour in points:
-        px, py = frame.x(x), frame.y(y)
-        end = px > WIDTH - 90
-        body.append(
-            f'<circle class="{colour}" cx="{px:.1f}" cy="{py:.1f}" r="6"><title>{escape(label)}</title></circle>'
-            f'<text class="name" x="{px:.1f}" y="{py - 11:.1f}" text-anchor="{"end" if end else "middle"}">'
-            f"{escape(label)}</text>"
-        )
-    return _svg(title, "".join(body))
-
-
-class _Frame:
-    """Maps data to the plot's units and draws its axes."""
-
-    def __init__(self, x0: float, x1: float, y0: float, y1: float) -> None:
-        self.x0, self.x1, self.y0, self.y1 = x0, x1, y0, y1
-
-    def x(self, value: float) -> float:
-        return LEFT + (value - self.x0) / (self.x1 - self.x0) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (HEIGHT - TOP - BOTTOM)
-
-    def axes(self, x_label: str, y_label: str) -> str:
-        out = []
-        for value in ticks(self.y0, self.y1):
-            at = self.y(value)
-            out.append(
-                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"></line>'
-                f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{_short(value)}</text>'
-            )
-        for value in ticks(self.x0, self.x1):
-            out.append(
-                f'<text x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{_short(value)}</text>'
-            )
-        base = HEIGHT - BOTTOM
-        middle = (TOP + base) / 2
-        out.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"></line>')
-        out.append(
-            f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
-            f"{escape(x_label)}</text>"
-            f'<text class="label" x="13" y="{middle}" text-anchor="middle" transform="rotate(-90 13 {middle})">'
-            f"{escape(y_label)}</text>"
-        )
-        return "".join(out)
-
-
-def _legend(named: Sequence[tuple[str, str]]) -> str:
-    out = []
-    for i, (name, colour) in enumerate(named):
-        y = TOP + 14 + 18 * i
-        out.append(
-            f'<line class="{colour}" x1="{WIDTH - RIGHT - 116}" x2="{WIDTH - RIGHT - 94}" y1="{y}" y2="{y}"></line>'
-            f'<text x="{WIDTH - RIGHT - 88}" y="{y + 4}">{escape(name)}</text>'
-        )
-    return "".join(out)
-
-
-def _svg(title: str, body: str) -> str:
-    return (
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{body}</svg>"
-    )
-
-
-def _finite(point: Sequence[object]) -> bool:
-    return all(isinstance(v, (int, float)) and math.isfinite(v) for v in point)
-
-
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """15000 -> 15k, 0.00125 -> 0.00125: at most what an axis has room for."""
     for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= least:
             return f"{value / unit:g}{letter}"
     return f"{value:.4g}"
+
+
+class _Frame:
+    """Maps data to the plot's units, a tenth of one exactly, and knows the ticks of its axes."""
+
+    def __init__(self, x0: float, x1: float, y0: float, y1: float) -> None:
+        self.x0, self.x1, self.y0, self.y1 = x0, x1, y0, y1
+        self.x_ticks = [(self.x(value), short(value)) for value in ticks(x0, x1)]
+        self.y_ticks = [(self.y(value), short(value)) for value in ticks(y0, y1)]
+
+    def x(self, value: float) -> float:
+        return round(LEFT + (value - self.x0) / (self.x1 - self.x0) * (RIGHT - LEFT), 1)
+
+    def y(self, value: float) -> float:
+        return round(BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (BOTTOM - TOP), 1)
+
+
+def _svg(title: str, frame: _Frame, x_label: str, y_label: str, **drawn: Any) -> Markup:
+    places = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
+    nothing: dict[str, Any] = {name: [] for name in ("paths", "dots", "legend", "rules", "marks")}
+    template = ENVIRONMENT.get_template("plot.svg.j2")
+    labels = {"title": title, "x_label": x_label, "y_label": y_label}
+    return Markup(template.render(frame=frame, **labels, **places, **(nothing | drawn)))
+
+
+def _finite(points: Iterable[Any]) -> list[Any]:
+    """The points whose x and y are both numbers."""
+    return [point for point in points if finite(point[0]) is not None and finite(point[1]) is not None]
+
+
+def _span(values: Iterable[float]) -> tuple[float, float]:
+    known = list(values)
+    return min(known), max(known)

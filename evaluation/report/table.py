@@ -1,123 +1,97 @@
 """The result of a run as aligned plain text for the terminal; the last lines say what was published, or what failed.
 
-python -m evaluation.report.table runs/latest/summary.json
+python -m evaluation.report runs/latest/summary.json --table
 """
 
 from __future__ import annotations
 
-import json
-import sys
-import unicodedata
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from evaluation.figures import count, decimal, duration, gate_figures, megabytes, printable, reasons
+from tabulate import tabulate
+
+from evaluation.figures import count, decimal, duration, gate_figures, megabytes, reasons
+from evaluation.results import Evaluation, GateResult, Summary
 from model.row_counts import warning
 
 VERDICTS = {True: "pass", False: "FAIL", None: "skipped"}
 
 
-def result_table(summary: Mapping[str, Any]) -> str:
+def result_table(summary: Summary | Mapping[str, Any]) -> str:
     """Scores, costs, gates and verdict of a summary.json; whatever a failed run did not reach is left out."""
-    blocks = [_head(summary)]
-    variants = summary.get("variants") or []
-    if variants:
-        blocks += [_scores(variants), _costs(variants)]
-    if summary.get("gates"):
-        blocks.append(_gates(summary["gates"]))
-    blocks.append(warning(summary.get("row_counts") or []))
-    if "status" in summary or summary.get("gates"):
-        blocks.append(_verdict(summary))
-    return printable("\n\n".join(block for block in blocks if block))
+    run = Summary.model_validate(summary)
+    blocks = [_head(run), _steps(run), _scores(run), _costs(run.variants), gate_table(run.gates)]
+    blocks.append(warning(run.row_counts))
+    if run.status or run.gates:
+        blocks.append(_verdict(run))
+    return "\n\n".join(block for block in blocks if block)
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Rows as columns two spaces apart; the first ``left`` columns flush left, the others right."""
-    widths = [max(_width(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
-    lines = []
-    for row in rows:
-        cells = []
-        for i, cell in enumerate(row):
-            padding = " " * (widths[i] - _width(cell))
-            cells.append(cell + padding if i < left else padding + cell)
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    sides = ["left" if i < left else "right" for i in range(max(map(len, rows)))]
+    text = tabulate(rows, tablefmt="plain", colalign=sides, disable_numparse=True)
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def _width(text: str) -> int:
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+def _head(run: Summary) -> str:
+    parts = [f"run {run.run_id}" if run.run_id else "", f"profile {run.profile}" if run.profile else ""]
+    if run.seconds is not None:
+        parts.append(duration(run.seconds))
+    return ", ".join(filter(None, parts))
 
 
-def _head(summary: Mapping[str, Any]) -> str:
-    parts = [f"run {summary['run_id']}"] if summary.get("run_id") else []
-    if summary.get("profile"):
-        parts.append(f"profile {summary['profile']}")
-    if summary.get("seconds") is not None:
-        parts.append(duration(summary["seconds"]))
-    blocks = [", ".join(parts)] if parts else []
-    steps = [
-        [
-            str(step.get("name")),
-            duration(step.get("seconds")),
-            "" if step.get("status") in ("ok", None) else step["status"],
-        ]
-        for step in summary.get("steps") or []
-    ]
-    if steps:
-        blocks.append(aligned([["step", "time", ""], *steps]))
-    return "\n\n".join(blocks)
+def _steps(run: Summary) -> str:
+    rows = [[step.name, duration(step.seconds), "" if step.status == "ok" else step.status] for step in run.steps]
+    return aligned([["step", "time", ""], *rows]) if rows else ""
 
 
-def _scores(variants: Sequence[Mapping[str, Any]]) -> str:
-    places = list(dict.fromkeys((r["test_set"], r["direction"]) for v in variants for r in v.get("rows") or []))
-    if not places:
-        return ""
+def _scores(run: Summary) -> str:
     head = ["test set", "direction", "rows"]
-    for variant in variants:
-        head += [f"{variant.get('variant')} BLEU", "chrF"]
-    rows = [head]
-    for test_set, direction in places:
-        cells: list[str] = []
-        total = None
-        for variant in variants:
-            match = [
-                r for r in variant.get("rows") or [] if (r["test_set"], r["direction"]) == (test_set, direction)
-            ] or [{}]
-            total = total if total is not None else match[0].get("rows")
-            cells += [decimal(match[0].get("bleu")), decimal(match[0].get("chrf"))]
-        rows.append([test_set, direction, count(total), *cells])
-    return aligned(rows, left=2)
+    for variant in run.variants:
+        head += [f"{variant.variant} BLEU", "chrF"]
+    rows = []
+    for scores in run.places():
+        segments = next((score.segments for score in scores if score.segments is not None), None)
+        figures = [decimal(figure) for score in scores for figure in (score.bleu, score.chrf)]
+        rows.append([scores[0].test_set, scores[0].direction, count(segments), *figures])
+    return aligned([head, *rows], left=2) if rows else ""
 
 
-def _costs(variants: Sequence[Mapping[str, Any]]) -> str:
-    speed = [v.get("tokens_per_second") or {} for v in variants]
-    rows = [["", *(str(v.get("variant")) for v in variants)], ["size", *(megabytes(v.get("bytes")) for v in variants)]]
-    rows.append(["held-out loss, nats/token", *(decimal(v.get("loss"), 3) for v in variants)])
-    if any(v.get("bits_per_character") is not None for v in variants):
-        rows.append(["bits per character", *(decimal(v.get("bits_per_character"), 3) for v in variants)])
-    rows += [[f"tokens/s, batch {batch}", *(count(s.get(batch)) for s in speed)] for batch in ("1", "32")]
-    rows.append(["peak memory, MB", *(count(v.get("peak_memory_mb")) for v in variants)])
+def _costs(variants: Sequence[Evaluation]) -> str:
+    def row(label: str, figures: Iterable[str]) -> list[str]:
+        return [label, *figures]
+
+    if not variants:
+        return ""
+    rows = [
+        row("", (v.variant for v in variants)),
+        row("size", (megabytes(v.bytes) for v in variants)),
+        row("held-out loss, nats/token", (decimal(v.loss, 3) for v in variants)),
+    ]
+    if any(v.bits_per_character is not None for v in variants):
+        rows.append(row("bits per character", (decimal(v.bits_per_character, 3) for v in variants)))
+    for batch in ("1", "32"):
+        rows.append(row(f"tokens/s, batch {batch}", (count(v.tokens_per_second.get(batch)) for v in variants)))
+    rows.append(row("peak memory, MB", (count(v.peak_memory_mb) for v in variants)))
     return aligned(rows)
 
 
-def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
+def gate_table(gates: Sequence[GateResult]) -> str:
+    """One line a gate, then why gates were skipped; empty without gates."""
+    if not gates:
+        return ""
     rows = [["gate", "variant", "verdict", "value", "bound"]]
-    for row in gates:
-        label, value, bound = gate_figures(row)
-        rows.append([label, str(row.get("variant")), VERDICTS[row.get("passed")], value, bound])
-    text = aligned(rows, left=3)
-    skipped = [f"  {row.get('detail')}" for row in gates if row.get("passed") is None]
-    return "\n".join([text, *dict.fromkeys(skipped)])
+    for gate in gates:
+        label, value, bound = gate_figures(gate)
+        rows.append([label, gate.variant, VERDICTS[gate.passed], value, bound])
+    skipped = [f"  {gate.detail}" for gate in gates if gate.passed is None]
+    return "\n".join([aligned(rows, left=3), *dict.fromkeys(skipped)])
 
 
-def _verdict(summary: Mapping[str, Any]) -> str:
-    published, why = summary.get("published"), reasons(summary)
-    lines = [f"published {published.get('variant')}: {published.get('path')}"] if published else []
+def _verdict(run: Summary) -> str:
+    why = reasons(run)
+    lines = [f"published {run.published.variant}: {run.published.path}"] if run.published else []
     if why:
         return "\n".join([*lines, "FAILED:", *(f"  {reason}" for reason in why)])
-    return "\n".join([*lines, "OK" if published else "OK (nothing was published)"])
-
-
-if __name__ == "__main__":
-    print(result_table(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    return "\n".join([*lines, "OK" if run.published else "OK (nothing was published)"])

@@ -58,8 +58,8 @@ def test_every_step_ran(ran):
     counts = summary["corpus"]["counts"]
     assert counts["test"] == {"b;c & (d) {}": 1, "e'f\"g\\ * #": 1}
     assert CORPUS in json.dumps(summary["corpus"], ensure_ascii=False) and counts["train"] > 200
-    rows = {row["test_set"] for variant in summary["variants"] for row in variant["rows"]}
-    assert rows == {"heldout", *counts["test"]}
+    measured = {score["test_set"] for variant in summary["variants"] for score in variant["scores"]}
+    assert measured == {"heldout", *counts["test"]}
 
 
 def test_nothing_was_written_but_into_the_run(ran):

@@ -63,10 +63,10 @@ def test_the_summary_holds_the_contract(finished):
     for variant in summary["variants"]:
         assert variant["bytes"] > 0 and variant["loss"] > 0 and variant["peak_memory_mb"] > 0
         assert set(variant["tokens_per_second"]) == {"1", "32"}
-        measured = {(row["test_set"], row["direction"]) for row in variant["rows"]}
+        measured = {(score["test_set"], score["direction"]) for score in variant["scores"]}
         assert measured == {(s, d) for s in ("heldout", "words") for d in ("ru-en", "en-ru")}
         assert all(
-            "version:" in row["bleu_signature"] and "version:" in row["chrf_signature"] for row in variant["rows"]
+            "version:" in score[key] for score in variant["scores"] for key in ("bleu_signature", "chrf_signature")
         )
     assert summary["gates"] and all({"threshold", "value", "passed"} <= set(gate) for gate in summary["gates"])
     assert summary["published"]["path"] == str((runs / "latest").resolve() / "bundle")

@@ -1,6 +1,5 @@
 """Evaluation through the real engine on miniature bundles: scores are sacreBLEU's own, files and figures are whole."""
 
-import json
 import math
 import subprocess
 import sys
@@ -14,7 +13,10 @@ from evaluation.evaluate import EvaluationError, evaluate_bundle
 from evaluation.gate import choose, failed, gate
 from evaluation.loss import unigram_entropy
 from evaluation.metrics import corpus_scores, sentence_chrf, spread
-from evaluation.report.page import render_report, result_table
+from evaluation.report.page import render_report
+from evaluation.report.table import result_table
+from evaluation.results import Evaluation
+from evaluation.verdict import load_evaluation, summarize
 from model.bundle import Bundle
 from model.config import CorpusConfig, EvaluationConfig, GateConfig, QuantizationConfig
 from model.corpus import prepare_corpus, read_split
@@ -54,7 +56,7 @@ def corpus(tmp_path_factory) -> Path:
 def measured(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
     bundle = talkative_bundle(folder / "bundle", family="seq2seq")
-    return bundle, folder / "out", evaluate_bundle(bundle, corpus, folder / "out", "fp32", CONFIG)
+    return bundle, folder / "out", evaluate_bundle(bundle, corpus, folder / "out", CONFIG)
 
 
 def test_corpus_scores_are_sacrebleus():
@@ -84,25 +86,22 @@ def test_spread_reaches_from_good_to_bad():
 
 def test_every_set_is_translated_both_ways(measured, corpus):
     _, out, evaluation = measured
-    places = [(row["test_set"], row["direction"], row["rows"]) for row in evaluation["rows"]]
+    places = [(score.test_set, score.direction, score.segments) for score in evaluation.scores]
     assert places == [(s, d, n) for s, n in (("heldout", 12), ("test_tiny", 3)) for d in ("ru-en", "en-ru")]
-    for row in evaluation["rows"]:
-        text = (out / "hypotheses" / f"{row['test_set']}.{row['direction']}.txt").read_text(encoding="utf-8")
+    for score in evaluation.scores:
+        text = (out / "hypotheses" / f"{score.test_set}.{score.direction}.txt").read_text(encoding="utf-8")
         hypotheses = text.split("\n")[:-1]
-        split = row["test_set"] if row["test_set"] == "heldout" else f"test/{row['test_set']}"
-        references = [record[row["direction"][3:]] for record in read_split(corpus, split)][: row["rows"]]
-        assert row["chrf"] == pytest.approx(sacrebleu.corpus_chrf(hypotheses, [references]).score)
-        assert row["bleu"] == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score)
+        split = score.test_set if score.test_set == "heldout" else f"test/{score.test_set}"
+        references = [record[score.direction[3:]] for record in read_split(corpus, split)][: score.segments]
+        assert score.chrf == pytest.approx(sacrebleu.corpus_chrf(hypotheses, [references]).score)
+        assert score.bleu == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score)
+        assert evaluation.score(score.test_set, score.direction) is score
+    assert evaluation.score("heldout", "en-de") is None
 
 
 def test_long_sources_are_cut_and_counted(measured):
-    cut = {(row["test_set"], row["direction"]): row["truncated"] for row in measured[2]["rows"]}
-    assert cut == {
-        ("heldout", "ru-en"): 0,
-        ("heldout", "en-ru"): 0,
-        ("test_tiny", "ru-en"): 1,
-        ("test_tiny", "en-ru"): 1,
-    }
+    cut = {score.place: score.truncated for score in measured[2].scores}
+    assert cut == {"heldout/ru-en": 0, "heldout/en-ru": 0, "test_tiny/ru-en": 1, "test_tiny/en-ru": 1}
 
 
 def test_loss_is_the_engines_in_nats_per_token(measured, corpus):
@@ -114,27 +113,27 @@ def test_loss_is_the_engines_in_nats_per_token(measured, corpus):
                 ids = [*engine.tokenizer.encode(record[target]), engine.tokenizer.eos_id]
                 nats += engine.score([engine.prompt(record[source], target=target)], [ids])[0]
                 tokens += len(ids)
-    assert evaluation["loss"] == pytest.approx(nats / tokens, rel=1e-4)
-    assert evaluation["loss_tokens"] == tokens and evaluation["loss_rows"] == 2 * CONFIG.loss_rows
-    assert evaluation["perplexity"] == pytest.approx(math.exp(evaluation["loss"]))
-    assert set(evaluation["losses"]) == {"ru-en", "en-ru"}
+    assert evaluation.loss == pytest.approx(nats / tokens, rel=1e-4)
+    assert evaluation.loss_tokens == tokens and evaluation.loss_rows == 2 * CONFIG.loss_rows
+    assert evaluation.perplexity == pytest.approx(math.exp(evaluation.loss))
+    assert set(evaluation.losses) == {"ru-en", "en-ru"}
 
 
 def test_what_a_model_must_beat_is_measured_on_the_same_rows(measured, corpus):
     """The untranslated source's chrF by sacreBLEU; the entropy of the tokens that the loss counts, end tokens too."""
     bundle, _, evaluation = measured
-    for row in evaluation["rows"]:
-        split = row["test_set"] if row["test_set"] == "heldout" else f"test/{row['test_set']}"
-        records = list(read_split(corpus, split))[: row["rows"]]
-        source, target = row["direction"].split("-")
+    for score in evaluation.scores:
+        split = score.test_set if score.test_set == "heldout" else f"test/{score.test_set}"
+        records = list(read_split(corpus, split))[: score.segments]
+        source, target = score.direction.split("-")
         copied = sacrebleu.corpus_chrf([r[source] for r in records], [[r[target] for r in records]])
-        assert row["copying_chrf"] == copied.score
+        assert score.copying_chrf == copied.score
     tokenizer = load_tokenizer(bundle)
     records = list(read_split(corpus, "heldout"))[: CONFIG.loss_rows]
     for target, direction in (("en", "ru-en"), ("ru", "en-ru")):
         tokens = [i for r in records for i in [*tokenizer.encode(r[target]), tokenizer.eos_id]]
         shares = np.unique(tokens, return_counts=True)[1] / len(tokens)
-        assert evaluation["unigram_entropies"][direction] == pytest.approx(-(shares * np.log(shares)).sum())
+        assert evaluation.unigram_entropies[direction] == pytest.approx(-(shares * np.log(shares)).sum())
 
 
 def test_unigram_entropy():
@@ -145,36 +144,36 @@ def test_unigram_entropy():
 
 def test_figures_and_file_are_whole(measured):
     bundle, out, evaluation = measured
-    assert json.loads((out / "evaluation.json").read_text(encoding="utf-8")) == evaluation
+    assert load_evaluation(out) == evaluation == Evaluation.model_validate_json(evaluation.model_dump_json())
     assert not list(out.rglob("*.part"))
-    assert evaluation["variant"] == "fp32" and evaluation["task"] == "translation"
-    assert evaluation["bytes"] == sum(path.stat().st_size for path in bundle.iterdir())
-    assert set(evaluation["tokens_per_second"]) == {"1", "32"} and min(evaluation["tokens_per_second"].values()) > 0
-    assert 10 < evaluation["peak_memory_mb"] < 20000
-    assert evaluation["threads"] == 1 and evaluation["provider"]
-    assert evaluation["hardware"] == hardware() and evaluation["hardware"]["instructions"]
+    assert evaluation.variant == "fp32" and evaluation.task == "translation"
+    assert evaluation.bytes == sum(path.stat().st_size for path in bundle.iterdir())
+    assert set(evaluation.tokens_per_second) == {"1", "32"} and min(evaluation.tokens_per_second.values()) > 0
+    assert 10 < evaluation.peak_memory_mb < 20000
+    assert evaluation.threads == 1 and evaluation.provider
+    assert evaluation.hardware == hardware() and evaluation.hardware["instructions"]
 
 
 def test_samples_are_ranked_by_chrf(measured):
-    samples = [s for s in measured[2]["samples"] if (s["test_set"], s["direction"]) == ("heldout", "ru-en")]
+    samples = [s for s in measured[2].samples if (s.test_set, s.direction) == ("heldout", "ru-en")]
     assert len(samples) == CONFIG.samples
-    scores = [sample["chrf"] for sample in samples]
+    scores = [sample.chrf for sample in samples]
     assert scores == sorted(scores, reverse=True)
     for sample in samples:
-        assert sample["chrf"] == sacrebleu.sentence_chrf(sample["output"], [sample["reference"]]).score
+        assert sample.chrf == sacrebleu.sentence_chrf(sample.output, [sample.reference]).score
 
 
 def test_the_same_evaluation_twice_gives_the_same_scores(measured, corpus, tmp_path):
-    again = evaluate_bundle(measured[0], corpus, tmp_path, "fp32", CONFIG)
-    assert again["rows"][0]["chrf"] == measured[2]["rows"][0]["chrf"]
-    assert again["loss"] == measured[2]["loss"]
+    again = evaluate_bundle(measured[0], corpus, tmp_path, CONFIG)
+    assert [score.chrf for score in again.scores] == [score.chrf for score in measured[2].scores]
+    assert again.loss == measured[2].loss
 
 
 def test_a_decoder_translates_too(corpus, tmp_path):
     bundle = talkative_bundle(tmp_path / "bundle", family="decoder", task="translation", max_positions=96)
-    evaluation = evaluate_bundle(bundle, corpus, tmp_path / "out", "fp32", CONFIG)
-    assert len(evaluation["rows"]) == 4 and math.isfinite(evaluation["loss"])
-    refused = {row["name"] for row in failed(gate({"fp32": evaluation}, GateConfig({}, {})))}
+    evaluation = evaluate_bundle(bundle, corpus, tmp_path / "out", CONFIG)
+    assert len(evaluation.scores) == 4 and math.isfinite(evaluation.loss)
+    refused = {result.name for result in failed(gate({"fp32": evaluation}, GateConfig({}, {})))}
     assert refused >= {"unigram ru-en", "unigram en-ru"}
 
 
@@ -189,52 +188,46 @@ def test_running_text_is_judged_by_its_loss(tmp_path):
         CorpusConfig(kind="text", valid_rows=5, heldout_rows=5, max_chars=200, min_script_ratio=0.0),
     )
     bundle = talkative_bundle(tmp_path / "bundle", family="decoder", task="text")
-    evaluation = evaluate_bundle(bundle, corpus, tmp_path / "out", "fp32", CONFIG)
-    assert evaluation["rows"] == [] and evaluation["task"] == "text"
+    evaluation = evaluate_bundle(bundle, corpus, tmp_path / "out", CONFIG)
+    assert evaluation.scores == [] and evaluation.task == "text"
     # Random weights: no test of a floor's number is needed to see that this is garbage.
-    assert [row["name"] for row in failed(gate({"fp32": evaluation}, GateConfig({}, {})))] == ["unigram text"]
+    assert [result.name for result in failed(gate({"fp32": evaluation}, GateConfig({}, {})))] == ["unigram text"]
     heldout = list(read_split(corpus, "heldout"))[: CONFIG.loss_rows]
     with Engine(Bundle.load(bundle)) as engine:
         # Every token and the end token are counted once, however the windows fall.
-        assert evaluation["loss_tokens"] == sum(len(engine.tokenizer.encode(row["text"])) + 1 for row in heldout)
-    bits = evaluation["loss"] * evaluation["loss_tokens"] / math.log(2) / sum(len(row["text"]) for row in heldout)
-    assert evaluation["bits_per_character"] == pytest.approx(bits, rel=0.02)
-    assert evaluation["samples"] and all(
-        sample["chrf"] is None and sample["output"] for sample in evaluation["samples"]
-    )
+        assert evaluation.loss_tokens == sum(len(engine.tokenizer.encode(row["text"])) + 1 for row in heldout)
+    bits = evaluation.loss * evaluation.loss_tokens / math.log(2) / sum(len(row["text"]) for row in heldout)
+    assert evaluation.bits_per_character == pytest.approx(bits, rel=0.02)
+    assert evaluation.samples and all(sample.chrf is None and sample.output for sample in evaluation.samples)
 
 
 def test_from_real_variants_to_gates_choice_and_report(measured, corpus, tmp_path):
     evaluations = {"fp32": measured[2]}
+    assert measured[2].variant == "fp32"
     for precision in ("fp16", "int8"):
         quantize_bundle(measured[0], corpus, tmp_path / precision, precision, QuantizationConfig(calibration_rows=4))
-        evaluations[precision] = evaluate_bundle(tmp_path / precision, corpus, tmp_path / "out", precision, CONFIG)
-    assert evaluations["int8"]["bytes"] < evaluations["fp16"]["bytes"] < evaluations["fp32"]["bytes"]
+        evaluations[precision] = evaluate_bundle(tmp_path / precision, corpus, tmp_path / "out", CONFIG)
+    assert evaluations["int8"].bytes < evaluations["fp16"].bytes < evaluations["fp32"].bytes
     generous = GateConfig(max_chrf_loss={"fp16": 1.0, "int8": 1.0}, max_bytes_ratio={"int8": 1.0})
     gates = gate(evaluations, generous)
     asked, always = gates[:3], gates[3:]
-    assert [row["passed"] for row in asked] == [True, True, True]
+    assert [result.passed for result in asked] == [True, True, True]
     assert (choose(evaluations, asked, "cpu"), choose(evaluations, asked, "gpu")) == ("int8", "fp16")
     # The weights are random: the floors that always hold let none of the three go.
-    assert {row["variant"] for row in failed(always)} == set(evaluations) and choose(evaluations, gates, "cpu") is None
-    gates = asked
-    summary = {
-        "status": "ok",
-        "variants": [{k: v for k, v in e.items() if k != "samples"} for e in evaluations.values()],
-        "samples": {name: e["samples"] for name, e in evaluations.items()},
-        "gates": gates,
-        "published": {"variant": "int8", "path": "somewhere"},
-    }
+    assert {result.variant for result in failed(always)} == set(evaluations)
+    assert choose(evaluations, gates, "cpu") is None
+    published = {"variant": "int8", "path": "somewhere"}
+    summary = {"status": "ok", **summarize(evaluations, asked), "published": published}
     assert "Published: int8" in render_report(summary) and result_table(summary).endswith("OK")
     impossible = gate(evaluations, GateConfig(max_chrf_loss={}, max_bytes_ratio={}, min_chrf={"heldout/ru-en": 99.9}))
-    assert len([row for row in failed(impossible) if row["name"].startswith("min_chrf")]) == 3
+    assert len([result for result in failed(impossible) if result.name.startswith("min_chrf")]) == 3
     assert choose(evaluations, impossible, "cpu") is None
 
 
 def test_a_corpus_of_another_kind_is_refused(corpus, tmp_path):
     bundle = talkative_bundle(tmp_path / "bundle", family="decoder", task="text")
     with pytest.raises(EvaluationError, match=r"holds parallel text, and the bundle .* does text"):
-        evaluate_bundle(bundle, corpus, tmp_path / "out", "fp32", CONFIG)
+        evaluate_bundle(bundle, corpus, tmp_path / "out", CONFIG)
     assert not (tmp_path / "out").exists()
 
 

@@ -6,44 +6,46 @@ import pytest
 
 from evaluation.figures import gate_figures, reasons
 from evaluation.gate import choose, failed, gate
+from evaluation.results import Evaluation
 from model.config import GateConfig
 
 LOOSE = GateConfig(max_chrf_loss={}, max_bytes_ratio={})
 BOTH = ("ru-en", "en-ru")
 
 
+def evaluation(**plain):
+    return Evaluation.model_validate(plain)
+
+
 def translation(chrf=(60.0, 40.0), copying=(5.0, 5.0), losses=(2.0, 2.0), entropies=(5.0, 5.0)):
-    rows = [
+    scores = [
         {"test_set": "heldout", "direction": d, "chrf": c, "copying_chrf": k}
         for d, c, k in zip(BOTH, chrf, copying, strict=True)
     ]
     figures = {"losses": dict(zip(BOTH, losses, strict=True))}
     figures["unigram_entropies"] = dict(zip(BOTH, entropies, strict=True))
-    return {"task": "translation", "bytes": 1, "rows": rows, "loss": 2.0, **figures}
+    return evaluation(task="translation", bytes=1, scores=scores, loss=2.0, **figures)
 
 
 def text(loss=2.0, entropy=3.0):
-    return {
-        "task": "text", "bytes": 1, "rows": [], "loss": loss,
-        "losses": {"text": loss}, "unigram_entropies": {"text": entropy},
-    }  # fmt: skip
+    return evaluation(task="text", bytes=1, loss=loss, losses={"text": loss}, unigram_entropies={"text": entropy})
 
 
-def broken(evaluation):
+def broken(measured):
     """Names of the gates that fail, with no gate configured at all."""
-    return [row["name"] for row in failed(gate({"fp32": evaluation}, LOOSE))]
+    return [result.name for result in failed(gate({"fp32": measured}, LOOSE))]
 
 
 def test_an_honest_model_passes_both_in_each_direction():
     rows = gate({"fp32": translation()}, LOOSE)
     names = ["copying heldout/ru-en", "copying heldout/en-ru", "unigram ru-en", "unigram en-ru"]
-    assert sorted(row["name"] for row in rows) == sorted(names) and failed(rows) == []
+    assert sorted(row.name for row in rows) == sorted(names) and failed(rows) == []
     (row,) = gate({"fp32": text()}, LOOSE)
-    assert (row["name"], row["threshold"], row["value"], row["passed"]) == ("unigram text", 3.0, 2.0, True)
+    assert (row.name, row.threshold, row.value, row.passed) == ("unigram text", 3.0, 2.0, True)
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "names"),
+    ("measured", "names"),
     [
         (translation(chrf=(5.0, 40.0)), ["copying heldout/ru-en"]),  # as good as a copy is not better than one
         (translation(chrf=(60.0, 4.9)), ["copying heldout/en-ru"]),
@@ -54,8 +56,8 @@ def test_an_honest_model_passes_both_in_each_direction():
         (text(3.0), ["unigram text"]),
     ],
 )
-def test_garbage_fails_in_the_direction_where_it_is_garbage(evaluation, names):
-    assert sorted(broken(evaluation)) == names
+def test_garbage_fails_in_the_direction_where_it_is_garbage(measured, names):
+    assert sorted(broken(measured)) == names
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None, "1", True])
@@ -65,21 +67,20 @@ def test_a_figure_that_is_missing_or_no_number_fails(bad):
     assert broken(text(bad)) == broken(text(entropy=bad)) == ["unigram text"]
 
 
-@pytest.mark.parametrize("missing", ["rows", "losses", "unigram_entropies"])
+@pytest.mark.parametrize("missing", ["scores", "losses", "unigram_entropies"])
 def test_an_evaluation_without_the_figures_fails(missing):
-    for value in (None, [], "absent"):
-        evaluation = translation()
-        evaluation[missing] = value if missing == "rows" else value and {}
+    for value in (None, [] if missing == "scores" else {}, "absent"):
+        plain = {**translation().model_dump(), missing: value}
         if value == "absent":
-            del evaluation[missing]
-        assert broken(evaluation), value
-    assert broken({"task": "translation"}) and broken({"task": "text"}) and broken({})
+            del plain[missing]
+        assert broken(evaluation(**plain)), value
+    assert broken(evaluation(task="translation")) and broken(evaluation(task="text")) and broken(evaluation())
 
 
 def test_a_test_set_of_placeholders_does_not_bar_a_good_model():
-    evaluation = translation()
-    evaluation["rows"].append({"test_set": "ui", "direction": "ru-en", "chrf": 99.0, "copying_chrf": 100.0})
-    assert broken(evaluation) == []
+    plain = translation().model_dump()
+    plain["scores"].append({"test_set": "ui", "direction": "ru-en", "chrf": 99.0, "copying_chrf": 100.0})
+    assert broken(evaluation(**plain)) == []
 
 
 def test_garbage_is_published_in_no_variant():

@@ -6,12 +6,14 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from wcwidth import wcswidth
 
 from evaluation.figures import count, decimal, duration, gate_figures, megabytes, reasons
 from evaluation.gate import gate
-from evaluation.report.page import render_report, result_table
+from evaluation.report.page import render_report
 from evaluation.report.plots import lines, scatter, ticks
-from evaluation.report.table import aligned
+from evaluation.report.table import aligned, result_table
+from evaluation.results import Evaluation, GateResult
 from model.config import GateConfig
 
 VOID = {"meta", "br", "hr", "img", "link", "input", "wbr"}
@@ -48,14 +50,14 @@ class Page(HTMLParser):
 
 
 def variant(name: str, share: float, size: int) -> dict:
-    rows = [
-        {"test_set": s, "direction": d, "rows": 1883, "bleu": 31.3 * share, "chrf": chrf * share, "truncated": 2,
+    scores = [
+        {"test_set": s, "direction": d, "segments": 1883, "bleu": 31.3 * share, "chrf": chrf * share, "truncated": 2,
          "copying_chrf": 1.5,
          "bleu_signature": "tok:13a|version:2.6.0", "chrf_signature": "nc:6|version:2.6.0"}
         for s, d, chrf in (("heldout", "ru-en", 55.1), ("test_docs", "ru-en", 57.9), ("test_docs", "en-ru", 52.7))
     ]  # fmt: skip
     speeds = {"1": 412.0, "32": 2210.0}
-    return {"variant": name, "task": "translation", "bytes": size, "rows": rows, "loss": 2.071 / share,
+    return {"variant": name, "task": "translation", "bytes": size, "scores": scores, "loss": 2.071 / share,
             "losses": {"ru-en": 2.071 / share}, "unigram_entropies": {"ru-en": 5.4},
             "perplexity": 7.9, "bits_per_character": 0.93,
             "tokens_per_second": speeds, "peak_memory_mb": 411.0}  # fmt: skip
@@ -72,6 +74,7 @@ def summary() -> dict:
          "output": "Hello, peace", "chrf": 51.5},
         {"test_set": "test_docs", "direction": "ru-en", "source": "Да", "reference": "Yes", "output": "", "chrf": 0.0},
     ]  # fmt: skip
+    measured = {v["variant"]: Evaluation.model_validate(v) for v in variants}
     curves = [{"step": s, "loss": 8.0 / s + 2, "lr": 0.02, "tokens": s, "seconds": s} for s in range(1, 200)]
     curves += [{"step": s, "valid_loss": 2.5} for s in (100, 200)]
     return {
@@ -88,7 +91,7 @@ def summary() -> dict:
                       "languages": {"ru": {"tokens_per_word": 1.98}, "en": {"tokens_per_word": 1.44}}},
         "training": {"parameters": 8870144, "valid_loss": 2.067, "network": {"d_model": 256}},
         "curves": curves, "variants": variants, "samples": {"int8": samples},
-        "gates": gate({v["variant"]: v for v in variants}, GateConfig(min_chrf=FLOORS)),
+        "gates": [result.model_dump() for result in gate(measured, GateConfig(min_chrf=FLOORS))],
         "published": {"variant": "int8", "path": "runs/20251120-small/bundle"},
     }  # fmt: skip
 
@@ -128,7 +131,7 @@ HOSTILE = "</style><script>alert('1')</script>\"><img src=x onerror=y>&amp;\x00\
 def test_hostile_text_stays_text(summary):
     def poison(value):
         if isinstance(value, dict):
-            kept = {"rows", "variant", "name", "passed", "status"}
+            kept = {"variant", "name", "passed", "status"}
             return {k: (v if k in kept else poison(v)) for k, v in value.items()}
         if isinstance(value, list):
             return [poison(item) for item in value]
@@ -136,7 +139,7 @@ def test_hostile_text_stays_text(summary):
 
     poisoned = poison(summary)
     poisoned["steps"].append({"name": HOSTILE, "status": HOSTILE, "seconds": 1, "error": HOSTILE})
-    poisoned["variants"][0]["rows"][0]["test_set"] = HOSTILE
+    poisoned["variants"][0]["scores"][0]["test_set"] = HOSTILE
     poisoned["variants"][0]["variant"] = HOSTILE
     poisoned["gates"][0]["name"] = poisoned["gates"][0]["variant"] = HOSTILE
     poisoned["corpus"]["counts"]["rejected"] = {HOSTILE: 3}
@@ -164,7 +167,7 @@ def test_partial_runs_render(summary):
             Page(render_report(partial))
             result_table(partial)
     for row in summary["variants"]:
-        row.update(loss=None, tokens_per_second=None, peak_memory_mb=math.nan, rows=[])
+        row.update(loss=None, tokens_per_second=None, peak_memory_mb=math.nan, scores=[])
     summary["curves"] = [{"step": 1, "loss": math.nan, "lr": None}]
     Page(render_report(summary))
     assert "–" in result_table(summary)
@@ -212,7 +215,10 @@ def test_the_gate_steps_own_report(summary):
 def test_a_failure_without_a_reason_is_still_a_failure():
     assert reasons({"status": "failed"}) == ["the run failed and left no reason: see its log"]
     assert result_table({"status": "failed"}).endswith("see its log")
-    assert reasons({"status": "ok", "steps": [{"name": "a", "status": "ok"}], "gates": [{"passed": None}]}) == []
+    assert (
+        reasons({"status": "ok", "steps": [{"name": "a", "status": "ok"}], "gates": [{"name": "a", "variant": "b"}]})
+        == []
+    )
 
 
 def test_table_is_aligned_and_whole(summary):
@@ -222,12 +228,18 @@ def test_table_is_aligned_and_whole(summary):
     score = next(line for line in table.splitlines() if line.startswith("test_docs  ") and "ru-en" in line)
     assert score.split() == ["test_docs", "ru-en", "1,883", "31.3", "57.9", "31.3", "57.8", "30.9", "57.2"]
     assert re.search(r"^size +35\.7 MB +18\.0 MB +9\.3 MB$", table, re.M)
-    assert len({len(line) for line in aligned([["a", "1"], ["bcd", "1,000"]]).splitlines()}) == 1
+
+
+def test_any_script_stays_aligned():
+    rows = [["test set", "1"], ["набор", "1,000"], ["日本語の文", "22"], ["cafe\u0301", "3"]]
+    lines = aligned(rows).splitlines()
+    assert {wcswidth(line) for line in lines} == {len("日本語の文") * 2 + 2 + len("1,000")}
+    assert [line.split() for line in lines] == [["test", "set", "1"], *rows[1:]]
 
 
 def test_a_text_model_is_shown_by_its_loss(summary):
     for row in summary["variants"]:
-        row.update(rows=[], task="text")
+        row.update(scores=[], task="text")
     summary["samples"] = {
         "int8": [
             {
@@ -255,9 +267,10 @@ def test_figures():
         "–",
     ]
     assert (count(1234.6), decimal(True), megabytes(9_312_345)) == ("1,235", "–", "9.3 MB")
-    row = {"name": "max_bytes_ratio", "value": 0.2608, "threshold": 0.5}
-    assert gate_figures(row) == ("bytes against fp32", "26.08 %", "≤ 50 %")
-    assert gate_figures({"name": "new gate", "value": None, "threshold": 1}) == ("new gate", "–", "against 1")
+    result = GateResult(name="max_bytes_ratio", variant="int8", value=0.2608, threshold=0.5)
+    assert gate_figures(result) == ("bytes against fp32", "26.08 %", "≤ 50 %")
+    new = GateResult(name="new gate", variant="int8", threshold=1)
+    assert gate_figures(new) == ("new gate", "–", "against 1")
 
 
 def test_plots_hold_their_points_inside():

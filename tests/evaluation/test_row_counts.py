@@ -87,21 +87,21 @@ def test_calibration_tells_what_it_left_out(made, tmp_path):
 
 def test_evaluation_tells_what_was_measured(made, tmp_path, capsys):
     kind, corpus, _, bundle = made
-    evaluation = evaluate_bundle(bundle, corpus, tmp_path, "fp32", EVALUATION)
-    counts = evaluation["row_counts"]
+    evaluation = evaluate_bundle(bundle, corpus, tmp_path, EVALUATION)
+    counts = evaluation.row_counts
     assert all(map(whole, counts)) and {entry["rows"] for entry in counts} == {12}
     assert sentence(counts) in capsys.readouterr().out
     losses = [entry for entry in counts if entry["step"] == "loss"]
-    assert evaluation["loss_rows"] == sum(entry["used"] for entry in losses)
+    assert evaluation.loss_rows == sum(entry["used"] for entry in losses)
     if kind == "text":
-        assert [entry["used"] for entry in losses] == [10] and evaluation["rows"] == []
+        assert [entry["used"] for entry in losses] == [10] and evaluation.scores == []
         return
     for entry in losses:
         assert (entry["used"], entry["left_out"]) == (4, {REASON: 6, "beyond evaluation.loss_rows": 2})
     scores = {entry["direction"]: entry for entry in counts if entry["step"] == "scores"}
-    for row in evaluation["rows"]:
-        entry = scores[row["direction"]]
-        assert (entry["used"], entry["cut"]) == (row["rows"], row["truncated"]) == (9, row["truncated"])
+    for score in evaluation.scores:
+        entry = scores[score.direction]
+        assert (entry["used"], entry["cut"]) == (score.segments, score.truncated) == (9, score.truncated)
     assert scores["ru-en"]["cut"] == 6 and scores["en-ru"]["cut"] == 3
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.metrics import corpus_scores
-from evaluation.report.samples import _marked
+from evaluation.report.samples import marked
 from model.config import CorpusConfig, TokenizerConfig
 from model.corpus.cleaning import PairCleaner, PieceFilter, TestText, clean_author, clean_line, clean_text, cut_pieces
 from model.corpus.files import line_blocks
@@ -103,7 +103,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "a piece": PIECES,
     "a test set": lambda text: TestText().add([text]),
     "cut_pieces": lambda text: list(cut_pieces([text], 1000)),
-    "marked samples": lambda text: _marked(text, text[::-1]),
+    "marked samples": lambda text: marked(text, text[::-1]),
     "language_of": lambda text: language_of(text, ["ru", "en"]),
 }
 

@@ -91,14 +91,14 @@ def test_gather_makes_a_summary_of_what_there_is(tmp_path):
     evaluations = []
     for variant in ("int8", "fp32"):
         (tmp_path / variant).mkdir()
-        report = {"variant": variant, "bytes": 5, "rows": [], "samples": [{"output": "да"}]}
+        report = {"variant": variant, "bytes": 5, "scores": [], "samples": [{"output": "да"}]}
         (tmp_path / variant / "evaluation.json").write_text(json.dumps(report))
         evaluations.append({"name": f"evaluate-{variant}", "outputs": {"evaluation": str(tmp_path / variant)}})
     steps = [{"name": "train-model", "outputs": {"checkpoint": str(checkpoint)}}, *evaluations]
     summary = gather([*steps, {"name": "gate", "outputs": {}}])
     assert summary["training"] == {"steps": 3} and len(summary["curves"]) == 2
     assert [v["variant"] for v in summary["variants"]] == ["fp32", "int8"]
-    assert "samples" not in summary["variants"][0] and summary["samples"]["int8"] == [{"output": "да"}]
+    assert "samples" not in summary["variants"][0] and summary["samples"]["int8"][0]["output"] == "да"
     assert (summary["corpus"], summary["gates"], summary["chosen"]) == ({}, [], None)
 
 

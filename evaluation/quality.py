@@ -1,0 +1,116 @@
+"""What a bundle writes, beside what it should have: translations of every test set both ways, or continuations.
+
+Samples are drawn evenly from the best to the worst translation, so that a reader sees what the model does badly too.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.metrics import copying_chrf, corpus_scores, sentence_chrf, spread
+from evaluation.prompts import pair_prompt, text_prompt
+from evaluation.results import Sample, Score
+from model.config import EvaluationConfig
+from model.files import write_text
+from model.progress import Progress
+from model.row_counts import RowCount, row_count
+from serving.engine import Engine, GenerationRequest
+
+Rows = Sequence[dict[str, str]]
+
+_CHUNK = 256  # rows handed to the engine at once: enough to keep its slots full, few enough for progress lines
+_SAMPLE_WORDS = 4  # shorter sources teach a reader little, so they are shown only where there is nothing longer
+
+
+def translations(
+    engine: Engine, sets: dict[str, Rows], directions: Sequence[tuple[str, str]], config: EvaluationConfig, out: Path
+) -> Iterator[tuple[Score, list[Sample], RowCount]]:
+    """Translate each set in each direction; the hypotheses are written to ``out``, one line a row."""
+    measured = {name: rows[: config.max_rows or None] for name, rows in sets.items() if rows}
+    characters = sum(len(row[source]) for rows in measured.values() for row in rows for source, _ in directions)
+    progress = Progress(f"evaluate {engine.bundle.precision}", characters)
+    for name, rows in measured.items():
+        for source, target in directions:
+            direction, began = f"{source}-{target}", time.perf_counter()
+            outputs, truncated = _translate(engine, rows, source, target, progress, f"{name} {direction}")
+            sources, references = [row[source] for row in rows], [row[target] for row in rows]
+            write_text(out / f"{name}.{direction}.txt", "".join(f"{line}\n" for line in outputs))
+            score = Score(
+                test_set=name,
+                direction=direction,
+                segments=len(rows),
+                **corpus_scores(outputs, references),
+                copying_chrf=copying_chrf(sources, references),
+                truncated=truncated,
+                seconds=time.perf_counter() - began,
+            )
+            samples = _samples(score, sources, references, outputs, config.samples)
+            size = len(sets[name])
+            left_out = {"beyond evaluation.max_rows": size - len(rows)}
+            yield score, samples, row_count("scores", name, size, len(rows), left_out, direction, truncated)
+
+
+def _translate(
+    engine: Engine, rows: Rows, source: str, target: str, progress: Progress, what: str
+) -> tuple[list[str], int]:
+    """Greedy translations in the rows' order, one line each, and how many sources had to be cut."""
+    prompts = [pair_prompt(engine, row, source, target) for row in rows]
+    outputs = [""] * len(rows)
+    # Longest first: rows of like length share a step's work, and the estimate of the time left errs on the safe side.
+    order = sorted(range(len(rows)), key=lambda i: -len(prompts[i].ids))
+    for start in range(0, len(order), _CHUNK):
+        chunk = order[start : start + _CHUNK]
+        requests = [_request(engine, prompts[i].ids, 2 * len(prompts[i].ids) + 16) for i in chunk]
+        for i, result in zip(chunk, engine.generate(requests), strict=True):
+            outputs[i] = re.sub(r"[\r\n]+", " ", result.text).strip()
+        progress.advance(sum(len(rows[i][source]) for i in chunk), f"{what}, {start + len(chunk)} of {len(rows)} rows")
+    return outputs, sum(prompt.cut for prompt in prompts)
+
+
+def _samples(
+    score: Score, sources: Sequence[str], references: Sequence[str], outputs: Sequence[str], count: int
+) -> list[Sample]:
+    """``count`` rows at even quantiles of sentence chrF, best first."""
+    rows = [i for i, source in enumerate(sources) if len(source.split()) >= _SAMPLE_WORDS]
+    if len(rows) < 4 * count:
+        rows = list(range(len(sources)))
+    chrf = [sentence_chrf(outputs[i], references[i]) for i in rows]
+    place = {"test_set": score.test_set, "direction": score.direction}
+    chosen = [(rows[k], chrf[k]) for k in spread(chrf, count)]
+    return [Sample(**place, source=sources[i], reference=references[i], output=outputs[i], chrf=c) for i, c in chosen]
+
+
+def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tuple[list[Sample], RowCount]:
+    """Continuations of held-out openings, sampled with a fixed seed; none would be right, so none has a chrF."""
+    chosen = heldout[:: max(len(heldout) // max(config.samples, 1), 1)][: config.samples]
+    openings = [_opening(row["text"]) for row in chosen]
+    prompts = [text_prompt(engine, opening) for opening in openings]
+    sampled = {"temperature": 0.8, "top_p": 0.95}
+    requests = [_request(engine, prompt.ids, 160, seed=seed, **sampled) for seed, prompt in enumerate(prompts)]
+    samples = [
+        Sample(
+            test_set="heldout",
+            direction="text",
+            source=opening,
+            reference=row["text"][len(opening) : len(opening) + 400],
+            output=result.text,
+        )
+        for row, opening, result in zip(chosen, openings, engine.generate(requests) if requests else [], strict=True)
+    ]
+    left_out = {"beyond evaluation.samples": len(heldout) - len(chosen)}
+    cut = sum(prompt.cut for prompt in prompts)
+    return samples, row_count("samples", "heldout", len(heldout), len(chosen), left_out, cut=cut)
+
+
+def _opening(text: str) -> str:
+    """The first words of a text: about 40 characters, or half of it."""
+    end = text.find(" ", min(40, len(text) // 2))
+    return text[: end if end > 0 else 40]
+
+
+def _request(engine: Engine, prompt: list[int], tokens: int, **sampling: Any) -> GenerationRequest:
+    return GenerationRequest(prompt, max_tokens=min(engine.limits.room(len(prompt)), tokens), **sampling)

@@ -1,0 +1,230 @@
+"""What was measured and how it was judged: the forms of evaluation.json, verdict.json and summary.json.
+
+A figure that is missing, NaN, infinite or no number at all is None here, whoever wrote it: a gate fails on it, and
+people are shown a dash. Everything else that a run did not reach is empty.
+
+    Evaluation.read("out/evaluation.json").score("heldout", "ru-en").chrf
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
+
+NONE = "none"  # the decision that no variant may be published
+_CONTROL = dict.fromkeys(code for code in (*range(32), *range(127, 160)) if code not in (9, 10))
+
+
+class ResultError(ValueError):
+    """A result that cannot be read; the message names the file and says why."""
+
+
+def finite(value: Any) -> Any:
+    """The value where it is a finite number, else None; True and False are no numbers."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return value if number else None
+
+
+def printable(text: object) -> str:
+    """Text without control characters and lone surrogates: it can be printed and written whatever a log held."""
+    return str(text).translate(_CONTROL).encode("utf-8", "replace").decode("utf-8")
+
+
+Number = Annotated[float | None, PlainValidator(finite)]
+
+
+class _Record(BaseModel):
+    """Plain data of a JSON file; a null counts as left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """From a JSON file.
+
+        Raises:
+            ResultError: where it cannot be read, or is of another kind or version.
+        """
+        try:
+            return cls.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ResultError(f"{path}: {error.strerror}") from None
+        except ValueError as error:
+            raise ResultError(f"{path}: no {cls.__name__.lower()} of this version: {_sentence(error)}") from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, Mapping) else data
+
+
+class Score(_Record):
+    """One test set translated in one direction; BLEU and chrF go from 0 to 100."""
+
+    test_set: str
+    direction: str
+    segments: int | None = None
+    bleu: Number = None
+    chrf: Number = None
+    bleu_signature: str = ""
+    chrf_signature: str = ""
+    copying_chrf: Number = None  # of the sources, handed back as they are
+    truncated: int = 0  # sources that had to be cut to fit
+    seconds: Number = None
+
+    @property
+    def place(self) -> str:
+        """Where it was measured, as gates name it: ``heldout/ru-en``."""
+        return f"{self.test_set}/{self.direction}"
+
+
+class Sample(_Record):
+    """What a model wrote; without ``chrf`` it is a continuation, for which no text would be right."""
+
+    test_set: str = ""
+    direction: str = ""
+    source: str = ""
+    reference: str = ""
+    output: str = ""
+    chrf: Number = None
+
+
+class Evaluation(_Record):
+    """Everything that was measured on one bundle; losses and entropies are in nats per token."""
+
+    format_version: Literal[2] = 2
+    variant: str = ""  # the bundle's precision
+    task: str = ""
+    bytes: Number = None
+    scores: list[Score] = []
+    loss: Number = None
+    perplexity: Number = None
+    bits_per_character: Number = None
+    loss_tokens: int = 0
+    losses: dict[str, Number] = {}
+    unigram_entropies: dict[str, Number] = {}
+    loss_rows: int = 0
+    tokens_per_second: dict[str, Number] = {}  # by requests in flight
+    speed: dict[str, Any] = {}
+    peak_memory_mb: Number = None
+    decoding: str = ""
+    threads: int | None = None
+    provider: str = ""
+    hardware: dict[str, Any] = {}
+    row_counts: list[dict[str, Any]] = []
+    samples: list[Sample] = []
+    seconds: Number = None
+
+    def score(self, test_set: str, direction: str) -> Score | None:
+        """The score of a test set in a direction, or None where it was not measured."""
+        return next((s for s in self.scores if (s.test_set, s.direction) == (test_set, direction)), None)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is of running text, which has no translation to score."""
+        return self.task == "text" or not (self.task or self.scores)
+
+    @property
+    def mean_chrf(self) -> float | None:
+        """Over all test sets and directions, each counting the same; None where there are none or one is NaN."""
+        known = [score.chrf for score in self.scores if score.chrf is not None]
+        return sum(known) / len(known) if known and len(known) == len(self.scores) else None
+
+    def figures(self) -> dict[str, Any]:
+        """All but the samples, as plain data."""
+        return self.model_dump(exclude={"samples"})
+
+
+class GateResult(_Record):
+    """One gate held against one variant; ``passed`` is None where it was skipped, ``value`` where it has none."""
+
+    name: str
+    variant: str
+    threshold: Number = None
+    value: Number = None
+    passed: bool | None = None
+    detail: str = ""
+
+
+class Verdict(_Record):
+    """Which variant to publish on a machine, "none" where none may be, and the figures of that one."""
+
+    variant: str = NONE
+    machine: str = ""
+    gates: list[GateResult] = []
+    metrics: dict[str, Any] = {}
+
+
+class Step(_Record):
+    """How a step of the pipeline ended."""
+
+    name: str = ""
+    status: str = "ok"
+    seconds: Number = None
+    error: str = ""
+
+
+class Published(_Record):
+    """The bundle that went out."""
+
+    variant: str = ""
+    path: str = ""
+
+
+class Summary(_Record):
+    """A run as it is shown to people, whatever it reached; its texts hold nothing that cannot be printed."""
+
+    run_id: str = ""
+    profile: str = ""
+    code_version: str = ""
+    started: str = ""
+    seconds: Number = None
+    status: str = ""  # empty before the run's end, as in the gate step's own report
+    error: str = ""
+    hardware: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    steps: list[Step] = []
+    corpus: dict[str, Any] = {}
+    tokenizer: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    row_counts: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    variants: list[Evaluation] = []
+    samples: dict[str, list[Sample]] = {}
+    gates: list[GateResult] = []
+    published: Published | None = None
+
+    def places(self) -> list[list[Score]]:
+        """Every variant's score in turn, an empty one where it has none, for each place that any was measured in."""
+        found = {score.place: (score.test_set, score.direction) for v in self.variants for score in v.scores}
+        return [
+            [v.score(*place) or Score(test_set=place[0], direction=place[1]) for v in self.variants]
+            for place in found.values()
+        ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _printable(cls, data: Any) -> Any:
+        return _cleaned(data)
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _cleaned(value.model_dump())
+    if isinstance(value, Mapping):
+        return {printable(key): _cleaned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+    return str(error)
