@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep, markdown
-from evaluation.agreement import agreement, common
 from evaluation.evaluate import evaluate_bundle
 from evaluation.figures import processor
 from evaluation.results import Score
@@ -31,7 +30,7 @@ from model.corpus import read_split
 from model.onnx.quantize import quantize_bundle
 from model.options import FAILED, OK, Parser, read_settings, run
 from model.settings import Count, Natural, Settings, setting
-from serving.engine import Engine, EngineConfig
+from serving.engine import Engine, EngineConfig, GenerationRequest
 
 VARIANTS = ("fp32", "int8 row", "int8 static")
 LOSS_ROWS = 200
@@ -86,6 +85,40 @@ def measure(paths: dict[str, Path], corpus: Path, given: AgreementSettings) -> l
         )
         print(f"  {name}: {batched['identical']} of {batched['requests']} identical in a batch", file=sys.stderr)
     return records
+
+
+def agreement(engine: Engine, prompts: Sequence[list[int]], max_tokens: int = 64) -> dict[str, Any]:
+    """Run each prompt greedily alone and then all together, in as many slots as the engine has.
+
+    The engine must have nothing else to do meanwhile: "alone" would not be.
+
+    Returns:
+        ``requests``; ``identical``, how many got the same tokens; ``tokens`` generated alone; ``same_tokens``, how many
+        of them came before the first difference; ``differing``, the indices of prompts with a difference; ``outputs``,
+        the token ids that each prompt got in company.
+    """
+    room = engine.limits.room
+    requests = [GenerationRequest(ids, max_tokens=min(max_tokens, room(len(ids)))) for ids in prompts]
+    alone = [engine.generate([request])[0].token_ids for request in requests]
+    together = [result.token_ids for result in engine.generate(requests)]
+    same = [common(a, b) for a, b in zip(alone, together, strict=True)]
+    differing = [i for i, (a, b) in enumerate(zip(alone, together, strict=True)) if a != b]
+    return {
+        "requests": len(requests),
+        "identical": len(requests) - len(differing),
+        "tokens": sum(map(len, alone)),
+        "same_tokens": sum(same),
+        "differing": differing,
+        "outputs": together,
+    }
+
+
+def common(left: list[int], right: list[int]) -> int:
+    """Length of the beginning that two lists share."""
+    for i, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return i
+    return min(len(left), len(right))
 
 
 def held_out_prompts(engine: Engine, rows: Sequence[dict[str, str]]) -> list[list[int]]:

@@ -34,10 +34,12 @@ def record(run: Path) -> Path:
     kept["corpus"] = {key: summary["corpus"][key] for key in ("languages", "counts", "characters")}
     kept["tokenizer"] = {k: v for k, v in summary["tokenizer"].items() if not isinstance(v, list)}
     kept["training"] = summary["training"]
-    kept["variants"] = summary["variants"]
+    variants = [Evaluation.model_validate(variant) for variant in summary["variants"]]
+    kept["variants"] = [variant.figures() for variant in variants]
     kept["gates"] = summary["gates"]
     kept["published"] = summary["published"]["variant"]
-    kept["samples"] = summary["samples"].get(kept["published"], [])
+    published = next(variant for variant in variants if variant.variant == kept["published"])
+    kept["samples"] = [sample.model_dump() for sample in published.samples]
     target = RESULTS / f"{summary['profile']}.json"
     write_json(target, kept)
     return target

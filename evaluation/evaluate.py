@@ -8,18 +8,17 @@ Every test set in both directions (BLEU, chrF), the held-out loss, tokens/s, pea
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.loss import Example, measure_loss, pair_examples, text_examples
-from evaluation.prompts import Prompt, pair_prompt, text_prompt
-from evaluation.quality import Rows, continuations, translations
-from evaluation.results import Evaluation, Sample, Score
+from evaluation.loss import Example, loss_examples, measure_loss
+from evaluation.prompts import cut, directions, translation_prompt
+from evaluation.quality import continuations, translations
+from evaluation.results import Evaluation
 from evaluation.speed import measure_speed, peak_memory_mb
 from model.bundle import Bundle
 from model.config import EvaluationConfig
-from model.corpus import read_card, read_split, test_sets
+from model.corpus import read_card, read_split
 from model.errors import ProjectError
 from model.files import write_json
 from model.row_counts import RowCount, row_count, sentence, too_long
@@ -31,17 +30,6 @@ _SPEED_ROWS = 64  # whose prompts are timed, in turn
 
 class EvaluationError(ProjectError, ValueError):
     """A bundle and a corpus that cannot be measured together; the message says why and what to do."""
-
-
-@dataclass
-class _Measured:
-    """What the two kinds of text are measured by differently."""
-
-    scores: list[Score] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    examples: dict[str, list[Example]] = field(default_factory=dict)  # of the loss, by direction
-    prompts: list[Prompt] = field(default_factory=list)  # to be timed
-    row_counts: list[RowCount] = field(default_factory=list)
 
 
 def evaluate_bundle(
@@ -56,30 +44,34 @@ def evaluate_bundle(
     bundle, out = Bundle.load(bundle_dir), Path(out)
     _check(bundle, read_card(corpus_dir), corpus_dir)
     heldout = list(read_split(corpus_dir, "heldout"))
+    loss_rows, timed = heldout[: config.loss_rows], heldout[:_SPEED_ROWS]
     with Engine(bundle, EngineConfig(threads=config.threads)) as engine:
         if bundle.task == "translation":
-            measured = _translation(engine, corpus_dir, heldout, config, out)
+            scores, samples, counts = translations(engine, corpus_dir, config, out / "hypotheses")
+            prompts = [cut(engine, translation_prompt(engine, row, *directions(bundle)[0])) for row in timed]
         else:
-            measured = _text(engine, heldout, config)
-        untimed = {f"beyond the {_SPEED_ROWS} that are timed": len(heldout) - len(measured.prompts)}
-        cut = sum(prompt.cut for prompt in measured.prompts)
-        timed = row_count("speed", "heldout", len(heldout), len(measured.prompts), untimed, cut=cut)
-        counts = [*measured.row_counts, timed]
+            scores, (samples, counts) = [], continuations(engine, heldout, config)
+            prompts = [cut(engine, engine.prompt(row["text"][:40])) for row in timed]
+        examples = loss_examples(engine, loss_rows)
+        counts += _loss_counts(bundle, examples, len(loss_rows), len(heldout))
+        untimed = {f"beyond the {_SPEED_ROWS} that are timed": len(heldout) - len(timed)}
+        shortened = sum(was_cut for _, was_cut in prompts)
+        counts.append(row_count("speed", "heldout", len(heldout), len(timed), untimed, cut=shortened))
         evaluation = Evaluation(
             variant=bundle.precision,
             task=bundle.task,
             bytes=sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file()),
-            scores=measured.scores,
-            **measure_loss(engine, measured.examples, f"evaluate {bundle.precision}"),
+            scores=scores,
+            **measure_loss(engine, examples, f"evaluate {bundle.precision}"),
             loss_rows=sum(entry["used"] for entry in counts if entry["step"] == "loss"),
-            **measure_speed(engine, [prompt.ids for prompt in measured.prompts], config.speed_tokens),
+            **measure_speed(engine, [ids for ids, _ in prompts], config.speed_tokens),
             peak_memory_mb=peak_memory_mb(),
             decoding="greedy, through the serving engine",
             threads=engine.stats()["threads"],
             provider=engine.provider,
             hardware=hardware(),
             row_counts=counts,
-            samples=measured.samples,
+            samples=samples,
             seconds=time.perf_counter() - started,
         )
     print(sentence(counts), flush=True)
@@ -87,41 +79,15 @@ def evaluate_bundle(
     return evaluation
 
 
-def _translation(
-    engine: Engine, corpus_dir: str | Path, heldout: Rows, config: EvaluationConfig, out: Path
-) -> _Measured:
-    first, second = engine.bundle.languages
-    directions = [(first, second), (second, first)]
-    measured = _Measured(prompts=[pair_prompt(engine, row, first, second) for row in heldout[:_SPEED_ROWS]])
-    sets: dict[str, Rows] = {"heldout": heldout}
-    sets |= {name: list(read_split(corpus_dir, f"test/{name}")) for name in test_sets(corpus_dir)}
-    for score, samples, counted in translations(engine, sets, directions, config, out / "hypotheses"):
-        measured.scores.append(score)
-        measured.samples += samples
-        measured.row_counts.append(counted)
-    rows = heldout[: config.loss_rows]
-    for source, target in directions:
-        examples = pair_examples(engine, rows, source, target)
-        long = {too_long(engine.bundle.config.max_positions): len(rows) - len(examples)}
-        measured.examples[f"{source}-{target}"] = examples
-        measured.row_counts.append(_loss_rows(heldout, len(rows), len(examples), long, f"{source}-{target}"))
-    return measured
-
-
-def _text(engine: Engine, heldout: Rows, config: EvaluationConfig) -> _Measured:
-    rows = heldout[: config.loss_rows]
-    samples, counted = continuations(engine, heldout, config)
-    return _Measured(
-        samples=samples,
-        examples={"text": text_examples(engine, rows)},
-        prompts=[text_prompt(engine, row["text"][:40]) for row in heldout[:_SPEED_ROWS]],
-        row_counts=[counted, _loss_rows(heldout, len(rows), len(rows), {}, "")],
-    )
-
-
-def _loss_rows(heldout: Rows, asked: int, used: int, long: dict[str, int], direction: str) -> RowCount:
-    left_out = {**long, "beyond evaluation.loss_rows": len(heldout) - asked}
-    return row_count("loss", "heldout", len(heldout), used, left_out, direction)
+def _loss_counts(bundle: Bundle, examples: dict[str, list[Example]], asked: int, total: int) -> list[RowCount]:
+    """Of the rows behind the loss; running text is cut into windows, so none of it is too long."""
+    text, beyond = bundle.task == "text", {"beyond evaluation.loss_rows": total - asked}
+    counts = []
+    for name, found in examples.items():
+        used = asked if text else len(found)
+        left_out = {too_long(bundle.config.max_positions): asked - used, **beyond}
+        counts.append(row_count("loss", "heldout", total, used, left_out, "" if text else name))
+    return counts
 
 
 def _check(bundle: Bundle, card: dict[str, Any], corpus_dir: str | Path) -> None:

@@ -7,10 +7,10 @@ A missing figure is a dash: a partial run's report must never fail on what the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.results import GateResult, Summary, finite
+from evaluation.results import Evaluation, GateResult, Summary, finite
 
 MISSING = "–"
 
@@ -50,7 +50,25 @@ def duration(seconds: Any) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def ratio(value: Any, reference: Any, percent: bool = False) -> str:
+def costs(variants: Sequence[Evaluation]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What each variant takes: by label, its figure and, where that tells something, the figure's ratio to fp32's."""
+    base = next((variant for variant in variants if variant.variant == "fp32"), Evaluation())
+    rows = [("Size", [(megabytes(v.bytes), _ratio(v.bytes, base.bytes, percent=True)) for v in variants])]
+    for label, key in (
+        ("Held-out loss, nats/token", "loss"),
+        ("Perplexity", "perplexity"),
+        ("Bits per character", "bits_per_character"),
+    ):
+        figures = [getattr(variant, key) for variant in variants]
+        if key == "loss" or any(figure is not None for figure in figures):
+            rows.append((label, [(decimal(figure, 3), "") for figure in figures]))
+    for batch, label in (("1", "Tokens/s, one request"), ("32", "Tokens/s, 32 requests")):
+        speeds, at_base = [v.tokens_per_second.get(batch) for v in variants], base.tokens_per_second.get(batch)
+        rows.append((label, [(count(speed), _ratio(speed, at_base)) for speed in speeds]))
+    return [*rows, ("Peak memory, MB", [(count(v.peak_memory_mb), "") for v in variants])]
+
+
+def _ratio(value: Any, reference: Any, percent: bool = False) -> str:
     """A value as a share or a multiple of another; empty where either is missing, not above 0, or both are equal."""
     if any(finite(number) is None or number <= 0 for number in (value, reference)) or value == reference:
         return ""

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from evaluation.prompts import whole_pair_prompt
+from evaluation.prompts import directions, translation_prompt
 from model.progress import Progress
 from model.tokenizer.examples import text_windows
 from serving.engine import Engine
@@ -31,19 +31,25 @@ class Example(NamedTuple):
     characters: int  # of the target's text
 
 
-def pair_examples(engine: Engine, rows: Sequence[dict[str, str]], source: str, target: str) -> list[Example]:
-    """Translation examples of one direction; pairs beyond the bundle's limits are left out, as in training."""
+def loss_examples(engine: Engine, rows: Sequence[dict[str, str]]) -> dict[str, list[Example]]:
+    """Of each direction ("ru-en" and "en-ru"), or of running text ("text")."""
+    ways = directions(engine.bundle)
+    return {f"{s}-{t}": _pairs(engine, rows, s, t) for s, t in ways} or {"text": _windows(engine, rows)}
+
+
+def _pairs(engine: Engine, rows: Sequence[dict[str, str]], source: str, target: str) -> list[Example]:
+    """Translations; pairs beyond the bundle's limits are left out, as in training."""
     eos, limits = engine.tokenizer.eos_id, engine.limits
     targets = engine.tokenizer.encode_batch([row[target] for row in rows])
     examples = []
     for row, ids in zip(rows, targets, strict=True):
-        prompt = whole_pair_prompt(engine, row, source, target)
+        prompt = translation_prompt(engine, row, source, target)
         if len(prompt) <= limits.max_prompt_tokens and len(ids) < limits.room(len(prompt)):  # the end token fits too
             examples.append(Example(prompt, [*ids, eos], len(row[target])))
     return examples
 
 
-def text_examples(engine: Engine, rows: Sequence[dict]) -> list[Example]:
+def _windows(engine: Engine, rows: Sequence[dict[str, str]]) -> list[Example]:
     """Running text in consecutive windows of the network's size; each token is predicted once."""
     tokenizer, size = engine.tokenizer, engine.limits.room(1)
     examples = []

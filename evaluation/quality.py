@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from evaluation.metrics import copying_chrf, corpus_scores, sentence_chrf, spread
-from evaluation.prompts import pair_prompt, text_prompt
+from evaluation.prompts import cut, directions, translation_prompt
 from evaluation.results import Sample, Score
 from model.config import EvaluationConfig
+from model.corpus import read_split, test_sets
 from model.files import write_text
 from model.progress import Progress
 from model.row_counts import RowCount, row_count
@@ -27,48 +29,54 @@ _SAMPLE_WORDS = 4  # shorter sources teach a reader little, so they are shown on
 
 
 def translations(
-    engine: Engine, sets: dict[str, Rows], directions: Sequence[tuple[str, str]], config: EvaluationConfig, out: Path
-) -> Iterator[tuple[Score, list[Sample], RowCount]]:
-    """Translate each set in each direction; the hypotheses are written to ``out``, one line a row."""
-    measured = {name: rows[: config.max_rows or None] for name, rows in sets.items() if rows}
-    characters = sum(len(row[source]) for rows in measured.values() for row in rows for source, _ in directions)
+    engine: Engine, corpus_dir: str | Path, config: EvaluationConfig, out: Path
+) -> tuple[list[Score], list[Sample], list[RowCount]]:
+    """Translate the held-out split and every test set both ways; the hypotheses go to ``out``, one line a row."""
+    splits = {"heldout": "heldout", **{name: f"test/{name}" for name in test_sets(corpus_dir)}}
+    whole = {name: list(read_split(corpus_dir, split)) for name, split in splits.items()}
+    sets = {name: rows[: config.max_rows or None] for name, rows in whole.items() if rows}
+    ways = directions(engine.bundle)
+    characters = sum(len(row[source]) for rows in sets.values() for row in rows for source, _ in ways)
     progress = Progress(f"evaluate {engine.bundle.precision}", characters)
-    for name, rows in measured.items():
-        for source, target in directions:
-            direction, began = f"{source}-{target}", time.perf_counter()
-            outputs, truncated = _translate(engine, rows, source, target, progress, f"{name} {direction}")
-            sources, references = [row[source] for row in rows], [row[target] for row in rows]
-            write_text(out / f"{name}.{direction}.txt", "".join(f"{line}\n" for line in outputs))
-            score = Score(
-                test_set=name,
-                direction=direction,
-                segments=len(rows),
-                **corpus_scores(outputs, references),
-                copying_chrf=copying_chrf(sources, references),
-                truncated=truncated,
-                seconds=time.perf_counter() - began,
-            )
-            samples = _samples(score, sources, references, outputs, config.samples)
-            size = len(sets[name])
-            left_out = {"beyond evaluation.max_rows": size - len(rows)}
-            yield score, samples, row_count("scores", name, size, len(rows), left_out, direction, truncated)
+    scores: list[Score] = []
+    samples: list[Sample] = []
+    counts: list[RowCount] = []
+    for (name, rows), (source, target) in product(sets.items(), ways):
+        direction, began = f"{source}-{target}", time.perf_counter()
+        outputs, truncated = _translate(engine, rows, source, target, progress, f"{name} {direction}")
+        sources, references = [row[source] for row in rows], [row[target] for row in rows]
+        write_text(out / f"{name}.{direction}.txt", "".join(f"{line}\n" for line in outputs))
+        score = Score(
+            test_set=name,
+            direction=direction,
+            segments=len(rows),
+            **corpus_scores(outputs, references),
+            copying_chrf=copying_chrf(sources, references),
+            truncated=truncated,
+            seconds=time.perf_counter() - began,
+        )
+        scores.append(score)
+        samples += _samples(score, sources, references, outputs, config.samples)
+        beyond = {"beyond evaluation.max_rows": len(whole[name]) - len(rows)}
+        counts.append(row_count("scores", name, len(whole[name]), len(rows), beyond, direction, truncated))
+    return scores, samples, counts
 
 
 def _translate(
     engine: Engine, rows: Rows, source: str, target: str, progress: Progress, what: str
 ) -> tuple[list[str], int]:
     """Greedy translations in the rows' order, one line each, and how many sources had to be cut."""
-    prompts = [pair_prompt(engine, row, source, target) for row in rows]
+    prompts = [cut(engine, translation_prompt(engine, row, source, target)) for row in rows]
     outputs = [""] * len(rows)
     # Longest first: rows of like length share a step's work, and the estimate of the time left errs on the safe side.
-    order = sorted(range(len(rows)), key=lambda i: -len(prompts[i].ids))
+    order = sorted(range(len(rows)), key=lambda i: -len(prompts[i][0]))
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
-        requests = [_request(engine, prompts[i].ids, 2 * len(prompts[i].ids) + 16) for i in chunk]
+        requests = [_request(engine, ids, 2 * len(ids) + 16) for ids in (prompts[i][0] for i in chunk)]
         for i, result in zip(chunk, engine.generate(requests), strict=True):
             outputs[i] = re.sub(r"[\r\n]+", " ", result.text).strip()
         progress.advance(sum(len(rows[i][source]) for i in chunk), f"{what}, {start + len(chunk)} of {len(rows)} rows")
-    return outputs, sum(prompt.cut for prompt in prompts)
+    return outputs, sum(was_cut for _, was_cut in prompts)
 
 
 def _samples(
@@ -84,13 +92,13 @@ def _samples(
     return [Sample(**place, source=sources[i], reference=references[i], output=outputs[i], chrf=c) for i, c in chosen]
 
 
-def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tuple[list[Sample], RowCount]:
+def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tuple[list[Sample], list[RowCount]]:
     """Continuations of held-out openings, sampled with a fixed seed; none would be right, so none has a chrF."""
     chosen = heldout[:: max(len(heldout) // max(config.samples, 1), 1)][: config.samples]
     openings = [_opening(row["text"]) for row in chosen]
-    prompts = [text_prompt(engine, opening) for opening in openings]
+    prompts = [cut(engine, engine.prompt(opening)) for opening in openings]
     sampled = {"temperature": 0.8, "top_p": 0.95}
-    requests = [_request(engine, prompt.ids, 160, seed=seed, **sampled) for seed, prompt in enumerate(prompts)]
+    requests = [_request(engine, ids, 160, seed=seed, **sampled) for seed, (ids, _) in enumerate(prompts)]
     samples = [
         Sample(
             test_set="heldout",
@@ -102,8 +110,8 @@ def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tu
         for row, opening, result in zip(chosen, openings, engine.generate(requests) if requests else [], strict=True)
     ]
     left_out = {"beyond evaluation.samples": len(heldout) - len(chosen)}
-    cut = sum(prompt.cut for prompt in prompts)
-    return samples, row_count("samples", "heldout", len(heldout), len(chosen), left_out, cut=cut)
+    shortened = sum(was_cut for _, was_cut in prompts)
+    return samples, [row_count("samples", "heldout", len(heldout), len(chosen), left_out, cut=shortened)]
 
 
 def _opening(text: str) -> str:

@@ -3,7 +3,7 @@
 A figure that is missing, NaN, infinite or no number at all is None here, whoever wrote it: a gate fails on it, and
 people are shown a dash. Everything else that a run did not reach is empty.
 
-    Evaluation.read("out/evaluation.json").score("heldout", "ru-en").chrf
+    Evaluation.read("out").score("heldout", "ru-en").chrf
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ class _Record(BaseModel):
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """From a JSON file.
+        """From a JSON file, or the folder that holds it: evaluation.json, verdict.json, summary.json.
 
         Raises:
             ResultError: where it cannot be read, or is of another kind or version.
         """
+        path = Path(path)
+        path = path / f"{cls.__name__.lower()}.json" if path.is_dir() else path
         try:
-            return cls.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise ResultError(f"{path}: {error.strerror}") from None
         except ValueError as error:
@@ -196,7 +198,6 @@ class Summary(_Record):
     row_counts: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     variants: list[Evaluation] = []
-    samples: dict[str, list[Sample]] = {}
     gates: list[GateResult] = []
     published: Published | None = None
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.verdict import load_evaluation, load_verdict, summarize
+from evaluation.results import Evaluation, Verdict
 from model.row_counts import RowCount, row_count
 
 Json = dict[str, Any]
@@ -50,7 +50,7 @@ def read_steps(records: Path, now: float, interrupted: bool = False) -> list[Jso
 
 
 def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
-    """The parts of the summary that artifacts hold: corpus, tokenizer, training, curves, variants, samples, gates.
+    """The parts of the summary that artifacts hold: corpus, tokenizer, training, curves, variants, gates.
 
     ``row_counts`` is what became of every row, from the first step to the last, as each step counted it.
     """
@@ -61,8 +61,8 @@ def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
 
     checkpoint = outputs.get("train-model", {}).get("checkpoint")
     names = [name for name in outputs if name.startswith("evaluate-") and outputs[name]]
-    measured = {name.removeprefix("evaluate-"): load_evaluation(outputs[name]["evaluation"]) for name in names}
-    verdict = load_verdict(outputs["gate"]["verdict"]) if outputs.get("gate") else None
+    measured = {name.removeprefix("evaluate-"): Evaluation.read(outputs[name]["evaluation"]) for name in names}
+    verdict = Verdict.read(outputs["gate"]["verdict"]) if outputs.get("gate") else Verdict()
     order = sorted(measured, key=["fp32", "fp16", "int8"].index)
     corpus = manifest("prepare-data", "corpus", "corpus.json")
     tokenizer = manifest("train-tokenizer", "tokenizer", "tokenizer_report.json")
@@ -79,8 +79,9 @@ def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
         "training": training,
         "row_counts": counted,
         "curves": _lines(Path(checkpoint) / "curves.jsonl") if checkpoint else [],
-        **summarize({variant: measured[variant] for variant in order}, verdict.gates if verdict else []),
-        "chosen": verdict.variant if verdict else None,
+        "variants": [measured[variant].model_dump() for variant in order],
+        "gates": [result.model_dump() for result in verdict.gates],
+        "chosen": verdict.variant,
     }
 
 

@@ -34,11 +34,11 @@ def publish(
     from components.step import step
 
     with step("publish"):
-        from evaluation.verdict import load_verdict
+        from evaluation.results import Verdict
         from model.bundle.publish import publish as publish_bundle
 
         path = {"fp32": fp32.path, "fp16": fp16.path, "int8": int8.path}[variant]
-        metrics = load_verdict(verdict.path).metrics
+        metrics = Verdict.read(verdict.path).metrics
         provenance = {"run_id": run_id, "code_version": code_version, "hardware": metrics.get("hardware")}
         address = publish_bundle(path, target, metrics, provenance)
         print(f"published {variant} at {address}")

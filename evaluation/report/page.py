@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.figures import gate_figures, processor, reasons
+from evaluation.figures import costs, gate_figures, processor, reasons
 from evaluation.report import curves, samples
 from evaluation.report.templates import ENVIRONMENT, numbers
-from evaluation.results import Evaluation, Summary
+from evaluation.results import Summary
 from model.row_counts import warning
 
 
@@ -28,7 +28,7 @@ def render_report(summary: Summary | Mapping[str, Any]) -> str:
         run=run,
         reasons=reasons(run),
         shown=next((v for v in run.variants if run.published and v.variant == run.published.variant), first),
-        base=next((variant for variant in run.variants if variant.variant == "fp32"), Evaluation()),
+        costs=costs(run.variants),
         machines=dict.fromkeys(processor(variant.hardware) for variant in run.variants if variant.hardware),
         signatures=_signatures(run),
         size_plot=curves.size_against_quality(run),

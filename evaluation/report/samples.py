@@ -6,7 +6,6 @@ They were drawn evenly over the quantiles of sentence chrF (metrics.spread), not
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 
 from evaluation.results import Sample, Summary
 
@@ -14,34 +13,15 @@ from evaluation.results import Sample, Summary
 _COMPARED = 1 << 16
 
 
-@dataclass(frozen=True)
-class Group:
-    """The samples of one test set in one direction: continuations, or translations in two halves, ranked by chrF."""
-
-    test_set: str
-    direction: str
-    continuations: list[Sample]
-    better: list[Sample]
-    worse: list[Sample]
-
-
-def shown(run: Summary) -> tuple[str, list[Group]]:
-    """The variant whose samples are shown, the published one or the first that has any, and its samples in groups."""
-    by_variant = {variant: samples for variant, samples in run.samples.items() if samples}
+def shown(run: Summary) -> tuple[str, dict[tuple[str, str], list[Sample]]]:
+    """The published variant, or the first that has samples, and what it wrote by test set and direction, best first."""
+    by_variant = {variant.variant: variant.samples for variant in run.variants if variant.samples}
     published = run.published.variant if run.published else ""
     variant = published if published in by_variant else next(iter(by_variant), "")
     groups: dict[tuple[str, str], list[Sample]] = {}
     for sample in by_variant.get(variant, []):
         groups.setdefault((sample.test_set, sample.direction), []).append(sample)
-    return variant, [_group(*place, samples) for place, samples in groups.items()]
-
-
-def _group(test_set: str, direction: str, samples: list[Sample]) -> Group:
-    if any(sample.chrf is None for sample in samples):
-        return Group(test_set, direction, samples, [], [])
-    ranked = sorted(samples, key=lambda sample: -(sample.chrf or 0.0))
-    half = (len(ranked) + 1) // 2
-    return Group(test_set, direction, [], ranked[:half], ranked[half:])
+    return variant, {key: sorted(group, key=lambda sample: -(sample.chrf or 0.0)) for key, group in groups.items()}
 
 
 def marked(output: str, reference: str) -> list[tuple[str, bool]]:

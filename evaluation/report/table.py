@@ -5,13 +5,13 @@ python -m evaluation.report runs/latest/summary.json --table
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
 
-from evaluation.figures import count, decimal, duration, gate_figures, megabytes, reasons
-from evaluation.results import Evaluation, GateResult, Summary
+from evaluation.figures import costs, count, decimal, duration, gate_figures, reasons
+from evaluation.results import GateResult, Summary
 from model.row_counts import warning
 
 VERDICTS = {True: "pass", False: "FAIL", None: "skipped"}
@@ -20,7 +20,7 @@ VERDICTS = {True: "pass", False: "FAIL", None: "skipped"}
 def result_table(summary: Summary | Mapping[str, Any]) -> str:
     """Scores, costs, gates and verdict of a summary.json; whatever a failed run did not reach is left out."""
     run = Summary.model_validate(summary)
-    blocks = [_head(run), _steps(run), _scores(run), _costs(run.variants), gate_table(run.gates)]
+    blocks = [_head(run), _steps(run), _scores(run), _costs(run), gate_table(run.gates)]
     blocks.append(warning(run.row_counts))
     if run.status or run.gates:
         blocks.append(_verdict(run))
@@ -58,23 +58,9 @@ def _scores(run: Summary) -> str:
     return aligned([head, *rows], left=2) if rows else ""
 
 
-def _costs(variants: Sequence[Evaluation]) -> str:
-    def row(label: str, figures: Iterable[str]) -> list[str]:
-        return [label, *figures]
-
-    if not variants:
-        return ""
-    rows = [
-        row("", (v.variant for v in variants)),
-        row("size", (megabytes(v.bytes) for v in variants)),
-        row("held-out loss, nats/token", (decimal(v.loss, 3) for v in variants)),
-    ]
-    if any(v.bits_per_character is not None for v in variants):
-        rows.append(row("bits per character", (decimal(v.bits_per_character, 3) for v in variants)))
-    for batch in ("1", "32"):
-        rows.append(row(f"tokens/s, batch {batch}", (count(v.tokens_per_second.get(batch)) for v in variants)))
-    rows.append(row("peak memory, MB", (count(v.peak_memory_mb) for v in variants)))
-    return aligned(rows)
+def _costs(run: Summary) -> str:
+    rows = [[label, *(figure for figure, _ in figures)] for label, figures in costs(run.variants)]
+    return aligned([["", *(variant.variant for variant in run.variants)], *rows]) if run.variants else ""
 
 
 def gate_table(gates: Sequence[GateResult]) -> str:

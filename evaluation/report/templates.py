@@ -59,6 +59,6 @@ ENVIRONMENT = Environment(
 )
 for function in (
     *(facts, written, spaced, arrow, numbers),
-    *(figures.count, figures.decimal, figures.duration, figures.megabytes, figures.ratio, figures.last_line),
+    *(figures.count, figures.decimal, figures.duration, figures.megabytes, figures.last_line),
 ):
     ENVIRONMENT.filters[function.__name__] = function

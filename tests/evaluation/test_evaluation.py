@@ -16,7 +16,6 @@ from evaluation.metrics import corpus_scores, sentence_chrf, spread
 from evaluation.report.page import render_report
 from evaluation.report.table import result_table
 from evaluation.results import Evaluation
-from evaluation.verdict import load_evaluation, summarize
 from model.bundle import Bundle
 from model.config import CorpusConfig, EvaluationConfig, GateConfig, QuantizationConfig
 from model.corpus import prepare_corpus, read_split
@@ -144,7 +143,7 @@ def test_unigram_entropy():
 
 def test_figures_and_file_are_whole(measured):
     bundle, out, evaluation = measured
-    assert load_evaluation(out) == evaluation == Evaluation.model_validate_json(evaluation.model_dump_json())
+    assert Evaluation.read(out) == evaluation == Evaluation.model_validate_json(evaluation.model_dump_json())
     assert not list(out.rglob("*.part"))
     assert evaluation.variant == "fp32" and evaluation.task == "translation"
     assert evaluation.bytes == sum(path.stat().st_size for path in bundle.iterdir())
@@ -217,7 +216,7 @@ def test_from_real_variants_to_gates_choice_and_report(measured, corpus, tmp_pat
     assert {result.variant for result in failed(always)} == set(evaluations)
     assert choose(evaluations, gates, "cpu") is None
     published = {"variant": "int8", "path": "somewhere"}
-    summary = {"status": "ok", **summarize(evaluations, asked), "published": published}
+    summary = {"status": "ok", "variants": list(evaluations.values()), "gates": asked, "published": published}
     assert "Published: int8" in render_report(summary) and result_table(summary).endswith("OK")
     impossible = gate(evaluations, GateConfig(max_chrf_loss={}, max_bytes_ratio={}, min_chrf={"heldout/ru-en": 99.9}))
     assert len([result for result in failed(impossible) if result.name.startswith("min_chrf")]) == 3
@@ -249,7 +248,7 @@ def test_command_line(measured, corpus, tmp_path):
         list(map(str, [*command, "--speed_tokens", "4"])), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "fp32 BLEU" in done.stdout and "tokens/s, batch 32" in done.stdout
+    assert "fp32 BLEU" in done.stdout and "Tokens/s, 32 requests" in done.stdout
     missing = subprocess.run(
         [sys.executable, "-m", "evaluation", str(tmp_path / "none"), str(corpus), "--out", str(tmp_path)],
         capture_output=True,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.agreement import agreement
+from benchmarks.agreement import agreement
 from serving.engine import Engine, GenerationRequest
 from serving.engine.generation import derive_seed
 from tests.helpers.engines import CONFIG, Call, prompt
