@@ -76,11 +76,13 @@ def scalars(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
     >>> scalars({"train": {"loss": 1.5}, "kind": "bpe"})
     {'train.loss': 1.5}
     """
+    from evaluation.results import finite
+
     found: dict[str, float] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             found.update(scalars(value, f"{prefix}{key}."))
-        elif isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf"):
+        elif finite(value) is not None:
             found[f"{prefix}{key}"] = float(value)
     return found
 

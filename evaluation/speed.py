@@ -1,7 +1,7 @@
 """Tokens per second through the engine at a given number of requests in flight, and the process's peak memory.
 
-The engine has no way to run past the end token (nor should a server), so the rows end where the model ends them, a new
-request takes each place that falls free, and the tokens really generated are counted.
+As in serving, a text ends where the model ends it: a new request takes each place that falls free, and the tokens that
+were really generated are counted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -53,19 +54,16 @@ def _in_flight(engine: Engine, requests: list[GenerationRequest], batch: int) ->
         if event.result is not None:
             finished.put(event.result)
 
-    started = time.perf_counter()
-    for request in requests[:batch]:
+    started, generated, waiting = time.perf_counter(), 0, iter(requests)
+    for request in islice(waiting, batch):
         engine.submit(request, on_event, stream=False)
-    waiting = iter(requests[batch:])
-    generated = 0
     for _ in requests:
         result = finished.get()
         if result.error is not None:
             raise result.error
         generated += result.generated_tokens
-        following = next(waiting, None)
-        if following is not None:
-            engine.submit(following, on_event, stream=False)
+        for request in islice(waiting, 1):
+            engine.submit(request, on_event, stream=False)
     return generated, time.perf_counter() - started
 
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,20 +36,17 @@ def too_long(max_positions: int) -> str:
 def sentence(counts: Iterable[RowCount]) -> str:
     """The counts in one line, a step's directions added up split by split; a warning on a line of its own."""
     counts = list(counts)
-    totals: dict[tuple[str, str], RowCount] = {}
+    groups: dict[tuple[str, str], list[RowCount]] = {}
     for entry in counts:
         split = f"{entry['split']} rows" + (" in both directions" if "direction" in entry else "")
-        total = totals.setdefault((entry["step"], split), row_count(entry["step"], split, 0, 0, {}))
-        for key in ("rows", "used", "cut"):
-            total[key] += entry[key]
-        for reason, count in entry["left_out"].items():
-            total["left_out"][reason] = total["left_out"].get(reason, 0) + count
+        groups.setdefault((entry["step"], split), []).append(entry)
     parts = []
-    for total in totals.values():
-        notes = [f"{count:,} {reason}" for reason, count in total["left_out"].items()]
-        notes += [f"{total['cut']:,} of them cut to fit"] if total["cut"] else []
-        said = f"{total['step']} {total['used']:,} of {total['rows']:,} {total['split']}"
-        parts.append(said + (f" ({', '.join(notes)})" if notes else ""))
+    for (step, split), entries in groups.items():
+        rows, used, cut = (sum(entry[key] for entry in entries) for key in ("rows", "used", "cut"))
+        left_out = sum((Counter(entry["left_out"]) for entry in entries), Counter[str]())
+        notes = [f"{count:,} {reason}" for reason, count in left_out.items()]
+        notes += [f"{cut:,} of them cut to fit"] if cut else []
+        parts.append(f"{step} {used:,} of {rows:,} {split}" + (f" ({', '.join(notes)})" if notes else ""))
     return "\n".join(filter(None, (f"rows: {'; '.join(parts)}", warning(counts))))
 
 

@@ -17,9 +17,6 @@ from markupsafe import Markup
 from evaluation.report.templates import ENVIRONMENT
 from evaluation.results import finite
 
-WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 66, WIDTH - 14, 14, HEIGHT - 44  # of the area inside the axes
-
 Point = tuple[float, float]
 Series = tuple[str, str, Sequence[Point], str]  # name, colour class (s1..s4), points, extra classes ("faint", "dots")
 
@@ -30,7 +27,8 @@ def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, cap:
     every = [point for _, _, points, _ in series for point in points]
     if not every:
         return Markup()
-    (x0, x1), (y0, y1) = _span(x for x, _ in every), _span(y for _, y in every)
+    xs, ys = zip(*every, strict=True)
+    x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
     y1 = y1 if cap is None else min(y1, cap)
     pad = (y1 - y0) * 0.06 or abs(y1) * 0.1 or 1.0
     frame = _Frame(x0, x1 if x1 > x0 else x0 + 1, y0 - pad, y1 + pad)
@@ -43,7 +41,7 @@ def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, cap:
             said = [f"{name}: {short(y)} at {short(x)}" for x, y in inside]
             dots += [(colour, x, y, text) for (x, y), text in zip(placed, said, strict=True)]
     legend = [(name, colour) for name, colour, _, extra in series if name and "faint" not in extra.split()]
-    return _svg(title, frame, x_label, y_label, paths=paths, dots=dots, legend=legend if len(legend) > 1 else [])
+    return frame.drawn(title, x_label, y_label, paths=paths, dots=dots, legend=legend if len(legend) > 1 else [])
 
 
 def scatter(
@@ -58,13 +56,14 @@ def scatter(
     if not points:
         return Markup()
     rules = [rule for rule in rules if finite(rule[0]) is not None]
-    low, high = _span([y for _, y, _, _ in points] + [y for y, _, _ in rules])
+    heights = [y for _, y, _, _ in points] + [y for y, _, _ in rules]
+    low, high = min(heights), max(heights)
     # Never zoom in so far that a loss nobody would notice looks like a cliff.
     pad = max((high - low) * 0.12, abs(high) * 0.01, 1e-3)
     frame = _Frame(0.0, max(x for x, _, _, _ in points) * 1.15 or 1.0, low - pad, high + pad)
     marks = [(colour, frame.x(x), frame.y(y), label) for x, y, label, colour in points]
     dashes = [(colour, frame.y(y), label) for y, label, colour in rules]
-    return _svg(title, frame, x_label, y_label, rules=dashes, marks=marks)
+    return frame.drawn(title, x_label, y_label, rules=dashes, marks=marks)
 
 
 def ticks(low: float, high: float, target: int = 5) -> list[float]:
@@ -89,31 +88,26 @@ def short(value: float) -> str:
 class _Frame:
     """Maps data to the plot's units, a tenth of one exactly, and knows the ticks of its axes."""
 
+    width, height = 460, 280
+    left, right, top, bottom = 66, width - 14, 14, height - 44  # of the area inside the axes
+
     def __init__(self, x0: float, x1: float, y0: float, y1: float) -> None:
         self.x0, self.x1, self.y0, self.y1 = x0, x1, y0, y1
         self.x_ticks = [(self.x(value), short(value)) for value in ticks(x0, x1)]
         self.y_ticks = [(self.y(value), short(value)) for value in ticks(y0, y1)]
 
     def x(self, value: float) -> float:
-        return round(LEFT + (value - self.x0) / (self.x1 - self.x0) * (RIGHT - LEFT), 1)
+        return round(self.left + (value - self.x0) / (self.x1 - self.x0) * (self.right - self.left), 1)
 
     def y(self, value: float) -> float:
-        return round(BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (BOTTOM - TOP), 1)
+        return round(self.bottom - (value - self.y0) / (self.y1 - self.y0) * (self.bottom - self.top), 1)
 
-
-def _svg(title: str, frame: _Frame, x_label: str, y_label: str, **drawn: Any) -> Markup:
-    places = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
-    nothing: dict[str, Any] = {name: [] for name in ("paths", "dots", "legend", "rules", "marks")}
-    template = ENVIRONMENT.get_template("plot.svg.j2")
-    labels = {"title": title, "x_label": x_label, "y_label": y_label}
-    return Markup(template.render(frame=frame, **labels, **places, **(nothing | drawn)))
+    def drawn(self, title: str, x_label: str, y_label: str, **parts: Any) -> Markup:
+        """The axes and what lies inside them: paths, dots, legend, rules, marks."""
+        labels = {"title": title, "x_label": x_label, "y_label": y_label}
+        return Markup(ENVIRONMENT.get_template("plot.svg.j2").render(frame=self, **labels, **parts))
 
 
 def _finite(points: Iterable[Any]) -> list[Any]:
     """The points whose x and y are both numbers."""
     return [point for point in points if finite(point[0]) is not None and finite(point[1]) is not None]
-
-
-def _span(values: Iterable[float]) -> tuple[float, float]:
-    known = list(values)
-    return min(known), max(known)
