@@ -142,7 +142,7 @@ def _own_bounds(evaluations: Evaluations, config: GateConfig) -> Iterator[GateRe
         if test_set and direction and given and test_set not in (HELDOUT, *given):
             lacking = f"test set {test_set!r} was not given to this run (TEST=...); given: {', '.join(given)}"
             detail = f"SKIPPED {place}: {lacking}"
-            yield GateResult(name=f"min_chrf {place}", variant="all", threshold=floor, detail=detail)
+            yield GateResult(name=f"min_chrf {place}", variant="all", threshold=floor, passed=None, detail=detail)
             continue
         for variant in evaluations:
             yield _judged(f"min_chrf {place}", evaluations, variant, floor, partial(_chrf, place), sign=-1)

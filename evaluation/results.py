@@ -39,7 +39,7 @@ Number = Annotated[float | None, PlainValidator(finite)]
 
 
 class _Record(BaseModel):
-    """Plain data of a JSON file; a null counts as left out."""
+    """Plain data of a JSON file; a null counts as left out, but where it has a meaning."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,7 +62,10 @@ class _Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, data: Any) -> Any:
-        return {key: value for key, value in data.items() if value is not None} if isinstance(data, Mapping) else data
+        if not isinstance(data, Mapping):
+            return data
+        kept = {name for name, field in cls.model_fields.items() if field.is_required() or field.default is None}
+        return {key: value for key, value in data.items() if value is not None or key in kept}
 
 
 class Score(_Record):
@@ -149,7 +152,7 @@ class GateResult(_Record):
     variant: str
     threshold: Number = None
     value: Number = None
-    passed: bool | None = None
+    passed: bool | None
     detail: str = ""
 
 

@@ -217,7 +217,13 @@ def test_a_failure_without_a_reason_is_still_a_failure():
     assert reasons({"status": "failed"}) == ["the run failed and left no reason: see its log"]
     assert result_table({"status": "failed"}).endswith("see its log")
     assert (
-        reasons({"status": "ok", "steps": [{"name": "a", "status": "ok"}], "gates": [{"name": "a", "variant": "b"}]})
+        reasons(
+            {
+                "status": "ok",
+                "steps": [{"name": "a", "status": "ok"}],
+                "gates": [{"name": "a", "variant": "b", "passed": None}],
+            }
+        )
         == []
     )
 
@@ -258,9 +264,9 @@ def test_figures():
         "–",
     ]
     assert (count(1234.6), decimal(True), megabytes(9_312_345)) == ("1,235", "–", "9.3 MB")
-    result = GateResult(name="max_bytes_ratio", variant="int8", value=0.2608, threshold=0.5)
+    result = GateResult(name="max_bytes_ratio", variant="int8", value=0.2608, threshold=0.5, passed=True)
     assert gate_figures(result) == ("bytes against fp32", "26.08 %", "≤ 50 %")
-    new = GateResult(name="new gate", variant="int8", threshold=1)
+    new = GateResult(name="new gate", variant="int8", threshold=1, passed=False)
     assert gate_figures(new) == ("new gate", "–", "against 1")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.report.__main__ import main
-from evaluation.results import Evaluation, ResultError, Score, Summary, Verdict, finite
+from evaluation.results import Evaluation, GateResult, ResultError, Score, Summary, Verdict, finite
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -28,6 +28,12 @@ def test_a_null_counts_as_left_out():
     nulls = dict.fromkeys(Evaluation.model_fields)
     assert Evaluation.model_validate(nulls) == Evaluation()
     assert Summary.model_validate(dict.fromkeys(Summary.model_fields)) == Summary()
+
+
+def test_a_gate_is_not_skipped_by_saying_nothing():
+    with pytest.raises(ValueError, match="passed"):
+        GateResult.model_validate({"name": "max_loss", "variant": "int8"})
+    assert GateResult.model_validate({"name": "max_loss", "variant": "int8", "passed": None}).passed is None
 
 
 def test_a_result_is_read_from_its_file_or_folder(tmp_path):
