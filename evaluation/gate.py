@@ -22,7 +22,8 @@ from pathlib import Path
 
 from evaluation.report.table import gate_table
 from evaluation.results import Evaluation, GateResult, Score
-from model.config import GateConfig
+from model.config import GateConfig, from_dict
+from model.options import FAILED, OK, Parser, run
 
 # Published for the machine at hand: int8 is the fastest on a CPU; a GPU computes fp16 natively and int8 poorly.
 PREFERENCE = {"cpu": ("int8", "fp32", "fp16"), "gpu": ("fp16", "fp32")}
@@ -206,33 +207,30 @@ def _beyond(name: str, variant: str, threshold: float | None, value: float | Non
     return GateResult(name=name, variant=variant, threshold=threshold, value=value, passed=passed, detail=detail)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line's options."""
-    options = argparse.ArgumentParser(prog="python -m evaluation.gate", description="Judge evaluations by the gates.")
-    options.add_argument("evaluations", nargs="+", type=Path, help="evaluation.json of each variant, fp32 among them")
-    options.add_argument("--floor", action="append", default=[], type=_floor, metavar="SET/DIRECTION=CHRF")
-    return options
+def parser() -> Parser:
+    """The command line."""
+    made = Parser("evaluation.gate", "Judge evaluations by the gates; exit status 1 where one fails.")
+    made.add_argument("evaluations", nargs="+", type=Path, help="evaluation.json of each variant, fp32 among them")
+    made.add_argument("--floor", action="append", default=[], type=_floor, metavar="SET/DIRECTION=CHRF")
+    return made
 
 
-def _floor(text: str) -> tuple[str, float]:
+def _floor(text: str) -> tuple[str, str]:
     place, _, chrf = text.rpartition("=")
-    try:
-        return place, float(chrf)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a test set, a direction and a chrF: heldout/ru-en=50"
-        ) from None
+    if "/" not in place:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SET/DIRECTION=CHRF, as in heldout/ru-en=50")
+    return place, chrf
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Judge evaluation.json files from the command line; 1 where a gate fails."""
+    """Judge, and print the gates and the choice."""
     options = parser().parse_args(argv)
     evaluations = {evaluation.variant: evaluation for evaluation in map(Evaluation.read, options.evaluations)}
-    gates = gate(evaluations, GateConfig(min_chrf=dict(options.floor)))
+    gates = gate(evaluations, from_dict(GateConfig, {"min_chrf": dict(options.floor)}, "gate"))
     print(gate_table(gates))
     print("publish on cpu:", choose(evaluations, gates, "cpu"), " on gpu:", choose(evaluations, gates, "gpu"))
-    return 1 if failed(gates) else 0
+    return FAILED if failed(gates) else OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

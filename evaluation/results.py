@@ -16,11 +16,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
 
+from model.errors import ProjectError
+
 NONE = "none"  # the decision that no variant may be published
 _CONTROL = dict.fromkeys(code for code in (*range(32), *range(127, 160)) if code not in (9, 10))
 
 
-class ResultError(ValueError):
+class ResultError(ProjectError, ValueError):
     """A result that cannot be read; the message names the file and says why."""
 
 

@@ -5,7 +5,6 @@ python -m evaluation.report runs/latest/summary.json > report.html
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +12,15 @@ from pathlib import Path
 from evaluation.report.page import render_report
 from evaluation.report.table import result_table
 from evaluation.results import Summary
+from model.options import OK, Parser, run
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line's options."""
-    options = argparse.ArgumentParser(prog="python -m evaluation.report", description="Print the report of a run.")
-    options.add_argument("summary", type=Path, help="a run's summary.json")
-    options.add_argument("--table", action="store_true", help="as a table for the terminal instead of an HTML page")
-    return options
+def parser() -> Parser:
+    """The command line."""
+    made = Parser("evaluation.report", "Print a run's report.")
+    made.add_argument("summary", type=Path, help="a run's summary.json")
+    made.add_argument("--table", action="store_true", help="as a table for the terminal instead of an HTML page")
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     summary = Summary.read(options.summary)
     print(result_table(summary) if options.table else render_report(summary))
-    return 0
+    return OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

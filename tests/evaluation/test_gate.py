@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from evaluation.gate import choose, failed, gate
+from evaluation.gate import choose, failed, gate, main
 from evaluation.results import Evaluation, GateResult
-from model.config import GateConfig
+from model.config import ConfigError, GateConfig
 
 NO_RATIO: dict[str, float] = {}
 
@@ -198,3 +198,25 @@ def test_mean_chrf():
     assert evaluation().mean_chrf == 50.0
     assert evaluation(chrf=()).mean_chrf is None
     assert evaluation(chrf=(60.0, math.nan)).mean_chrf is None
+
+
+def test_command_line(tmp_path, capsys):
+    paths = []
+    for variant in ("fp32", "fp16", "int8"):
+        paths.append(str(tmp_path / f"{variant}.json"))
+        size = {"fp32": 1000, "fp16": 500, "int8": 300}[variant]
+        (tmp_path / f"{variant}.json").write_text(evaluation(variant, size=size).model_dump_json())
+    assert main([*paths, "--floor", "heldout/ru-en=60"]) == 0
+    told = capsys.readouterr().out
+    assert "chrF floor heldout/ru-en" in told and told.endswith("publish on cpu: int8  on gpu: fp16\n")
+    assert main([*paths, "--floor", "heldout/ru-en=60.1"]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("floor", ["heldout/ru-en=x", "heldout/ru-en=101", "heldout/ru-en=nan"])
+def test_a_floor_that_is_none_is_refused(tmp_path, floor):
+    (tmp_path / "fp32.json").write_text(evaluation().model_dump_json())
+    with pytest.raises(ConfigError, match=r"gate\.min_chrf"):
+        main([str(tmp_path / "fp32.json"), "--floor", floor])
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "fp32.json"), "--floor", "60"])
