@@ -27,6 +27,7 @@ from tests.helpers.engines import talkative_bundle
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 CHISLA = ["один", "два", "три", "четыре", "пять", "шесть", "семь", "восемь", "девять", "десять"]
+LOOSE = GateConfig(max_chrf_loss={}, max_bytes_ratio={})
 CONFIG = EvaluationConfig(max_rows=12, loss_rows=6, speed_tokens=8, samples=4, threads=1)
 
 
@@ -172,9 +173,7 @@ def test_a_decoder_translates_too(corpus, tmp_path):
     bundle = talkative_bundle(tmp_path / "bundle", family="decoder", task="translation", max_positions=96)
     evaluation = evaluate_bundle(bundle, corpus, tmp_path / "out", CONFIG)
     assert len(evaluation.scores) == 4 and math.isfinite(evaluation.loss)
-    refused = {
-        result.name for result in failed(gate({"fp32": evaluation}, GateConfig(max_chrf_loss={}, max_bytes_ratio={})))
-    }
+    refused = {result.name for result in failed(gate({"fp32": evaluation}, LOOSE))}
     assert refused >= {"unigram ru-en", "unigram en-ru"}
 
 
@@ -192,9 +191,7 @@ def test_running_text_is_judged_by_its_loss(tmp_path):
     evaluation = evaluate_bundle(bundle, corpus, tmp_path / "out", CONFIG)
     assert evaluation.scores == [] and evaluation.task == "text"
     # Random weights: no test of a floor's number is needed to see that this is garbage.
-    assert [
-        result.name for result in failed(gate({"fp32": evaluation}, GateConfig(max_chrf_loss={}, max_bytes_ratio={})))
-    ] == ["unigram text"]
+    assert [result.name for result in failed(gate({"fp32": evaluation}, LOOSE))] == ["unigram text"]
     heldout = list(read_split(corpus, "heldout"))[: CONFIG.loss_rows]
     with Engine(Bundle.load(bundle)) as engine:
         # Every token and the end token are counted once, however the windows fall.
