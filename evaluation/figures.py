@@ -68,9 +68,9 @@ def costs(variants: Sequence[Evaluation]) -> list[tuple[str, list[tuple[str, str
     return [*rows, ("Peak memory, MB", [(count(v.peak_memory_mb), "") for v in variants])]
 
 
-def _ratio(value: Any, reference: Any, percent: bool = False) -> str:
+def _ratio(value: float | None, reference: float | None, percent: bool = False) -> str:
     """A value as a share or a multiple of another; empty where either is missing, not above 0, or both are equal."""
-    if any(finite(number) is None or number <= 0 for number in (value, reference)) or value == reference:
+    if not value or not reference or value == reference or min(value, reference) < 0:
         return ""
     return f"{value / reference:.0%}" if percent else f"{value / reference:.2g}×"
 

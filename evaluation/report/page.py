@@ -14,7 +14,7 @@ from typing import Any
 
 from evaluation.figures import costs, gate_figures, processor, reasons
 from evaluation.report import curves, samples
-from evaluation.report.templates import ENVIRONMENT, numbers
+from evaluation.report.templates import ENVIRONMENT
 from evaluation.results import Summary
 from model.row_counts import warning
 
@@ -30,29 +30,12 @@ def render_report(summary: Summary | Mapping[str, Any]) -> str:
         shown=next((v for v in run.variants if run.published and v.variant == run.published.variant), first),
         costs=costs(run.variants),
         machines=dict.fromkeys(processor(variant.hardware) for variant in run.variants if variant.hardware),
-        signatures=_signatures(run),
         size_plot=curves.size_against_quality(run),
         gates=[(gate, *gate_figures(gate)) for gate in run.gates],
         sampled=sampled,
         groups=groups,
         marked=samples.marked,
         training_plots=curves.training_plots(run),
-        corpus_rows=_corpus_rows(run.corpus.get("counts") or {}),
         warning=warning(run.row_counts),
         settings=json.dumps(run.settings, ensure_ascii=False, indent=1),
     )
-
-
-def _signatures(run: Summary) -> list[str]:
-    scores = [score for variant in run.variants for score in variant.scores]
-    bleu, chrf = {score.bleu_signature for score in scores}, {score.chrf_signature for score in scores}
-    return [f"BLEU: {each}" for each in sorted(bleu - {""})] + [f"chrF: {each}" for each in sorted(chrf - {""})]
-
-
-def _corpus_rows(counts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Rows kept, by split and test set, and rows left out, by reason."""
-    kept = {key: value for key, value in counts.items() if key != "duplicates"} | (counts.get("test") or {})
-    left_out = dict(counts.get("rejected") or {})
-    if counts.get("duplicates"):
-        left_out.setdefault("duplicates", counts["duplicates"])
-    return {"Rows": numbers(kept), "Left out, by reason": numbers(left_out)}

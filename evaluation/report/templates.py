@@ -45,9 +45,10 @@ def arrow(direction: str) -> str:
     return "" if direction == "text" else direction.replace("-", " → ")
 
 
-def numbers(data: Mapping[str, Any]) -> dict[str, float]:
-    """The entries of a mapping that can be drawn as bars."""
-    return {key: value for key, value in data.items() if finite(value) is not None}
+def numbers(*mappings: Mapping[str, Any]) -> dict[str, float]:
+    """The entries that can be drawn as bars; of equal keys the last one holds."""
+    merged = {key: value for mapping in mappings for key, value in mapping.items()}
+    return {key: value for key, value in merged.items() if finite(value) is not None}
 
 
 ENVIRONMENT = Environment(

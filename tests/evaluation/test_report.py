@@ -156,6 +156,15 @@ def test_hostile_text_stays_text(summary):
     result_table(poisoned).encode("utf-8")
 
 
+@pytest.mark.parametrize("name", ["self", "caller", "_loop_vars", "items", "duplicates"])
+def test_a_name_that_the_templates_use_themselves_is_a_name(summary, name):
+    summary["corpus"]["counts"]["test"][name] = summary["corpus"]["counts"]["rejected"][name] = 33_033
+    summary["tokenizer"]["languages"]["ru"] = {name: 0.125}
+    summary["training"][name] = 44_044
+    text = Page(render_report(summary)).text
+    assert text.count("33,033") == 2 and "0.125" in text and "44,044" in text
+
+
 def test_partial_runs_render(summary):
     Page(render_report({}))
     assert isinstance(result_table({}), str)
