@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep, markdown
 from evaluation.evaluate import evaluate_bundle
 from evaluation.figures import processor
+from evaluation.prompts import bounded_request
 from evaluation.results import Score
 from model.bundle import Bundle
 from model.config import EvaluationConfig, QuantizationConfig
@@ -30,7 +31,7 @@ from model.corpus import read_split
 from model.onnx.quantize import quantize_bundle
 from model.options import FAILED, OK, Parser, read_settings, run
 from model.settings import Count, Natural, Settings, setting
-from serving.engine import Engine, EngineConfig, GenerationRequest
+from serving.engine import Engine, EngineConfig
 
 VARIANTS = ("fp32", "int8 row", "int8 static")
 LOSS_ROWS = 200
@@ -97,8 +98,7 @@ def agreement(engine: Engine, prompts: Sequence[list[int]], max_tokens: int = 64
         of them came before the first difference; ``differing``, the indices of prompts with a difference; ``outputs``,
         the token ids that each prompt got in company.
     """
-    room = engine.limits.room
-    requests = [GenerationRequest(ids, max_tokens=min(max_tokens, room(len(ids)))) for ids in prompts]
+    requests = [bounded_request(engine, ids, max_tokens) for ids in prompts]
     alone = [engine.generate([request])[0].token_ids for request in requests]
     together = [result.token_ids for result in engine.generate(requests)]
     same = [common(a, b) for a, b in zip(alone, together, strict=True)]

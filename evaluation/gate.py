@@ -52,7 +52,16 @@ def gate(evaluations: Evaluations, config: GateConfig) -> list[GateResult]:
     """
     if not evaluations:
         raise ValueError("no evaluations were given: nothing can be judged, and so nothing published")
-    return [*_ceilings(evaluations, config), *_own_bounds(evaluations, config), *_garbage_floors(evaluations)]
+    bounds: list[tuple[str, str, float, Measure]] = [
+        *(("max_chrf_loss", variant, limit, _quality_lost) for variant, limit in config.max_chrf_loss.items()),
+        *(("max_bytes_ratio", variant, limit, _share_of_bytes) for variant, limit in config.max_bytes_ratio.items()),
+    ]
+    results = [_judged(evaluations, *bound) for bound in bounds]
+    for place, floor in config.min_chrf.items():
+        results += _chrf_floor(evaluations, place, floor)
+    if config.max_loss > 0:
+        results += [_judged(evaluations, "max_loss", each, config.max_loss, _heldout_loss) for each in evaluations]
+    return [*results, *_garbage_floors(evaluations)]
 
 
 def failed(gates: Sequence[GateResult]) -> list[GateResult]:
@@ -75,7 +84,7 @@ def choose(evaluations: Evaluations, gates: Sequence[GateResult], machine: str) 
 
 
 def _judged(
-    name: str, evaluations: Evaluations, variant: str, threshold: float, measure: Measure, sign: int = 1
+    evaluations: Evaluations, name: str, variant: str, threshold: float, measure: Measure, sign: int = 1
 ) -> GateResult:
     """A variant's value held against the most (sign 1) or the least (-1) that it may be."""
     try:
@@ -84,13 +93,6 @@ def _judged(
         return GateResult(name=name, variant=variant, threshold=threshold, passed=False, detail=str(error))
     passed = sign * (value - threshold) <= _EPSILON
     return GateResult(name=name, variant=variant, threshold=threshold, value=value, passed=passed, detail=detail)
-
-
-def _ceilings(evaluations: Evaluations, config: GateConfig) -> Iterator[GateResult]:
-    for variant, limit in config.max_chrf_loss.items():
-        yield _judged("max_chrf_loss", evaluations, variant, limit, _quality_lost)
-    for variant, limit in config.max_bytes_ratio.items():
-        yield _judged("max_bytes_ratio", evaluations, variant, limit, _share_of_bytes)
 
 
 def _quality_lost(evaluations: Evaluations, variant: str) -> tuple[float, str]:
@@ -135,20 +137,16 @@ def _compared(evaluations: Evaluations, variant: str) -> tuple[Evaluation, Evalu
     return evaluations[BASELINE], evaluations[variant]
 
 
-def _own_bounds(evaluations: Evaluations, config: GateConfig) -> Iterator[GateResult]:
-    """What every variant must reach by itself; a floor whose test set was not given to the run is skipped once."""
+def _chrf_floor(evaluations: Evaluations, place: str, floor: float) -> list[GateResult]:
+    """For every variant; skipped once for all of them where the test set was not given to the run."""
+    test_set, _, direction = place.rpartition("/")
     given = sorted({score.test_set for evaluation in evaluations.values() for score in evaluation.scores})
-    for place, floor in config.min_chrf.items():
-        test_set, _, direction = place.rpartition("/")
-        if test_set and direction and given and test_set not in (HELDOUT, *given):
-            lacking = f"test set {test_set!r} was not given to this run (TEST=...); given: {', '.join(given)}"
-            detail = f"SKIPPED {place}: {lacking}"
-            yield GateResult(name=f"min_chrf {place}", variant="all", threshold=floor, passed=None, detail=detail)
-            continue
-        for variant in evaluations:
-            yield _judged(f"min_chrf {place}", evaluations, variant, floor, partial(_chrf, place), sign=-1)
-    for variant in evaluations if config.max_loss > 0 else ():
-        yield _judged("max_loss", evaluations, variant, config.max_loss, _heldout_loss)
+    name = f"min_chrf {place}"
+    if test_set and direction and given and test_set not in (HELDOUT, *given):
+        lacking = f"test set {test_set!r} was not given to this run (TEST=...); given: {', '.join(given)}"
+        detail = f"SKIPPED {place}: {lacking}"
+        return [GateResult(name=name, variant="all", threshold=floor, passed=None, detail=detail)]
+    return [_judged(evaluations, name, variant, floor, partial(_chrf, place), sign=-1) for variant in evaluations]
 
 
 def _chrf(place: str, evaluations: Evaluations, variant: str) -> tuple[float, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from model.bundle import Bundle
-from serving.engine import Engine
+from serving.engine import Engine, GenerationRequest
 
 
 def directions(bundle: Bundle) -> list[tuple[str, str]]:
@@ -24,3 +26,8 @@ def cut(engine: Engine, ids: list[int]) -> tuple[list[int], bool]:
     if engine.limits.context:  # prompt and answer share it: leave the answer a quarter
         limit = min(limit, engine.limits.context * 3 // 4)
     return (ids, False) if len(ids) <= limit else ([*ids[: limit - 1], ids[-1]], True)
+
+
+def bounded_request(engine: Engine, ids: list[int], most: int, **sampling: Any) -> GenerationRequest:
+    """Greedy unless ``sampling`` says otherwise, of at most ``most`` tokens, or as many as fit after the prompt."""
+    return GenerationRequest(ids, max_tokens=min(engine.limits.room(len(ids)), most), **sampling)

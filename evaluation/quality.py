@@ -10,17 +10,16 @@ import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from evaluation.metrics import copying_chrf, corpus_scores, sentence_chrf, spread
-from evaluation.prompts import cut, directions, translation_prompt
+from evaluation.prompts import bounded_request, cut, directions, translation_prompt
 from evaluation.results import Sample, Score
 from model.config import EvaluationConfig
 from model.corpus import read_split, test_sets
 from model.files import write_text
 from model.progress import Progress
 from model.row_counts import RowCount, row_count
-from serving.engine import Engine, GenerationRequest
+from serving.engine import Engine
 
 Rows = Sequence[dict[str, str]]
 
@@ -72,7 +71,7 @@ def _translate(
     order = sorted(range(len(rows)), key=lambda i: -len(prompts[i][0]))
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
-        requests = [_request(engine, ids, 2 * len(ids) + 16) for ids in (prompts[i][0] for i in chunk)]
+        requests = [bounded_request(engine, ids, 2 * len(ids) + 16) for ids in (prompts[i][0] for i in chunk)]
         for i, result in zip(chunk, engine.generate(requests), strict=True):
             outputs[i] = re.sub(r"[\r\n]+", " ", result.text).strip()
         progress.advance(sum(len(rows[i][source]) for i in chunk), f"{what}, {start + len(chunk)} of {len(rows)} rows")
@@ -98,7 +97,7 @@ def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tu
     openings = [_opening(row["text"]) for row in chosen]
     prompts = [cut(engine, engine.prompt(opening)) for opening in openings]
     sampled = {"temperature": 0.8, "top_p": 0.95}
-    requests = [_request(engine, ids, 160, seed=seed, **sampled) for seed, (ids, _) in enumerate(prompts)]
+    requests = [bounded_request(engine, ids, 160, seed=seed, **sampled) for seed, (ids, _) in enumerate(prompts)]
     samples = [
         Sample(
             test_set="heldout",
@@ -118,7 +117,3 @@ def _opening(text: str) -> str:
     """The first words of a text: about 40 characters, or half of it."""
     end = text.find(" ", min(40, len(text) // 2))
     return text[: end if end > 0 else 40]
-
-
-def _request(engine: Engine, prompt: list[int], tokens: int, **sampling: Any) -> GenerationRequest:
-    return GenerationRequest(prompt, max_tokens=min(engine.limits.room(len(prompt)), tokens), **sampling)

@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from evaluation.prompts import bounded_request
 from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
 
 BATCHES = (1, 32)
@@ -31,14 +32,10 @@ def measure_speed(engine: Engine, prompts: list[list[int]], tokens: int) -> dict
     """
     if not prompts:
         return {"tokens_per_second": {}}
-
-    def requested(prompt: list[int]) -> GenerationRequest:
-        return GenerationRequest(prompt, max_tokens=min(engine.limits.room(len(prompt)), tokens))
-
     rates, lengths = {}, {}
     for batch in BATCHES:
         total = max(12, 3 * batch)
-        requests = [requested(prompts[i % len(prompts)]) for i in range(total)]
+        requests = [bounded_request(engine, prompts[i % len(prompts)], tokens) for i in range(total)]
         _in_flight(engine, requests[: max(batch, 2)], batch)
         runs = [_in_flight(engine, requests, batch) for _ in range(_RUNS)]
         rates[str(batch)] = max(generated / seconds for generated, seconds in runs)
