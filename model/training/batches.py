@@ -21,12 +21,17 @@ from torch import Tensor
 
 from model.config import NetworkConfig, TrainingConfig
 from model.corpus import read_card, read_split
+from model.errors import ProjectError
 from model.row_counts import RowCount, row_count, too_long, warning
 from model.tokenizer import Tokenizer
 from model.tokenizer.examples import Example, pad, pair_example, text_windows
 
 POOL_ROWS = 20_000
 _LEFT_OUT, _TRAINED = 1, 2  # what became of a row of the train split; 0 is that its turn never came
+
+
+class ExamplesError(ProjectError, ValueError):
+    """A corpus that has nothing to teach this network; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,12 @@ class Examples:
         self.task = "translation" if card["kind"] == "parallel" else "text"
         self.languages: list[str] = card["languages"]
         if network.family == "seq2seq" and self.task == "text":
-            raise ValueError(
+            raise ExamplesError(
                 "an encoder-decoder network learns from sentence pairs, and this corpus is running text: "
                 "set network.family=decoder (for example preset mini-gpt), or give a parallel corpus"
             )
         if self.task == "translation" and len(self.languages) != 2:
-            raise ValueError(f"a parallel corpus has two languages, not {self.languages}")
+            raise ExamplesError(f"a parallel corpus has two languages, not {self.languages}")
         self._fate = np.zeros(card["counts"]["train"], np.uint8)
 
     def from_rows(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:
@@ -112,7 +117,7 @@ class Examples:
                     yield batch
                 first += len(rows)
             if not (self._fate == _TRAINED).any():
-                raise ValueError(
+                raise ExamplesError(
                     f"no training row fits in max_positions={self.network.max_positions} tokens: "
                     "raise network.max_positions or the tokenizer's vocab_size"
                 )
@@ -121,13 +126,13 @@ class Examples:
         """The validation split as batches, the same ones at every validation.
 
         Raises:
-            ValueError: where no row fits, for then no weights would be the best.
+            ExamplesError: where no row fits, for then no weights would be the best.
         """
         rng = np.random.default_rng(0)
         rows = list(read_split(self.corpus, "valid"))
         examples = self.from_rows(rows, rng, training=False)
         if not examples:
-            raise ValueError(
+            raise ExamplesError(
                 f"none of the {len(rows):,} validation rows fits in max_positions={self.network.max_positions} tokens: "
                 "raise corpus.valid_rows, network.max_positions or the tokenizer's vocab_size"
             )

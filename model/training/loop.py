@@ -26,8 +26,8 @@ from torch import Tensor
 from model.config import NetworkConfig, TrainingConfig, to_dict
 from model.corpus import read_card
 from model.errors import ProjectError
-from model.files import write_json
-from model.network.families import CausalDecoder, Seq2Seq, build_network, count_parameters
+from model.files import write_json, write_text
+from model.network.families import build_network, count_parameters
 from model.processors import available_cpus
 from model.row_counts import RowCount, sentence
 from model.tokenizer import Tokenizer, load_tokenizer
@@ -47,47 +47,41 @@ class TrainingError(ProjectError, RuntimeError):
 
 
 def train(
-    corpus: str | Path,
-    tokenizer: str | Path,
-    out: str | Path,
-    network: NetworkConfig,
-    config: TrainingConfig,
+    corpus: str | Path, tokenizer: str | Path, out: str | Path, network: NetworkConfig, config: TrainingConfig
 ) -> dict[str, Any]:
     """Train a network from scratch (or resume) and return what is written to ``training.json``.
 
     Args:
         corpus: folder written by :func:`model.corpus.prepare_corpus`.
-        tokenizer: folder written by :func:`model.tokenizer.train_tokenizer`.
+        tokenizer: folder written by :func:`model.tokenizer.train.train_tokenizer`.
         out: folder for ``model.safetensors`` (best weights), ``training.json`` and ``curves.jsonl``.
 
     Raises:
         TrainingError: when the loss is no longer a number, or a GPU was demanded and none works.
+        ExamplesError: when the corpus has nothing that this network can learn from.
         CheckpointError: when ``out`` holds the state of a run with other settings.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    device = choose_device(config)
-    dtype = choose_precision(config, device)
     torch.set_num_threads(config.threads or available_cpus())
     torch.manual_seed(config.seed)
-    tokens = load_tokenizer(tokenizer)
+    tokens, card = load_tokenizer(tokenizer), read_card(corpus)
     examples = Examples(corpus, tokens, network, config)
-    module = build_network(network, tokens.vocab_size).to(device)
-    run = _Run(module, examples, config, device, dtype, out)
-    identity = {
-        "network": to_dict(network),
-        "training": to_dict(config),
-        "tokenizer": tokens.content_hash(),
-        "corpus": [shard["sha256"] for shard in read_card(corpus)["shards"]],
-    }
+    trainer = Trainer(examples, out)
     print(
-        f"training {count_parameters(module):,} parameters ({network.family}) on {device}, {run.precision}, "
-        f"{config.steps} steps of {config.grad_accum_steps} x {config.batch_tokens} tokens",
+        f"training {count_parameters(trainer.network):,} parameters ({network.family}) on {trainer.device}, "
+        f"{trainer.precision}, {config.steps} steps of {config.grad_accum_steps} x {config.batch_tokens} tokens",
         flush=True,
     )
-    run.fit(identity)
-    print(sentence(run.row_counts), flush=True)
-    card = read_card(corpus)
+    trainer.fit(
+        identity={
+            "network": to_dict(network),
+            "training": to_dict(config),
+            "tokenizer": tokens.content_hash(),
+            "corpus": [shard["sha256"] for shard in card["shards"]],
+        }
+    )
+    print(sentence(trainer.row_counts), flush=True)
     info = {
         "network": to_dict(network),
         "config": to_dict(config),
@@ -95,11 +89,11 @@ def train(
         "task": examples.task,
         "languages": card["languages"],
         "authors": card.get("authors", []),
-        "parameters": count_parameters(module),
-        **run.summary(),
-        "row_counts": run.row_counts,
-        "device": str(device),
-        "precision": run.precision,
+        "parameters": count_parameters(trainer.network),
+        **trainer.state.summary(),
+        "row_counts": trainer.row_counts,
+        "device": str(trainer.device),
+        "precision": trainer.precision,
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "seed": config.seed,
@@ -109,33 +103,55 @@ def train(
     return info
 
 
-class _Run:
-    """The moving parts of one training run."""
+@dataclass
+class TrainState:
+    """Where a run is; plain numbers, stored with every checkpoint. Losses are in nats per token."""
 
-    def __init__(
-        self,
-        network: Seq2Seq | CausalDecoder,
-        examples: Examples,
-        config: TrainingConfig,
-        device: torch.device,
-        dtype: torch.dtype,
-        out: Path,
-    ) -> None:
-        self.network, self.examples, self.config = network, examples, config
-        self.device, self.dtype, self.out = device, dtype, out
-        self.precision = str(dtype).removeprefix("torch.")
-        self.optimizers = build_optimizers(network, config)
+    step: int = 0
+    tokens: int = 0
+    target_tokens: int = 0
+    seconds: float = 0.0
+    train_loss: float = math.nan
+    valid_loss: float = math.nan
+    best_loss: float = math.inf
+    best_step: int = 0
+    stale: int = 0  # validations since the best one
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run for ``training.json``."""
+        return {
+            "steps": self.step,
+            "best_step": self.best_step,
+            "train_loss": self.train_loss,
+            "valid_loss": self.best_loss,
+            "last_valid_loss": self.valid_loss,
+            "train_tokens": self.tokens,
+            "target_tokens": self.target_tokens,
+            "seconds": round(self.seconds, 2),
+            "tokens_per_second": round(self.tokens / max(1e-9, self.seconds), 1),
+        }
+
+
+class Trainer:
+    """One run: a new network, its optimisers, and where it is."""
+
+    def __init__(self, examples: Examples, out: Path) -> None:
+        self.examples, self.config, self.out = examples, examples.config, out
+        self.device = choose_device(self.config)
+        self.dtype = choose_precision(self.config, self.device)
+        self.precision = str(self.dtype).removeprefix("torch.")
+        self.network = build_network(examples.network, examples.tokenizer.vocab_size).to(self.device)
+        self.optimizers = build_optimizers(self.network, self.config)
         # Only float16 needs its gradients scaled; bfloat16 has float32's range.
-        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
-        self.state = Progress()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        self.state = TrainState()
         self.curve: list[dict[str, float]] = []
         self.row_counts: list[RowCount] = []
 
     def fit(self, identity: dict[str, Any]) -> None:
         """Train to the end of the schedule, resuming first where there is something to resume."""
-        saved = load_last(self.out, self.network, self.optimizers, identity)
-        if saved:
-            self.state, self.curve = Progress(**saved["state"]), saved["curve"]
+        if saved := load_last(self.out, self.network, self.optimizers, identity):
+            self.state, self.curve = TrainState(**saved["state"]), saved["curve"]
             print(f"resuming after step {self.state.step}, {_clock(self.state.seconds)} into the run", flush=True)
         tracker = start_tracker(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out)
         valid = self.examples.valid_batches()
@@ -151,30 +167,27 @@ class _Run:
         batches = itertools.islice(self.examples.train_batches(), state.step * config.grad_accum_steps, None)
         every = max(1, config.steps // CURVE_POINTS)
         recent: list[float] = []
-        first_step, first_tokens, first_seconds = state.step, state.tokens, state.seconds
-        began = time.perf_counter() - first_seconds
-        printed = -math.inf
+        began, first, printed = time.perf_counter() - state.seconds, dataclasses.replace(state), -math.inf
         while state.step < config.steps:
             rate = learning_rate(state.step, config)
-            loss = self._update([next(batches) for _ in range(config.grad_accum_steps)], rate)
-            recent.append(loss)
+            recent.append(self.update(list(itertools.islice(batches, config.grad_accum_steps)), rate))
             state.step += 1
             state.seconds = time.perf_counter() - began
-            elapsed = max(1e-9, state.seconds - first_seconds)
-            speed = (state.tokens - first_tokens) / elapsed
             last = state.step == config.steps
+            elapsed = max(1e-9, state.seconds - first.seconds)
+            speed = (state.tokens - first.tokens) / elapsed
+            if state.seconds - printed >= PROGRESS_SECONDS or last:
+                printed = state.seconds
+                left = elapsed / (state.step - first.step) * (config.steps - state.step)
+                print(
+                    f"step {state.step}/{config.steps}  loss {recent[-1]:.3f}  {speed:,.0f} tokens/s  "
+                    f"{_clock(state.seconds)} gone, {_clock(left)} left",
+                    flush=True,
+                )
             if state.step % every == 0 or last:
                 state.train_loss = sum(recent) / len(recent)
                 recent.clear()
                 self._record(tracker, loss=state.train_loss, lr=rate, tokens_per_second=speed)
-            if state.seconds - printed >= PROGRESS_SECONDS or last:
-                printed = state.seconds
-                left = elapsed / (state.step - first_step) * (config.steps - state.step)
-                print(
-                    f"step {state.step}/{config.steps}  loss {loss:.3f}  {speed:,.0f} tokens/s  "
-                    f"{_clock(state.seconds)} gone, {_clock(left)} left",
-                    flush=True,
-                )
             if (state.step % config.eval_every == 0 or last) and not self._improves(valid, tracker):
                 print(f"stopping early: no improvement in {config.patience} validations", flush=True)
                 return
@@ -184,14 +197,14 @@ class _Run:
                 progress = {"identity": identity, "state": dataclasses.asdict(state), "curve": self.curve}
                 save_last(self.out, self.network, self.optimizers, progress)
 
-    def _update(self, batches: list[Batch], rate: float) -> float:
+    def update(self, batches: list[Batch], rate: float) -> float:
         """One optimiser step over micro-batches weighted by their tokens; returns the loss in nats per token."""
         self.network.train()
         set_learning_rate(self.optimizers, rate)
         tokens = sum(batch.target_tokens for batch in batches)
         total = 0.0
         for batch in batches:
-            loss = self._loss(batch.to(self.device), self.config.label_smoothing) / tokens
+            loss = self.loss(batch, self.config.label_smoothing) / tokens
             self.scaler.scale(loss).backward()
             total += loss.item()
             self.state.tokens += batch.tokens
@@ -211,35 +224,30 @@ class _Run:
         self.scaler.update()
         return total
 
-    def _loss(self, batch: Batch, smoothing: float) -> Tensor:
-        """Summed cross-entropy of a batch, a float32 scalar."""
+    def loss(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
+        """Summed cross-entropy of a batch in nats, a float32 scalar."""
+        batch = batch.to(self.device)
         # Only positions that carry a loss reach the vocabulary, the widest matrix there is.
         chosen = batch.labels != Tokenizer.pad_id
-        with self._autocast():
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             features = self.network.features(batch.source, batch.inputs)[chosen].to(self.dtype)
             return linear_cross_entropy(features, self.network.embedding.weight, batch.labels[chosen], smoothing)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.dtype is torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
 
     @torch.no_grad()
     def _improves(self, valid: list[Batch], tracker: Tracker) -> bool:
         """Validate, keep the best weights; false when patience has run out."""
         state = self.state
         self.network.eval()
-        total = sum(self._loss(batch.to(self.device), 0.0).item() for batch in valid)
-        loss = total / max(1, sum(batch.target_tokens for batch in valid))
-        self._record(tracker, valid_loss=loss)
-        state.valid_loss = loss
-        if loss < state.best_loss:
-            state.best_loss, state.best_step, state.stale = loss, state.step, 0
+        total = sum(self.loss(batch).item() for batch in valid)
+        state.valid_loss = total / max(1, sum(batch.target_tokens for batch in valid))
+        self._record(tracker, valid_loss=state.valid_loss)
+        state.stale += 1
+        if state.valid_loss < state.best_loss:
+            state.best_loss, state.best_step, state.stale = state.valid_loss, state.step, 0
             save_weights(self.network, self.out)
-        else:
-            state.stale += 1
         print(
-            f"step {state.step}/{self.config.steps}  validation loss {loss:.4f} (best {state.best_loss:.4f})",
+            f"step {state.step}/{self.config.steps}  validation loss {state.valid_loss:.4f} "
+            f"(best {state.best_loss:.4f})",
             flush=True,
         )
         return not self.config.patience or state.stale < self.config.patience
@@ -247,39 +255,8 @@ class _Run:
     def _record(self, tracker: Tracker, **values: float) -> None:
         state = self.state
         self.curve.append({"step": state.step, "tokens": state.tokens, "seconds": round(state.seconds, 2), **values})
-        lines = "".join(json.dumps(point) + "\n" for point in self.curve)
-        (self.out / "curves.jsonl").write_text(lines, "utf-8")
+        write_text(self.out / "curves.jsonl", "".join(json.dumps(point) + "\n" for point in self.curve))
         tracker.log(state.step, **values)
-
-    def summary(self) -> dict[str, Any]:
-        """The figures of the run for ``training.json``."""
-        state = self.state
-        return {
-            "steps": state.step,
-            "best_step": state.best_step,
-            "train_loss": state.train_loss,
-            "valid_loss": state.best_loss,
-            "last_valid_loss": state.valid_loss,
-            "train_tokens": state.tokens,
-            "target_tokens": state.target_tokens,
-            "seconds": round(state.seconds, 2),
-            "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
-        }
-
-
-@dataclass
-class Progress:
-    """Where a run is; plain numbers, stored with every checkpoint."""
-
-    step: int = 0
-    tokens: int = 0
-    target_tokens: int = 0
-    seconds: float = 0.0
-    train_loss: float = math.nan
-    valid_loss: float = math.nan
-    best_loss: float = math.inf
-    best_step: int = 0
-    stale: int = 0
 
 
 def choose_device(config: TrainingConfig) -> torch.device:
@@ -300,9 +277,8 @@ def choose_device(config: TrainingConfig) -> torch.device:
 
 def choose_precision(config: TrainingConfig, device: torch.device) -> torch.dtype:
     """The configured precision; ``auto`` is bfloat16 where the hardware multiplies it natively, else float32."""
-    named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if config.precision != "auto":
-        return named[config.precision]
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32

@@ -32,9 +32,8 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
         return (step + 1) / config.warmup_steps
     if config.schedule == "cosine":
         progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        return config.final_lr_fraction + (1 - config.final_lr_fraction) * 0.5 * (
-            1 + math.cos(math.pi * min(1.0, progress))
-        )
+        share = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return config.final_lr_fraction + (1 - config.final_lr_fraction) * share
     start = (1 - config.warmdown_fraction) * config.steps
     progress = (step - start) / max(1.0, config.steps - start)
     return max(config.final_lr_fraction, min(1.0, 1 - progress))

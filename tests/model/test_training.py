@@ -21,7 +21,7 @@ from model.tokenizer.prompt import encode_prompt
 from model.tokenizer.train import train_tokenizer
 from model.training.batches import Examples
 from model.training.checkpoint import CheckpointError, load_checkpoint
-from model.training.loop import TrainingError, choose_device, train
+from model.training.loop import Trainer, TrainingError, choose_device, train
 from model.training.optimizer import build_optimizers, learning_rate
 
 NETWORK = NetworkConfig(d_model=32, encoder_layers=1, decoder_layers=1, heads=2, head_dim=16, d_ff=64, max_positions=64)
@@ -122,21 +122,15 @@ def test_resuming_with_other_settings_is_refused(parallel: tuple[Path, Path], tm
         train(*parallel, out, NETWORK, CONFIG)
 
 
-def test_accumulation_equals_one_large_batch(parallel: tuple[Path, Path]) -> None:
+def test_accumulation_equals_one_large_batch(parallel: tuple[Path, Path], tmp_path: Path) -> None:
     """Gradients of micro-batches, weighted by tokens, sum to those of the batch they make up."""
-    from model.network import build_network
-    from model.training.loop import _Run
-
     examples = Examples(parallel[0], load_tokenizer(parallel[1]), NETWORK, CONFIG)
     stream = examples.train_batches()
     micro = [next(stream) for _ in range(3)]
     tokens = sum(batch.target_tokens for batch in micro)
-    torch.manual_seed(0)
-    network = build_network(NETWORK, load_tokenizer(parallel[1]).vocab_size)
-    run = _Run(network, examples, CONFIG, torch.device("cpu"), torch.float32, Path("."))
-    losses = [run._loss(batch, 0.0) for batch in micro]
-    expected = sum(loss.item() for loss in losses) / tokens
-    assert run._update(micro, 1.0) == pytest.approx(expected, rel=1e-5)
+    trainer = Trainer(examples, tmp_path)
+    expected = sum(trainer.loss(batch).item() for batch in micro) / tokens
+    assert trainer.update(micro, 1.0) == pytest.approx(expected, rel=1e-5)
 
 
 def test_examples_of_both_families(parallel: tuple[Path, Path]) -> None:
