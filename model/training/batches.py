@@ -72,8 +72,6 @@ class Examples:
                 "an encoder-decoder network learns from sentence pairs, and this corpus is running text: "
                 "set network.family=decoder (for example preset mini-gpt), or give a parallel corpus"
             )
-        if self.task == "translation" and len(self.languages) != 2:
-            raise ExamplesError(f"a parallel corpus has two languages, not {self.languages}")
         self._fate = np.zeros(card["counts"]["train"], np.uint8)
 
     def from_rows(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:

@@ -29,6 +29,7 @@ from model.errors import ProjectError
 from model.files import write_json, write_text
 from model.network.families import build_network, count_parameters
 from model.processors import available_cpus
+from model.progress import Progress
 from model.row_counts import RowCount, sentence
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.training.batches import Batch, Examples
@@ -152,7 +153,7 @@ class Trainer:
         """Train to the end of the schedule, resuming first where there is something to resume."""
         if saved := load_last(self.out, self.network, self.optimizers, identity):
             self.state, self.curve = TrainState(**saved["state"]), saved["curve"]
-            print(f"resuming after step {self.state.step}, {_clock(self.state.seconds)} into the run", flush=True)
+            print(f"resuming after step {self.state.step}, {self.state.seconds:.0f} s into the run", flush=True)
         tracker = start_tracker(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out)
         valid = self.examples.valid_batches()
         try:
@@ -167,23 +168,16 @@ class Trainer:
         batches = itertools.islice(self.examples.train_batches(), state.step * config.grad_accum_steps, None)
         every = max(1, config.steps // CURVE_POINTS)
         recent: list[float] = []
-        began, first, printed = time.perf_counter() - state.seconds, dataclasses.replace(state), -math.inf
+        began, first = time.perf_counter() - state.seconds, dataclasses.replace(state)
+        progress = Progress("training", config.steps - first.step, every=PROGRESS_SECONDS)
         while state.step < config.steps:
             rate = learning_rate(state.step, config)
             recent.append(self.update(list(itertools.islice(batches, config.grad_accum_steps)), rate))
             state.step += 1
             state.seconds = time.perf_counter() - began
             last = state.step == config.steps
-            elapsed = max(1e-9, state.seconds - first.seconds)
-            speed = (state.tokens - first.tokens) / elapsed
-            if state.seconds - printed >= PROGRESS_SECONDS or last:
-                printed = state.seconds
-                left = elapsed / (state.step - first.step) * (config.steps - state.step)
-                print(
-                    f"step {state.step}/{config.steps}  loss {recent[-1]:.3f}  {speed:,.0f} tokens/s  "
-                    f"{_clock(state.seconds)} gone, {_clock(left)} left",
-                    flush=True,
-                )
+            speed = (state.tokens - first.tokens) / max(1e-9, state.seconds - first.seconds)
+            progress.advance(1, f"step {state.step}/{config.steps}, loss {recent[-1]:.3f}, {speed:,.0f} tokens/s")
             if state.step % every == 0 or last:
                 state.train_loss = sum(recent) / len(recent)
                 recent.clear()
@@ -194,8 +188,8 @@ class Trainer:
             if state.step % TRIM_STEPS == 0 and self.device.type == "cpu":
                 _return_free_memory()
             if state.step % config.save_every == 0 and not last:
-                progress = {"identity": identity, "state": dataclasses.asdict(state), "curve": self.curve}
-                save_last(self.out, self.network, self.optimizers, progress)
+                saved = {"identity": identity, "state": dataclasses.asdict(state), "curve": self.curve}
+                save_last(self.out, self.network, self.optimizers, saved)
 
     def update(self, batches: list[Batch], rate: float) -> float:
         """One optimiser step over micro-batches weighted by their tokens; returns the loss in nats per token."""
@@ -246,7 +240,7 @@ class Trainer:
             state.best_loss, state.best_step, state.stale = state.valid_loss, state.step, 0
             save_weights(self.network, self.out)
         print(
-            f"step {state.step}/{self.config.steps}  validation loss {state.valid_loss:.4f} "
+            f"training: step {state.step}/{self.config.steps}, validation loss {state.valid_loss:.4f} "
             f"(best {state.best_loss:.4f})",
             flush=True,
         )
@@ -292,8 +286,3 @@ def _return_free_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
