@@ -146,7 +146,7 @@ def training(name: str, threads: int) -> Callable[[str], int]:
     import torch
 
     from model.config import TrainingConfig
-    from model.network.families import build_network
+    from model.network.families import Transformer
     from model.training.loop import choose_precision
     from model.training.loss import linear_cross_entropy
     from model.training.optimizer import build_optimizers
@@ -155,7 +155,7 @@ def training(name: str, threads: int) -> Callable[[str], int]:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     profile = load_profile(name, [])
-    network = build_network(profile.network, profile.tokenizer.vocab_size)
+    network = Transformer(profile.network, profile.tokenizer.vocab_size)
     dtype = choose_precision(TrainingConfig(), torch.device("cpu"))
     optimizers = build_optimizers(network, profile.training)
     source, inputs, labels = torch.randint(

@@ -1,4 +1,4 @@
-"""The two families: :class:`Seq2Seq` (encoder-decoder) and :class:`CausalDecoder`, with tied embeddings.
+"""The transformer of both families, encoder-decoder and decoder-only, with tied embeddings.
 
     python -m model.network.families        # prints the presets and their parameter counts
 
@@ -39,8 +39,11 @@ class _Stack(nn.Module):
         return self.norm(x)
 
 
-class _Transformer(nn.Module):
-    """What both families share: the tied embedding and the rotary tables."""
+class Transformer(nn.Module):
+    """A freshly initialised network of either family; seed torch first for a repeatable one.
+
+    ``seq2seq`` has a deep encoder, read once, and a shallow decoder, run for every token; ``decoder`` has that alone.
+    """
 
     def __init__(self, config: NetworkConfig, vocab_size: int) -> None:
         super().__init__()
@@ -51,8 +54,9 @@ class _Transformer(nn.Module):
         # Derived from the config, so never stored in a checkpoint.
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        self.cos: Tensor
-        self.sin: Tensor
+        seq2seq = config.family == "seq2seq"
+        self.encoder = _Stack(config, config.encoder_layers, causal=False) if seq2seq else None
+        self.decoder = _Stack(config, config.decoder_layers, causal=True, cross=seq2seq)
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids i64 [B, S] -> [B, S, D], scaled to unit variance."""
@@ -60,59 +64,18 @@ class _Transformer(nn.Module):
             raise ValueError(f"a row of {ids.shape[1]} tokens is longer than max_positions={self.config.max_positions}")
         return self.embedding(ids) * math.sqrt(self.config.d_model)
 
-    def project(self, features: Tensor) -> Tensor:
-        """features [..., D] -> logits [..., V], with the embedding matrix."""
-        return F.linear(features, self.embedding.weight)
+    def features(self, source_ids: Tensor | None, ids: Tensor) -> Tensor:
+        """source_ids i64 [B, L], None without an encoder, and ids i64 [B, S] -> features [B, S, D] for the logits."""
+        rotary, memory, mask = (self.cos, self.sin), None, None
+        if self.encoder is not None:
+            assert source_ids is not None, "an encoder-decoder network needs a source"
+            mask = (source_ids != Tokenizer.pad_id)[:, None, None, :]  # [B, 1, 1, L]
+            memory = self.encoder(self.embed(source_ids), rotary, mask)
+        return self.decoder(self.embed(ids), rotary, None, memory, mask)
 
-
-class Seq2Seq(_Transformer):
-    """Encoder-decoder: a deep encoder read once, a shallow decoder run for every token."""
-
-    def __init__(self, config: NetworkConfig, vocab_size: int) -> None:
-        super().__init__(config, vocab_size)
-        self.encoder = _Stack(config, config.encoder_layers, causal=False)
-        self.decoder = _Stack(config, config.decoder_layers, causal=True, cross=True)
-
-    def encode(self, source_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """source_ids i64 [B, L] -> memory [B, L, D] and its mask, bool [B, 1, 1, L]."""
-        mask = (source_ids != Tokenizer.pad_id)[:, None, None, :]
-        return self.encoder(self.embed(source_ids), (self.cos, self.sin), mask), mask
-
-    def decode(self, memory: Tensor, mask: Tensor, target_ids: Tensor) -> Tensor:
-        """memory [B, L, D], target_ids i64 [B, S] -> features [B, S, D]."""
-        return self.decoder(self.embed(target_ids), (self.cos, self.sin), None, memory, mask)
-
-    def features(self, source_ids: Tensor | None, target_ids: Tensor) -> Tensor:
-        """source_ids i64 [B, L], target_ids i64 [B, S] -> features [B, S, D] that :meth:`project` turns to logits."""
-        assert source_ids is not None, "an encoder-decoder network needs a source"
-        return self.decode(*self.encode(source_ids), target_ids)
-
-    def forward(self, source_ids: Tensor, target_ids: Tensor) -> Tensor:
-        """source_ids i64 [B, L], target_ids i64 [B, S] -> logits [B, S, V]."""
-        return self.project(self.features(source_ids, target_ids))
-
-
-class CausalDecoder(_Transformer):
-    """Decoder-only language model."""
-
-    def __init__(self, config: NetworkConfig, vocab_size: int) -> None:
-        super().__init__(config, vocab_size)
-        self.decoder = _Stack(config, config.decoder_layers, causal=True)
-
-    def features(self, source_ids: Tensor | None, target_ids: Tensor) -> Tensor:
-        """target_ids i64 [B, S] -> features [B, S, D]; there is no source."""
-        return self.decoder(self.embed(target_ids), (self.cos, self.sin))
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """ids i64 [B, S] -> logits [B, S, V]."""
-        return self.project(self.features(None, ids))
-
-
-def build_network(config: NetworkConfig, vocab_size: int) -> Seq2Seq | CausalDecoder:
-    """A freshly initialised network of the configured family; seed torch first for a repeatable one."""
-    if config.family == "seq2seq":
-        return Seq2Seq(config, vocab_size)
-    return CausalDecoder(config, vocab_size)
+    def forward(self, source_ids: Tensor | None, ids: Tensor) -> Tensor:
+        """As :meth:`features`, on to the logits [B, S, V], with the embedding matrix."""
+        return F.linear(self.features(source_ids, ids), self.embedding.weight)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -127,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = from_dict(NetworkConfig, {"preset": name})
         vocab_size = 8000 if config.family == "seq2seq" else 512
         with torch.device("meta"):
-            network = build_network(config, vocab_size)
+            network = Transformer(config, vocab_size)
         print(f"{name:14} {config.family:8} vocabulary {vocab_size:5} parameters {count_parameters(network):>10,}")
     return OK
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from model.bundle import Bundle
-from model.network import CausalDecoder, Seq2Seq, build_network
+from model.network import Transformer
 from model.onnx.calibrate import corpus_examples
 from model.onnx.runner import Runner
 from model.options import FAILED, OK, Parser, read_settings, run
@@ -57,7 +57,7 @@ def compare(
 ) -> Parity:
     """Compare a bundle with its checkpoint on prompts (token ids), at most ``steps`` new tokens each."""
     state, _ = load_checkpoint(checkpoint_dir)
-    network = build_network(bundle.config, bundle.vocab_size)
+    network = Transformer(bundle.config, bundle.vocab_size)
     network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     network.eval()
     runner = Runner({role: bundle.graph(role) for role in bundle.graphs}, bundle.config, threads)
@@ -71,7 +71,7 @@ def compare(
     )
 
 
-def _compare(network: Seq2Seq | CausalDecoder, runner: Runner, prompts: list[list[int]], steps: int) -> Parity:
+def _compare(network: Transformer, runner: Runner, prompts: list[list[int]], steps: int) -> Parity:
     """As :func:`compare`, in one batch."""
     family, size = network.config.family, network.config.max_positions
     count = min(steps, size - (1 if family == "seq2seq" else len(prompts[-1])))
@@ -80,7 +80,7 @@ def _compare(network: Seq2Seq | CausalDecoder, runner: Runner, prompts: list[lis
     # Padding is to the right, so neither masks nor causal attention let it reach a real token.
     (sources, _), (ids, lengths) = pad(prompts), pad([example.inputs for example in examples])
     with torch.inference_mode():
-        theirs = network.project(network.features(torch.from_numpy(sources), torch.from_numpy(ids))).numpy()
+        theirs = network(torch.from_numpy(sources), torch.from_numpy(ids)).numpy()
     runner.start(prompts, rows=len(prompts))
     ours = runner.score(ids)
     identical, difference = 0, 0.0

@@ -27,7 +27,7 @@ from model.config import NetworkConfig, TrainingConfig, to_dict
 from model.corpus import read_card
 from model.errors import ProjectError
 from model.files import write_json, write_text
-from model.network.families import build_network, count_parameters
+from model.network.families import Transformer, count_parameters
 from model.processors import available_cpus
 from model.progress import Progress
 from model.row_counts import RowCount, sentence
@@ -141,7 +141,7 @@ class Trainer:
         self.device = choose_device(self.config)
         self.dtype = choose_precision(self.config, self.device)
         self.precision = str(self.dtype).removeprefix("torch.")
-        self.network = build_network(examples.network, examples.tokenizer.vocab_size).to(self.device)
+        self.network = Transformer(examples.network, examples.tokenizer.vocab_size).to(self.device)
         self.optimizers = build_optimizers(self.network, self.config)
         # Only float16 needs its gradients scaled; bfloat16 has float32's range.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)

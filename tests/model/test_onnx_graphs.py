@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.config import NetworkConfig
-from model.network import build_network
+from model.network import Transformer
 from model.onnx.export import build_graphs, graph_files
 from model.onnx.runner import Runner, open_session
 from model.onnx.weights import WeightsError, pack, random_weights, state_shapes
@@ -43,7 +43,7 @@ def perturbed_weights(config, seed):
 
 
 def torch_network(state, config):
-    network = build_network(config, VOCABULARY)
+    network = Transformer(config, VOCABULARY)
     network.load_state_dict({name: torch.from_numpy(values) for name, values in state.items()})
     return network.eval()
 
@@ -69,7 +69,7 @@ def test_logits_are_those_of_pytorch(overrides, perturbed):
     ours = graphs.score(tokens)
     with torch.inference_mode():
         ids = torch.from_numpy(tokens)
-        theirs = network(torch.from_numpy(pad(sources)[0]), ids) if config.family == "seq2seq" else network(ids)
+        theirs = network(torch.from_numpy(pad(sources)[0]), ids)
     assert np.abs(theirs.numpy()).max() > 0.5
     np.testing.assert_allclose(ours, theirs.numpy(), atol=3e-5, rtol=0)
 
@@ -219,5 +219,5 @@ def test_weights_of_another_network_are_refused():
 @pytest.mark.parametrize("family", ["seq2seq", "decoder"])
 def test_shapes_are_those_of_the_network(family):
     config = network_config({"family": family, "kv_heads": 2})
-    names = {name: tuple(values.shape) for name, values in build_network(config, VOCABULARY).state_dict().items()}
+    names = {name: tuple(values.shape) for name, values in Transformer(config, VOCABULARY).state_dict().items()}
     assert names == state_shapes(config, VOCABULARY)

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from model.bundle import Bundle
 from model.config import NetworkConfig
-from model.network import build_network
+from model.network import Transformer
 from model.onnx.export import ExportError, export_bundle
 from model.onnx.parity import compare, main
 from model.tokenizer import load_tokenizer
@@ -21,7 +21,7 @@ torch.set_num_threads(1)  # more threads only wait for each other at this size
 def train_to_copy(config, vocab_size, path, steps=250):
     """Train a network for a few seconds to give back its input reversed, and write its weights to ``path``."""
     torch.manual_seed(0)
-    network = build_network(config, vocab_size)
+    network = Transformer(config, vocab_size)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     for _ in range(steps):
         text = torch.randint(280, vocab_size, (24, 6))
@@ -30,7 +30,7 @@ def train_to_copy(config, vocab_size, path, steps=250):
         if config.family == "seq2seq":
             logits, labels = network(text, torch.cat([bos, reverse], 1)), torch.cat([reverse, eos], 1)
         else:
-            logits = network(torch.cat([bos, text, bos, reverse], 1))[:, 7:]
+            logits = network(None, torch.cat([bos, text, bos, reverse], 1))[:, 7:]
             labels = torch.cat([reverse, eos], 1)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         optimizer.zero_grad()

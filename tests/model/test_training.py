@@ -16,6 +16,7 @@ import torch
 import zstandard
 
 from model.config import NetworkConfig, TokenizerConfig, TrainingConfig, from_dict, to_dict
+from model.network import Transformer
 from model.tokenizer import load_tokenizer
 from model.tokenizer.prompt import encode_prompt
 from model.tokenizer.train import train_tokenizer
@@ -215,9 +216,7 @@ def test_the_last_fraction_of_the_steps_falls_bit_for_bit_as_from_the_share_befo
 
 
 def test_every_parameter_has_one_optimizer() -> None:
-    from model.network import build_network
-
-    network = build_network(NETWORK, 50)
+    network = Transformer(NETWORK, 50)
     ids = [id(p) for o in build_optimizers(network, CONFIG) for group in o.param_groups for p in group["params"]]
     assert sorted(ids) == sorted(id(p) for p in network.parameters())
 
