@@ -2,7 +2,7 @@
 
     python -m model.network.families        # prints the presets and their parameter counts
 
-Legend: B rows, L source tokens, S tokens (of the target, where there is a source), D width, V vocabulary.
+Legend: B rows, S tokens, L source tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations

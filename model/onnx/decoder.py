@@ -3,6 +3,9 @@
 ``past_key_i`` and ``present_key_i`` are meant to be bound to one buffer: GroupQueryAttention then appends in place,
 each row at its own position (``cache_lengths``). Cross-attention reads the encoder's keys and values where they lie;
 queries of all heads that share a key head are stacked as rows, so multi-query attention is one small matrix product.
+
+Legend: B rows, S tokens, T keys (the cache's capacity), L source tokens, H query heads, K key/value heads, h head
+width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from model.onnx.graph import Graph
 
 
 def build_decoder(graph: Graph) -> onnx.ModelProto:
-    """One call of the decoder; T is the cache's capacity, L the padded source length.
+    """One call of the decoder.
 
     In: ``token_ids`` i64 [B, S]; ``cache_lengths`` i32 [B], tokens in the cache after this call minus one;
     ``total_length`` i32 [], the largest of them plus one; ``last_index`` i64 [B], where in S each row's last real token

@@ -3,6 +3,8 @@
 Keys and values leave the encoder ready to use (projected by one matrix multiplication for all layers, keys normed),
 so a decode step never touches the source again. Self-attention is GroupQueryAttention with ``causal=0``: it applies the
 rotary positions and masks by length, and a row padded to the right gives exactly what it gives alone.
+
+Legend: B rows, L source tokens, K key/value heads, h head width.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Slow and simple on purpose. Parity and the tests hold the graphs against PyTorch with it, and the engine against it.
 
-Legend: B rows, S tokens of a call, L padded source length, T cache capacity, V vocabulary.
+Legend: B rows, S tokens, V vocabulary.
 """
 
 from __future__ import annotations

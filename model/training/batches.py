@@ -5,7 +5,7 @@ and memory that does not grow with the corpus, but for one byte a row that says 
 is a pure function of the seed, so a resumed run skips the batches it has already seen and continues exactly where it
 was.
 
-Legend: B rows, L source tokens, S tokens of the decoder.
+Legend: B rows, S tokens, L source tokens.
 """
 
 from __future__ import annotations

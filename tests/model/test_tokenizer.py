@@ -18,6 +18,7 @@ from model.config import TokenizerConfig
 from model.languages import language_of
 from model.tokenizer import Tokenizer, TokenizerError, load_tokenizer
 from model.tokenizer.__main__ import main
+from model.tokenizer.examples import pad, pair_example, text_windows
 from model.tokenizer.prompt import PromptError, encode_prompt
 from model.tokenizer.train import train_tokenizer
 from model.tokenizer.vocabulary import control_tokens
@@ -332,6 +333,27 @@ def test_prompts_follow_the_table(tokenizer):
     assert encode_prompt(tokenizer, family="decoder", **common) == [2, 5, *text, 2]
     assert encode_prompt(tokenizer, family="decoder", task="text", text="дом") == [2, *text]
     assert encode_prompt(tokenizer, family="decoder", task="text", text="") == [2]
+
+
+@given(length=st.integers(0, 40), size=st.integers(1, 9), first=st.integers(0, 9))
+def test_windows_predict_every_token_once(tokenizers, length, size, first):
+    tokenizer, text = tokenizers["char"], list(range(100, 100 + length))
+    windows = list(text_windows(tokenizer, text, size, min(first, size)))
+    assert [token for window in windows for token in window.answer] == [*text, tokenizer.eos_id]
+    assert [token for window in windows for token in window.inputs] == [tokenizer.bos_id, *text]
+    assert all(window.labels == window.answer and window.width <= size for window in windows)
+
+
+def test_examples_of_both_families(tokenizers):
+    """The encoder reads the prompt, or the decoder does, which is asked for nothing but the answer."""
+    tokenizer, text, translation = tokenizers["char"], [100, 101], [102, 103]
+    pair = pair_example(tokenizer, "seq2seq", text, translation, "en", "Лев Толстой")
+    assert (pair.source, pair.inputs, pair.labels) == ([5, 7, 100, 101, 3], [2, 102, 103], [102, 103, 3])
+    single = pair_example(tokenizer, "decoder", text, translation, "en")
+    assert (single.source, single.inputs) == ([], [2, 5, 100, 101, 2, 102, 103])
+    assert single.labels == [0, 0, 0, 0, 102, 103, 3] and single.width == 7
+    ids, lengths = pad([pair.source, single.inputs, [9]], multiple=4)
+    assert ids.shape == (3, 8) and lengths.tolist() == [5, 7, 1] and ids[2].tolist() == [9] + 7 * [tokenizer.pad_id]
 
 
 @pytest.mark.parametrize(
