@@ -36,7 +36,7 @@ from model.training.batches import Batch, Examples
 from model.training.checkpoint import INFO, forget_last, load_last, save_last, save_weights
 from model.training.loss import linear_cross_entropy
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
-from model.training.tracking import Tracker, start_tracker
+from model.training.tracking import CURVE, tracked
 
 PROGRESS_SECONDS = 10.0
 TRIM_STEPS = 20
@@ -154,15 +154,13 @@ class Trainer:
         if saved := load_last(self.out, self.network, self.optimizers, identity):
             self.state, self.curve = TrainState(**saved["state"]), saved["curve"]
             print(f"resuming after step {self.state.step}, {self.state.seconds:.0f} s into the run", flush=True)
-        tracker = start_tracker(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out)
+        self._record()  # an older run's curve is not this one's
         valid = self.examples.valid_batches()
-        try:
-            self._loop(tracker, identity, valid)
-        finally:
-            tracker.close()
+        with tracked(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out):
+            self._loop(identity, valid)
         self.row_counts = self.examples.row_counts(valid)
 
-    def _loop(self, tracker: Tracker, identity: dict[str, Any], valid: list[Batch]) -> None:
+    def _loop(self, identity: dict[str, Any], valid: list[Batch]) -> None:
         config, state = self.config, self.state
         # The stream is a pure function of the seed: skipping what was seen is an exact resume.
         batches = itertools.islice(self.examples.train_batches(), state.step * config.grad_accum_steps, None)
@@ -181,8 +179,8 @@ class Trainer:
             if state.step % every == 0 or last:
                 state.train_loss = sum(recent) / len(recent)
                 recent.clear()
-                self._record(tracker, loss=state.train_loss, lr=rate, tokens_per_second=speed)
-            if (state.step % config.eval_every == 0 or last) and not self._improves(valid, tracker):
+                self._record(loss=state.train_loss, lr=rate, tokens_per_second=speed)
+            if (state.step % config.eval_every == 0 or last) and not self._improves(valid):
                 print(f"stopping early: no improvement in {config.patience} validations", flush=True)
                 return
             if state.step % TRIM_STEPS == 0 and self.device.type == "cpu":
@@ -228,13 +226,13 @@ class Trainer:
             return linear_cross_entropy(features, self.network.embedding.weight, batch.labels[chosen], smoothing)
 
     @torch.no_grad()
-    def _improves(self, valid: list[Batch], tracker: Tracker) -> bool:
+    def _improves(self, valid: list[Batch]) -> bool:
         """Validate, keep the best weights; false when patience has run out."""
         state = self.state
         self.network.eval()
         total = sum(self.loss(batch).item() for batch in valid)
         state.valid_loss = total / max(1, sum(batch.target_tokens for batch in valid))
-        self._record(tracker, valid_loss=state.valid_loss)
+        self._record(valid_loss=state.valid_loss)
         state.stale += 1
         if state.valid_loss < state.best_loss:
             state.best_loss, state.best_step, state.stale = state.valid_loss, state.step, 0
@@ -246,11 +244,12 @@ class Trainer:
         )
         return not self.config.patience or state.stale < self.config.patience
 
-    def _record(self, tracker: Tracker, **values: float) -> None:
+    def _record(self, **values: float) -> None:
+        """Add a point to the curve, if there are values, and write it."""
         state = self.state
-        self.curve.append({"step": state.step, "tokens": state.tokens, "seconds": round(state.seconds, 2), **values})
-        write_text(self.out / "curves.jsonl", "".join(json.dumps(point) + "\n" for point in self.curve))
-        tracker.log(state.step, **values)
+        point = {"step": state.step, "tokens": state.tokens, "seconds": round(state.seconds, 2), **values}
+        self.curve += [point] if values else []
+        write_text(self.out / CURVE, "".join(json.dumps(point) + "\n" for point in self.curve))
 
 
 def choose_device(config: TrainingConfig) -> torch.device:

@@ -1,94 +1,64 @@
 """ClearML tracking that can neither hang nor fail a run.
 
-The tracker is a child process fed with JSON lines through a pipe that never blocks: when ClearML stalls, points are
-dropped and training goes on; when it dies, the run says so once. With a server or credentials it reports there,
-otherwise it writes ClearML's offline session, to be sent later with
-``Task.import_offline_session``.
+A process of its own reads the curve that training writes to its folder, as it grows, and reports it; training waits for
+it at the end alone, for a bounded time. With a server or credentials ClearML reports there, otherwise it writes its
+offline session to the folder, to be sent later with ``Task.import_offline_session``.
 
-    echo '{"series": "loss", "step": 1, "value": 2.0}' | python -m model.training.tracking --name demo
+    python -m model.training.tracking CHECKPOINT --name demo    # until its standard input ends
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
+from model.files import write_json
 from model.options import OK, Parser, run
 
-
-class Tracker:
-    """The training side of the pipe to a tracker's process; without a process nothing is recorded.
-
-    Attributes:
-        dropped: messages that the tracker did not keep up with.
-    """
-
-    def __init__(self, process: subprocess.Popen[bytes] | None) -> None:
-        self.dropped = 0
-        self._process = process
-        if process is not None and process.stdin is not None:
-            os.set_blocking(process.stdin.fileno(), False)
-
-    def log(self, step: int, **values: float) -> None:
-        """Record one point of each named series."""
-        for series, value in values.items():
-            self.send({"series": series, "step": step, "value": value})
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Write one message, or drop it when the tracker does not keep up."""
-        if self._process is None or self._process.stdin is None:
-            return
-        try:
-            # Lines are far shorter than PIPE_BUF, so a write is whole or not at all.
-            os.write(self._process.stdin.fileno(), json.dumps(message).encode() + b"\n")
-        except BlockingIOError:
-            self.dropped += 1
-        except OSError:
-            _warn("the ClearML tracker has ended; the run goes on without it")
-            self._process = None
-
-    def close(self, seconds: float = 20.0) -> None:
-        """Let the tracker flush for a bounded time, then leave it behind."""
-        if self._process is None or self._process.stdin is None:
-            return
-        self._process.stdin.close()
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            _warn("the ClearML tracker did not finish in time and was stopped; the run is complete")
-        if self.dropped:
-            _warn(f"{self.dropped} tracking points were dropped because ClearML did not keep up")
+CURVE = "curves.jsonl"
+SETTINGS = "clearml/settings.json"
+LOOK_SECONDS = 1.0
 
 
-def start_tracker(name: str, settings: dict[str, Any], folder: Path) -> Tracker:
-    """A tracker that keeps an offline session in ``folder/clearml``; ``PROMETHEUS_TRACKING=off`` turns it off."""
+@contextlib.contextmanager
+def tracked(name: str, settings: dict[str, Any], folder: Path) -> Iterator[None]:
+    """Have ClearML follow the curve in ``folder`` until the block ends; ``PROMETHEUS_TRACKING=off`` turns it off."""
     if os.environ.get("PROMETHEUS_TRACKING", "on").lower() in ("off", "0", "false"):
-        return Tracker(None)
-    options = [f"--name={name}", f"--folder={(folder / 'clearml').resolve()}"]
+        yield
+        return
+    write_json(folder / SETTINGS, settings)
+    command = [sys.executable, "-m", "model.training.tracking", str(folder.resolve()), f"--name={name}"]
+    root, process = Path(__file__).parents[2], None
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "model.training.tracking", *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[2],
-        )
+        process = subprocess.Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, cwd=root)
     except OSError as error:
-        _warn(f"tracking is off: {error}")
-        return Tracker(None)
-    tracker = Tracker(process)
-    tracker.send({"settings": settings})
-    return tracker
+        print(f"tracking is off: {error}", file=sys.stderr)
+    try:
+        yield
+    finally:
+        if process is not None:
+            finish(process)
 
 
-def _warn(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+def finish(process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
+    """Let the tracker report what is left for a bounded time, then leave it behind."""
+    try:
+        process.communicate(timeout=seconds)  # its standard input ends
+        trouble = "failed" if process.returncode else ""
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        trouble = "did not finish in time and was stopped"
+    if trouble:
+        print(f"the ClearML tracker {trouble}; the run is complete without it", file=sys.stderr)
 
 
 def has_server() -> bool:
@@ -99,20 +69,21 @@ def has_server() -> bool:
 
 
 def parser() -> Parser:
-    """What to call the task."""
+    """What to report, and under which name."""
     made = Parser("model.training.tracking", __doc__)
+    made.add_argument("checkpoint", type=Path, help="folder that training writes; ClearML's files go into it too")
     made.add_argument("--name", required=True, help="name of the ClearML task")
-    made.add_argument("--folder", type=Path, help="for ClearML's files, where CLEARML_CACHE_DIR is not set")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Report every line of standard input until it ends."""
-    arguments = parser().parse_args(argv)
-    if arguments.folder and "CLEARML_CACHE_DIR" not in os.environ:
+    """Report the curve as it grows, until standard input ends."""
+    options = parser().parse_args(argv)
+    folder = options.checkpoint.resolve()
+    if "CLEARML_CACHE_DIR" not in os.environ:
         # ClearML would take `$` and `~` in the folder's name for its own, so it is given none.
-        arguments.folder.mkdir(parents=True, exist_ok=True)
-        os.chdir(arguments.folder)
+        (folder / SETTINGS).parent.mkdir(parents=True, exist_ok=True)
+        os.chdir((folder / SETTINGS).parent)
         os.environ["CLEARML_CACHE_DIR"] = "."
 
     from clearml import Task
@@ -121,31 +92,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Whether or not there is a server, ClearML tells its maker which versions run here; this flag says that it has.
     CheckPackageUpdates._package_version_checked = True
-    if folder := os.environ.get("CLEARML_CACHE_DIR"):
-        SessionCache.SESSION_CACHE_FOLDER = folder  # else a list of tasks goes to ~/.clearml
+    SessionCache.SESSION_CACHE_FOLDER = os.environ["CLEARML_CACHE_DIR"]  # else a list of tasks goes to ~/.clearml
     # This process is already the one on the side; ClearML's own fork of it takes 10 s to start and can hang.
     Task._report_subprocess_enabled = False  # type: ignore[assignment]
     if not has_server():
         Task.set_offline(True)
     task: Task = Task.init(
         project_name="prometheus-mini",
-        task_name=arguments.name,
+        task_name=options.name,
         auto_connect_frameworks=False,
         auto_connect_arg_parser=False,
         auto_connect_streams=False,
         auto_resource_monitoring=False,
         reuse_last_task_id=False,
     )
-    logger = task.get_logger()
-    for line in sys.stdin:
-        message = json.loads(line)
-        if "settings" in message:
-            task.connect(message["settings"], name="settings")
-        else:
-            series = message["series"]
-            logger.report_scalar(series.split(".")[0], series, message["value"], message["step"])
+    if (folder / SETTINGS).exists():
+        task.connect(json.loads((folder / SETTINGS).read_text("utf-8")), name="settings")
+    for point in _points(folder / CURVE):
+        for series in point.keys() - {"step", "tokens", "seconds"}:
+            task.get_logger().report_scalar(series, series, point[series], point["step"])
     task.close()
     return OK
+
+
+def _points(curve: Path) -> Iterator[dict[str, Any]]:
+    """The points of a curve that grows, until standard input ends."""
+    known, ended = 0, False
+    while not ended:
+        ended = bool(select.select([sys.stdin], [], [], LOOK_SECONDS)[0])
+        lines = curve.read_text("utf-8").splitlines() if curve.exists() else []
+        yield from map(json.loads, lines[known:])
+        known = max(known, len(lines))
 
 
 if __name__ == "__main__":

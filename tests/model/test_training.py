@@ -20,6 +20,7 @@ from model.network import Transformer
 from model.tokenizer import load_tokenizer
 from model.tokenizer.prompt import encode_prompt
 from model.tokenizer.train import train_tokenizer
+from model.training import tracking
 from model.training.batches import Examples
 from model.training.checkpoint import CheckpointError, load_checkpoint
 from model.training.loop import Trainer, TrainingError, choose_device, train
@@ -233,25 +234,25 @@ def test_missing_and_damaged_checkpoints(tmp_path: Path) -> None:
 
 
 def test_tracking_offline_records_and_never_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real ClearML, offline; then a tracker that never reads its pipe."""
-    from model.training import tracking
-
+    """The real ClearML, offline, of a curve that grows meanwhile; then a tracker that never ends."""
     monkeypatch.setenv("PROMETHEUS_TRACKING", "on")
     monkeypatch.delenv("CLEARML_CACHE_DIR", raising=False)
     monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "none.conf"))
-    tracker = tracking.start_tracker("test", {"steps": 1}, tmp_path)
-    tracker.log(1, loss=2.5)
-    tracker.close()
-    (session,) = (tmp_path / "clearml").rglob("*.zip")
+    curve, run = tmp_path / tracking.CURVE, tmp_path
+    with tracking.tracked("test", {"steps": 1}, run):
+        curve.write_text('{"step": 1, "tokens": 8, "seconds": 0.1, "loss": 2.5}\n')
+    (session,) = (run / "clearml").rglob("*.zip")
     with zipfile.ZipFile(session) as archive:
         assert b"2.5" in archive.read("metrics.jsonl")
 
-    stuck = tmp_path / "stuck.py"
-    stuck.write_text("import time; time.sleep(600)")
-    tracker = tracking.Tracker(subprocess.Popen([sys.executable, str(stuck)], stdin=subprocess.PIPE))
     start = time.monotonic()
-    for step in range(5000):
-        tracker.log(step, loss=1.0)
-    tracker.close(seconds=0.2)
-    assert time.monotonic() - start < 60
-    assert tracker.dropped > 0
+    stuck = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.PIPE)
+    tracking.finish(stuck, seconds=0.2)
+    assert time.monotonic() - start < 60 and stuck.returncode
+
+
+def test_a_tracker_that_dies_fails_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], stdin=subprocess.PIPE)
+    dead.wait()
+    tracking.finish(dead)
+    assert "the ClearML tracker failed; the run is complete without it" in capsys.readouterr().err
