@@ -1,5 +1,5 @@
 """The transformer, in PyTorch: one set of layers, two families (encoder-decoder and decoder-only)."""
 
-from model.network.families import Transformer
+from model.network.transformer import Transformer
 
 __all__ = ["Transformer"]

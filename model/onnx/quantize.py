@@ -25,6 +25,9 @@ from model.onnx.weights import Weights, read_packed
 from model.options import OK, Parser, read_settings, run
 from model.row_counts import sentence
 
+# What a variant has of its bundle: the fields of its manifest that neither precision nor files change.
+KEPT = {"name", "family", "task", "languages", "authors", "config", "vocab_size", "limits", "tokenizer", "graphs"}
+
 
 class QuantizationError(ProjectError, ValueError):
     """A bundle that cannot be quantized; the message says why."""
@@ -46,7 +49,6 @@ def quantize_bundle(
     config = config or QuantizationConfig()
     if precision not in ("fp16", "int8"):
         raise QuantizationError(f"precision: expected fp16 or int8, found {precision!r}")
-    kind: Precision = "fp16" if precision == "fp16" else "int8"
     bundle = Bundle.load(bundle_dir)
     if bundle.precision != "fp32":
         raise QuantizationError(f"{bundle_dir}: is {bundle.precision}; give the fp32 bundle that export wrote")
@@ -64,22 +66,14 @@ def quantize_bundle(
         if config.activation_scale == "static":
             bounds = calibration.activations
             settings["activation_bounds"] = {name: bounds[name] for name in bounds if not name.endswith(".down")}
-    models = build_graphs(weights, bundle.config, kind, calibration, config.activation_scale)
+    made = "int8" if calibration else "fp16"
+    models = build_graphs(weights, bundle.config, made, calibration, config.activation_scale)
     return write_bundle(
         out,
         files={**{name: bundle.file(name) for name in bundle.files}, **graph_files(models)},
-        name=bundle.name,
-        family=bundle.family,
-        task=bundle.task,
         precision=precision,
-        languages=bundle.languages,
-        authors=bundle.authors,
-        config=bundle.config,
-        vocab_size=bundle.vocab_size,
-        limits=bundle.limits,
-        tokenizer=bundle.tokenizer,
-        graphs=bundle.graphs,
         provenance={**bundle.provenance, "quantization": settings},
+        **bundle.model_dump(include=KEPT),
     )
 
 

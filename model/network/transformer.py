@@ -1,6 +1,6 @@
 """The transformer of both families, encoder-decoder and decoder-only, with tied embeddings.
 
-    python -m model.network.families        # prints the presets and their parameter counts
+    python -m model.network.transformer        # prints the presets and their parameter counts
 
 Legend: B rows, S tokens, L source tokens, D width, V vocabulary.
 """
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     """It takes no options."""
-    return Parser("model.network.families", __doc__)
+    return Parser("model.network.transformer", __doc__)
 
 
 if __name__ == "__main__":
