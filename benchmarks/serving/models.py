@@ -8,6 +8,7 @@ The weights are kept beside them (``weights.safetensors``) for the engines that 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from model.config import NetworkConfig, to_dict
 from model.onnx.calibrate import calibrate
 from model.onnx.export import build_graphs, graph_files, limits
 from model.onnx.graph import Calibration, Precision
-from model.onnx.weights import Weights, pack, random_weights
+from model.onnx.weights import Weights, pack, state_shapes
 from model.options import OK, Parser, run
 from model.tokenizer import load_tokenizer
 from model.tokenizer.examples import Example
@@ -36,6 +37,19 @@ VARIANTS: dict[str, tuple[Precision, Literal["row", "static"]]] = {
     "ours-int8-static": ("int8", "static"),
     "ours-fp32": ("fp32", "row"),
 }
+
+
+def random_weights(config: NetworkConfig, vocab_size: int, seed: int = 0) -> Weights:
+    """A state dict of random float32 weights, every projection non-zero: for benchmarks and tests without training."""
+    rng = np.random.default_rng(seed)
+    state = {}
+    for name, shape in state_shapes(config, vocab_size).items():
+        if len(shape) == 2:
+            values: np.ndarray = rng.standard_normal(shape) / math.sqrt(shape[1])
+        else:
+            values = rng.uniform(0.5, 1.5, shape)
+        state[name] = values.astype(np.float32)
+    return state
 
 
 def lively_weights(config: NetworkConfig, vocab_size: int, seed: int = 0) -> Weights:
@@ -103,8 +117,6 @@ def write_bundles(out: Path, config: NetworkConfig, variants: dict[str, Any] | N
 
 def parameters(config: NetworkConfig) -> int:
     """Numbers that training would set."""
-    from model.onnx.weights import state_shapes
-
     return sum(int(np.prod(shape)) for shape in state_shapes(config, VOCABULARY).values())
 
 

@@ -66,8 +66,8 @@ def quantize_bundle(
         if config.activation_scale == "static":
             bounds = calibration.activations
             settings["activation_bounds"] = {name: bounds[name] for name in bounds if not name.endswith(".down")}
-    made = "int8" if calibration else "fp16"
-    models = build_graphs(weights, bundle.config, made, calibration, config.activation_scale)
+    kind: Precision = "int8" if calibration else "fp16"
+    models = build_graphs(weights, bundle.config, kind, calibration, config.activation_scale)
     return write_bundle(
         out,
         files={**{name: bundle.file(name) for name in bundle.files}, **graph_files(models)},
@@ -78,10 +78,9 @@ def quantize_bundle(
 
 
 def _check_fp16_range(weights: Weights) -> None:
-    limit = float(np.finfo(np.float16).max)
+    limit = np.finfo(np.float16).max
     for name, values in weights.items():
-        largest = float(np.abs(values).max())
-        if largest > limit:
+        if (largest := np.abs(values).max()) > limit:
             raise QuantizationError(
                 f"{name}: holds {largest:g}, beyond float16's {limit:g}; serve fp32 or int8 instead"
             )

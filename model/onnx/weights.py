@@ -81,19 +81,6 @@ def check_state(state: Weights, config: NetworkConfig, vocab_size: int) -> None:
         raise WeightsError("the weights do not fit the network:\n" + "\n".join(sorted(problems)))
 
 
-def random_weights(config: NetworkConfig, vocab_size: int, seed: int = 0) -> Weights:
-    """A state dict of random float32 weights, every projection non-zero: for tests and benchmarks without training."""
-    rng = np.random.default_rng(seed)
-    state = {}
-    for name, shape in state_shapes(config, vocab_size).items():
-        if len(shape) == 2:
-            values: np.ndarray = rng.standard_normal(shape) / math.sqrt(shape[1])
-        else:
-            values = rng.uniform(0.5, 1.5, shape)
-        state[name] = values.astype(np.float32)
-    return state
-
-
 def pack(state: Weights, config: NetworkConfig, vocab_size: int) -> Weights:
     """Checkpoint tensors -> graph tensors (float32, names above)."""
     check_state(state, config, vocab_size)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
 
 from model.errors import ProjectError
 from model.files import replace_directory, write_bytes, write_json
@@ -36,15 +38,12 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str
     Raises:
         CheckpointError: when a file is missing or unreadable.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     folder = Path(folder)
     missing = [name for name in (WEIGHTS, INFO) if not (folder / name).exists()]
     if missing:
         raise CheckpointError(f"{folder} is not a finished checkpoint: {', '.join(missing)} is missing")
     try:
-        return load_file(folder / WEIGHTS), json.loads((folder / INFO).read_text("utf-8"))
+        return safetensors.load_file(folder / WEIGHTS), json.loads((folder / INFO).read_text("utf-8"))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{folder} holds a damaged checkpoint: {error}") from None
 

@@ -14,9 +14,9 @@ import numpy as np
 import zstandard
 from safetensors.numpy import save_file
 
+from benchmarks.serving.models import random_weights
 from model.config import NetworkConfig, to_dict
 from model.onnx.export import export_bundle
-from model.onnx.weights import random_weights
 from model.tokenizer import load_tokenizer
 from model.tokenizer.vocabulary import FORMAT_VERSION, NORMALIZATION, control_tokens
 

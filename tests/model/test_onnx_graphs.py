@@ -5,11 +5,12 @@ import onnx
 import pytest
 import torch
 
+from benchmarks.serving.models import random_weights
 from model.config import NetworkConfig
 from model.network import Transformer
 from model.onnx.export import build_graphs, graph_files
 from model.onnx.runner import Runner, open_session
-from model.onnx.weights import WeightsError, pack, random_weights, state_shapes
+from model.onnx.weights import WeightsError, pack, state_shapes
 from model.tokenizer.examples import pad
 from tests.helpers.bundles import TINY
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks.serving.models import random_weights
 from model.bundle import Bundle
 from model.config import NetworkConfig, QuantizationConfig
 from model.onnx.calibrate import CalibrationError, calibrate
@@ -13,7 +14,7 @@ from model.onnx.export import build_graphs, graph_files
 from model.onnx.graph import Calibration, quantize_matrix
 from model.onnx.quantize import QuantizationError, main, quantize_bundle
 from model.onnx.runner import Runner, open_session
-from model.onnx.weights import pack, random_weights, read_packed
+from model.onnx.weights import pack, read_packed
 from model.tokenizer.examples import Example, pad
 from tests.helpers.bundles import TINY, tiny_bundle, tiny_corpus
 
