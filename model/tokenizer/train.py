@@ -9,6 +9,7 @@ the vocabulary has not seen.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -128,10 +129,8 @@ def measure(tokenizer: Tokenizer, corpus_dir: str | Path, card: dict[str, Any]) 
     ``byte_fallback_rate`` is the share of characters without a piece of their own, written as bytes;
     ``unknown_rate`` the share of tokens that are ``<unk>``, which byte fallback keeps at zero.
     """
-    for split in ("valid", "train"):
-        records = [record for record, _ in zip(read_split(corpus_dir, split), range(REPORT_ROWS), strict=False)]
-        if records:
-            break
+    split = "valid" if card["counts"]["valid"] else "train"
+    records = list(itertools.islice(read_split(corpus_dir, split), REPORT_ROWS))
     languages = {}
     for field in text_fields(card):
         texts = [normalize(record[field]) for record in records]
