@@ -102,7 +102,14 @@ def gather(
     Raises:
         CorpusError: as :func:`expand`, where a source has no file to train on, and where two test sets have one name.
     """
-    sets = {name: _testing(test, config) for name, test in zip(_test_names(tests), tests, strict=True)}
+    sets = dict[str, list[SourceFile]]()
+    for test in tests:
+        name = stem(test)
+        if name == "heldout":
+            raise CorpusError(f"{display(test)}: the name heldout is taken by the corpus's own split; rename the file")
+        if name in sets:
+            raise CorpusError(f"{display(test)}: two test sets have the name {name}; rename one of the files")
+        sets[name] = _testing(test, config)
     given = {_place(file) for files in sets.values() for file in files}
     files = []
     for source in sources:
@@ -112,11 +119,11 @@ def gather(
                 files.append(file)
                 if file.role == TEST:
                     found.setdefault(_test_name(file, source), []).append(file)
-        for name, test in found.items():
+        for name, members in found.items():
             free = name if name not in sets and name != "heldout" else f"{stem(source)}-{name}"
             if free in sets:
-                raise CorpusError(f"{test[0].name}: two test sets have the name {free}; rename the file")
-            sets[free] = test
+                raise CorpusError(f"{members[0].name}: two test sets have the name {free}; rename the file")
+            sets[free] = members
     return files, sets
 
 
@@ -144,16 +151,6 @@ def _test_name(file: SourceFile, source: str) -> str:
     if _role(own) == TEST or not (own.isdigit() or _plain(own.lower()) in ("part", "data", "shard", "chunk")):
         return own
     return next(word for word in reversed(folders) if _role(word) == TEST)
-
-
-def _test_names(tests: list[str]) -> list[str]:
-    names = [stem(test) for test in tests]
-    for test, name in zip(tests, names, strict=True):
-        if name == "heldout":
-            raise CorpusError(f"{display(test)}: the name heldout is taken by the corpus's own split; rename the file")
-        if names.count(name) > 1:
-            raise CorpusError(f"{display(test)}: two test sets have the name {name}; rename one of the files")
-    return names
 
 
 def _place(file: SourceFile) -> str:
