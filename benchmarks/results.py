@@ -1,8 +1,8 @@
-"""Committed results, and the README tables made from them: no number in README is typed by hand.
+"""Committed results, and the tables of README.md and docs/ made from them: nobody types a figure by hand.
 
 python -m benchmarks.results record runs/latest     # keep a run's figures as results/<profile>.json
-python -m benchmarks.results readme                 # rewrite the tables between README's markers
-python -m benchmarks.results readme --check         # fail when they are out of date
+python -m benchmarks.results docs                   # rewrite the tables between the markers
+python -m benchmarks.results docs --check           # fail when one is out of date
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,25 @@ from model.files import write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-README = ROOT / "README.md"
+# (family, workload) of the six lines that README shows.
+SPEEDS = {
+    ("seq2seq", "batch-1"): "translation, one text at a time",
+    ("seq2seq", "batch-32"): "translation, 32 at a time",
+    ("seq2seq", "mixed"): "translation, 100 requests of mixed length",
+    ("decoder", "batch-1"): "continuation, one text at a time",
+    ("decoder", "batch-32"): "continuation, 32 at a time",
+    ("decoder", "mixed"): "continuation, 100 requests of mixed length",
+}
+SPEED_ENGINES = {
+    "ours, int8": ("ours-int8-static",),
+    "CTranslate2, int8": ("ct2-int8", "ct2-hf-int8"),
+    "Hugging Face, fp32": ("hf",),
+}
 SAMPLES_PER_SET = 2  # of the good and of the bad translations each
 
 
 def record(run: Path) -> Path:
-    """Keep what README quotes from a run's summary; curves and most samples stay in the run."""
+    """Keep what the documents quote from a run's summary; curves and most samples stay in the run."""
     summary = json.loads((run / "summary.json").read_text("utf-8"))
     if summary["status"] != "ok":
         raise SystemExit(f"{run} did not succeed ({summary.get('error')}): only a good run is recorded")
@@ -101,10 +114,35 @@ def steps_table(profile: str) -> str:
     return "\n".join([*lines, *[f"| {step['name']} | {step['seconds']:.0f} |" for step in steps]])
 
 
+def speed_table(name: str) -> str:
+    """Tokens per second of our engine, CTranslate2 and Hugging Face, six lines; of several runs the fastest."""
+    result = load(name)
+    lines = ["| tokens per second, one thread | " + " | ".join(SPEED_ENGINES) + " |", "|---|---|---|---|"]
+    for (family, workload), text in SPEEDS.items():
+        runs = [run for run in result["runs"] if (run["family"], run["workload"]) == (family, workload)]
+        cells = [text]
+        for engines in SPEED_ENGINES.values():
+            best = max((run["tokens_per_second"] for run in runs if run["engine"] in engines), default=None)
+            cells.append("–" if best is None else f"{best:,.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    versions = result["versions"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Same shapes, lengths and parameter counts. CTranslate2 {versions['ctranslate2']}: the faster of two "
+            f"models; for mixed lengths, in batches that know every output's length beforehand. transformers "
+            f"{versions['transformers']}. {processor(result['machine'])}, {result['date'][:10]}.",
+        ]
+    )
+
+
 def measured_table(name: str) -> str:
     """What a serving benchmark of that name measured; each makes its own table."""
     from benchmarks.agreement import agreement_table
     from benchmarks.load.http import http_table
+    from benchmarks.load.rollout import table as rollout_table
+    from benchmarks.load.slow_readers import table as slow_readers_table
     from benchmarks.load.soak import soak_table
     from benchmarks.serving.table import caption as notes
     from benchmarks.serving.table import ratio_table
@@ -114,47 +152,70 @@ def measured_table(name: str) -> str:
         "serving": lambda result: f"{ratio_table(result)}\n\n{notes(result)}",
         "http": http_table,
         "soak": soak_table,
+        "slow_readers": slow_readers_table,
+        "rollout": rollout_table,
         "agreement": agreement_table,
         "threads": threads_table,
     }
     return makers[name](load(name)).strip()
 
 
-TABLES = {"quality": quality_table, "samples": samples_table, "steps": steps_table, "measured": measured_table}
+TABLES = {
+    "quality": quality_table,
+    "samples": samples_table,
+    "steps": steps_table,
+    "speed": speed_table,
+    "measured": measured_table,
+}
 
 
-def rendered(text: str) -> str:
-    """README with everything between ``<!-- table:KIND PROFILE -->`` and ``<!-- end -->`` made anew."""
-    out, rest = [], text
+def documents() -> list[Path]:
+    """Every document that may hold tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def rendered(document: Path) -> str:
+    """The document's text with everything between ``<!-- table:KIND NAME -->`` and ``<!-- end -->`` made anew."""
+    out, rest = [], document.read_text("utf-8")
     while "<!-- table:" in rest:
         before, _, rest = rest.partition("<!-- table:")
         spec, _, rest = rest.partition(" -->")
         _, found, rest = rest.partition("<!-- end -->")
         if not found:
-            raise SystemExit(f"README: the table {spec!r} has no <!-- end --> marker")
-        kind, profile = spec.split()
-        out.append(f"{before}<!-- table:{spec} -->\n{TABLES[kind](profile)}\n<!-- end -->")
+            raise SystemExit(f"{document.relative_to(ROOT)}: the table {spec!r} has no <!-- end --> marker")
+        kind, name = spec.split()
+        out.append(f"{before}<!-- table:{spec} -->\n{TABLES[kind](name)}\n<!-- end -->")
     return "".join(out) + rest
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     recording = commands.add_parser("record", help="keep a run's figures in results/")
     recording.add_argument("run", type=Path, help="folder of a run, for example runs/latest")
-    tables = commands.add_parser("readme", help="rewrite README's tables from results/")
-    tables.add_argument("--check", action="store_true", help="change nothing; fail when README is out of date")
-    args = parser.parse_args()
-    if args.command == "record":
-        print(record(args.run).relative_to(ROOT))
-        return
-    text = README.read_text("utf-8")
-    if args.check:
-        if rendered(text) != text:
-            sys.exit("README's tables are out of date: run `python -m benchmarks.results readme`")
-        return
-    README.write_text(rendered(text), "utf-8")
+    tables = commands.add_parser("docs", help="rewrite the tables of README.md and docs/ from results/")
+    tables.add_argument("--check", action="store_true", help="change nothing; fail when a table is out of date")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Record a run, or write or check the documents' tables."""
+    options = parser().parse_args(argv)
+    if options.command == "record":
+        print(record(options.run).relative_to(ROOT))
+        return 0
+    old = [path for path in documents() if rendered(path) != path.read_text("utf-8")]
+    if options.check:
+        for path in old:
+            print(f"{path.relative_to(ROOT)}: a table is out of date", file=sys.stderr)
+        if old:
+            print("run `python -m benchmarks.results docs`", file=sys.stderr)
+        return min(len(old), 1)
+    for path in old:
+        path.write_text(rendered(path), "utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

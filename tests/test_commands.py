@@ -1,0 +1,135 @@
+"""Every command that a document, a docstring or a message tells people to type is understood by what it calls."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import io
+import itertools
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from pipelines.given import settings
+from pipelines.settings import load_profile
+from tests.helpers.commands import ROOT, TARGETS, Command, commands
+
+PACKAGES = ("benchmarks", "evaluation", "model", "pipelines", "serving", "tools")
+
+
+def chosen(*tools: str) -> list[Command]:
+    """The commands that begin with one of the tools."""
+    return [command for command in commands() if Path(command.words()[0]).name in tools]
+
+
+def modules() -> list[tuple[Command, str, list[str]]]:
+    """Every ``python -m`` of ours: where, the module, its arguments."""
+    found = []
+    for command in chosen("python", "python3"):
+        _, flag, name, *arguments = command.words()
+        if flag == "-m" and name.split(".")[0] in PACKAGES:
+            found.append((command, name, arguments))
+    return found
+
+
+def entry(name: str) -> ModuleType:
+    """What ``python -m`` runs."""
+    spec = importlib.util.find_spec(name)
+    assert spec, f"there is no module {name}"
+    return importlib.import_module(f"{name}.__main__" if spec.submodule_search_locations else name)
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace | None:
+    """The parsed arguments; None for --help."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return parser.parse_args(arguments)
+    except SystemExit as end:
+        assert end.code == 0, said.getvalue()
+        return None
+
+
+def test_the_commands_are_found() -> None:
+    texts = [command.text for command in commands()]
+    assert "make pipeline-run PROFILE=gpt CORPUS=novel.txt" in texts
+    assert "kubectl apply -f k8s/" in texts
+    assert len(modules()) > 50 and len(chosen("make")) > 20 and len(chosen("curl")) > 10
+
+
+@pytest.mark.parametrize("command", modules(), ids=lambda found: str(found[0]))
+def test_every_module_takes_its_arguments(command: tuple[Command, str, list[str]]) -> None:
+    """A module that is only mentioned may leave its arguments out."""
+    told, name, arguments = command
+    parser = entry(name).parser()
+    if arguments or not told.mention:
+        options = parse(parser, arguments)
+        if name == "pipelines.run" and options:
+            load_profile(options.profile, settings(options.overrides))
+
+
+def test_every_module_that_runs_is_told() -> None:
+    """What has a ``__main__`` names its command in its own docstring or another's."""
+    runnable = set()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            if re.search(r'^if __name__ == "__main__"', path.read_text("utf-8"), re.M):
+                runnable.add(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__"))
+    assert runnable and runnable <= {name for _, name, _ in modules()}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [command.words()[2] for command in chosen("python", "python3") if command.words()[1] == "-c"],
+)
+def test_every_line_of_code_runs(code: str) -> None:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(code, "python -c", "exec"), {})
+    assert said.getvalue().strip()
+
+
+@pytest.mark.parametrize("command", chosen("make"), ids=str)
+def test_every_make_line_is_understood(command: Command) -> None:
+    """What a shell and make make of it is what the program takes: nothing is run."""
+    _, target, *variables = command.words()
+    assert target in TARGETS
+    assert all(re.match(r"[A-Z_]+=", word) for word in variables)
+    line = f"{shlex.join(command.words())} -n --no-print-directory -o .venv/.stamp -o .venv-bench/.stamp"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for shown in done.stdout.replace("\\\n", " ").splitlines():
+        words = shlex.split(shown.replace("exec ", ""), comments=True)
+        if words[1:2] == ["-m"] and words[2].split(".")[0] in PACKAGES:
+            options = parse(entry(words[2]).parser(), words[3:])
+            if words[2] == "pipelines.run" and options:
+                load_profile(options.profile, settings(options.overrides))
+
+
+def test_every_kubectl_and_docker_line_names_what_there_is() -> None:
+    documents = [
+        document for path in (ROOT / "k8s").glob("*.yaml") for document in yaml.safe_load_all(path.read_text("utf-8"))
+    ]
+    named = {(d["kind"].lower(), d["metadata"]["name"]) for d in documents}
+    for command in chosen("kubectl", "docker"):
+        words = command.words()
+        for option, value in itertools.pairwise(words):
+            if option == "-f":
+                assert (ROOT / value).exists(), command
+            if option == "-n":
+                assert ("namespace", value) in named, command
+            if option == "secret":
+                assert ("secret", value) in named, command
+        for name in re.findall(r"(?:inferenceservice[/=]|\bservice/)([\w-]+?)(?:-predictor)?(?!\S)", command.text):
+            assert ("inferenceservice", name) in named, command
+    assert len(chosen("kubectl")) > 3 and len(chosen("docker")) > 1
