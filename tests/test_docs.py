@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from benchmarks.results import main as results
 from model.config import Profile, to_dict
 from pipelines.settings import load_profile, profile_names
+from serving import errors
 from serving.config import parse
 from serving.engine import GenerationRequest
 from serving.engine.request import DEFAULT_MAX_TOKENS
@@ -43,6 +45,12 @@ def prose(document: Path) -> str:
 def spans(document: Path) -> list[str]:
     """What stands between backticks."""
     return re.findall(r"`([^`\n]+)`", prose(document))
+
+
+@cache
+def code() -> str:
+    """All Python, and the Makefile."""
+    return "\n".join(path.read_text("utf-8") for path in tracked() if path.suffix == ".py" or path.name == "Makefile")
 
 
 def test_readme_is_short() -> None:
@@ -140,6 +148,19 @@ def test_defaults_are_the_codes(document: Path) -> None:
         assert told == shown(known[name]), name
 
 
+@by_document
+def test_environment_variables_exist(document: Path) -> None:
+    for span in spans(document):
+        if name := re.match(r"[A-Z]+(_[A-Z]+)+(?![\w])", span):
+            assert name[0] in code(), f"{document.name} names {span}"
+
+
+def test_errors_have_the_codes_that_are_told() -> None:
+    raised = {(str(kind.status), kind.code) for kind in vars(errors).values() if hasattr(kind, "status")}
+    told = re.findall(r"\| (\d{3}) \| ([A-Z_]+) \|", (ROOT / "docs" / "serving.md").read_text("utf-8"))
+    assert len(told) > 4 and set(told) <= raised
+
+
 def shown(value: Any) -> str:
     """A default as the documents write it."""
     if isinstance(value, dict):
@@ -163,8 +184,8 @@ def test_every_call_is_answered(tmp_path: Path) -> None:
     calls = [command for command in commands() if command.words()[0] == "curl"]
     assert len(calls) >= 10
     (tmp_path / "token").write_text("secret\n")
-    code = [block for document in DOCUMENTS for language, block in blocks(document) if language == "python"]
-    assert code
+    python_blocks = [block for document in DOCUMENTS for language, block in blocks(document) if language == "python"]
+    assert python_blocks
     with start_server(tiny_bundle(tmp_path / "bundle", max_positions=128), tmp_path / "log") as server:
 
         def here(text: str) -> str:
@@ -180,7 +201,7 @@ def test_every_call_is_answered(tmp_path: Path) -> None:
                 check=False,
             )
             assert done.returncode == 0 and done.stdout, f"{call}\n{done.stdout}{done.stderr}"
-        for block in code:
+        for block in python_blocks:
             python = CLIENTS if "import openai" in block and CLIENTS.exists() else Path(sys.executable)
             command = [python, "-c", here(block).replace("runs/latest/bundle", str(tmp_path / "bundle"))]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
