@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import importlib
 import importlib.util
@@ -21,14 +22,15 @@ import yaml
 
 from pipelines.given import settings
 from pipelines.settings import load_profile
-from tests.helpers.commands import ROOT, TARGETS, Command, commands
+from tests.helpers.commands import ROOT, TARGETS, Command, commands, tracked
 
 PACKAGES = ("benchmarks", "evaluation", "model", "pipelines", "serving", "tools")
 
 
 def chosen(*tools: str) -> list[Command]:
-    """The commands that begin with one of the tools."""
-    return [command for command in commands() if Path(command.words()[0]).name in tools]
+    """The commands that begin with one of the tools, each once; a line that is to be typed goes before a mention."""
+    found = {tuple(command.words()): command for command in sorted(commands(), key=lambda each: not each.mention)}
+    return [command for (tool, *_), command in found.items() if Path(tool).name in tools]
 
 
 def modules() -> list[tuple[Command, str, list[str]]]:
@@ -80,10 +82,14 @@ def test_every_module_takes_its_arguments(command: tuple[Command, str, list[str]
 def test_every_module_that_runs_is_told() -> None:
     """What has a ``__main__`` names its command in its own docstring or another's."""
     runnable = set()
-    for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            if re.search(r'^if __name__ == "__main__"', path.read_text("utf-8"), re.M):
-                runnable.add(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__"))
+    for path in tracked():
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if path.suffix == ".py" and name.split(".")[0] in PACKAGES:
+            tests = [
+                ast.unparse(node.test) for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.If)
+            ]
+            if "__name__ == '__main__'" in tests:
+                runnable.add(name.removesuffix(".__main__"))
     assert runnable and runnable <= {name for _, name, _ in modules()}
 
 

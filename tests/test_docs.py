@@ -18,8 +18,8 @@ from benchmarks.results import main as results
 from model.config import Profile, to_dict
 from pipelines.settings import load_profile, profile_names
 from serving import errors
-from serving.config import parse
-from serving.engine import GenerationRequest
+from serving.config import ServerConfig
+from serving.engine import EngineConfig, GenerationRequest
 from serving.engine.request import DEFAULT_MAX_TOKENS
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.commands import DOCUMENTS, ROOT, blocks, commands, tracked
@@ -29,7 +29,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 CLIENTS = ROOT / ".venv-clients" / "bin" / "python"
 SECTIONS = {name: section for name, section in to_dict(Profile()).items() if isinstance(section, dict)}
 SETTINGS = {f"{section}.{key}": value for section, keys in SECTIONS.items() for key, value in keys.items()}
-SERVER = {f"--{name}": value for config in parse(["--bundle", "bundle"]) for name, value in vars(config).items()}
+SERVER = {f"--{name}": value for config in (ServerConfig(), EngineConfig()) for name, value in config}
 NAMES = {str(path.relative_to(ROOT)) for path in tracked()}
 FOLDERS = {str(parent) for name in NAMES for parent in Path(name).parents} - {"."}
 # What commands make or people write, and so is in no checkout; the last two are in many folders.
