@@ -85,10 +85,8 @@ def test_every_module_that_runs_is_told() -> None:
     for path in tracked():
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         if path.suffix == ".py" and name.split(".")[0] in PACKAGES:
-            tests = [
-                ast.unparse(node.test) for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.If)
-            ]
-            if "__name__ == '__main__'" in tests:
+            body = ast.parse(path.read_text("utf-8")).body
+            if any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in body):
                 runnable.add(name.removesuffix(".__main__"))
     assert runnable and runnable <= {name for _, name, _ in modules()}
 
