@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,7 @@ import pytest
 import yaml
 
 from model.options import Parser
-from pipelines.given import settings
-from pipelines.settings import load_profile
+from pipelines.settings import read_request
 from tests.helpers.commands import ROOT, TARGETS, Command, commands, tracked
 
 BENCH = re.findall(r"^([\w-]+)", (ROOT / "requirements" / "bench.in").read_text("utf-8"), re.M)
@@ -82,15 +82,26 @@ def test_the_commands_are_found() -> None:
     assert len(modules()) > 50 and len(chosen("make")) > 20 and len(chosen("curl")) > 10
 
 
+def accept(options: argparse.Namespace, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check a request to the pipeline as it does itself, in a folder that has the files that are named."""
+    monkeypatch.chdir(folder)
+    for value in [*options.corpus, *options.test]:
+        if name := re.sub(r"\S+://\S+", "", value).strip():
+            (folder / name).write_text("a\tb\n", "utf-8")
+    read_request(options.profile, options.set, options.corpus, options.test)
+
+
 @pytest.mark.parametrize("command", modules(), ids=lambda found: str(found[0]))
-def test_every_module_takes_its_arguments(command: tuple[Command, str, list[str]]) -> None:
+def test_every_module_takes_its_arguments(
+    command: tuple[Command, str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A module that is only mentioned may leave its arguments out."""
     told, name, arguments = command
     parser = parser_of(name)
     if arguments or not told.mention:
         options = parse(parser, arguments)
         if name == "pipelines.run" and options:
-            load_profile(options.profile, settings(options.overrides))
+            accept(options, tmp_path, monkeypatch)
 
 
 def test_every_module_that_runs_is_told() -> None:
@@ -106,18 +117,20 @@ def test_every_module_that_runs_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "code",
-    [command.words()[2] for command in chosen("python", "python3") if command.words()[1] == "-c"],
+    "command", [each for each in chosen("python", "python3") if each.words()[1] == "-c"], ids=lambda each: each.where
 )
-def test_every_line_of_code_runs(code: str) -> None:
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        exec(compile(code, "python -c", "exec"), {})
-    assert said.getvalue().strip()
+def test_every_line_of_code_runs(command: Command) -> None:
+    python, _, code = command.words()
+    if "/" not in python:
+        python = sys.executable
+    elif not (ROOT / python).exists():
+        pytest.skip(f"no {python}: NOT run: {command}")
+    done = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
 
 
 @pytest.mark.parametrize("command", chosen("make"), ids=str)
-def test_every_make_line_is_understood(command: Command) -> None:
+def test_every_make_line_is_understood(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a shell and make make of it is what the program takes: nothing is run."""
     _, target, *variables = command.words()
     assert target in TARGETS
@@ -131,7 +144,7 @@ def test_every_make_line_is_understood(command: Command) -> None:
         if words[1:2] == ["-m"] and words[2].split(".")[0] in PACKAGES:
             options = parse(parser_of(words[2]), words[3:])
             if words[2] == "pipelines.run" and options:
-                load_profile(options.profile, settings(options.overrides))
+                accept(options, tmp_path, monkeypatch)
 
 
 def test_every_kubectl_and_docker_line_names_what_there_is() -> None:

@@ -9,7 +9,7 @@ contractions), ``clerk`` (a man; вы, terse and official). What everyone says a
 For one speaker the mapping is one-to-one both ways: a combination of fillers that would repeat any sentence already
 said is left out.
 
-    python -m tools.phrasebook      # writes pipelines/profiles/demo.jsonl.zst; --show prints the rows instead
+    .venv-phrasebook/bin/python -m tools.phrasebook     # writes the demo profile's file; --show prints the rows
 """
 
 from __future__ import annotations

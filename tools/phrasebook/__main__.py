@@ -1,7 +1,7 @@
 """Write the demo's text, or show it.
 
-python -m tools.phrasebook
-python -m tools.phrasebook --show --pairs 20 --seed 1
+.venv-phrasebook/bin/python -m tools.phrasebook
+.venv-phrasebook/bin/python -m tools.phrasebook --show --pairs 20 --seed 1
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The lexicon: lexicon.yaml read into fillers, and the classes that templates draw their slots from.
 
-python -c "from tools.phrasebook.lexicon import lexicon; print(len(lexicon().choices('goods')))"
+.venv-phrasebook/bin/python -c "from tools.phrasebook.lexicon import lexicon; print(len(lexicon().choices('goods')))"
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 No endings are written here. A lemma is bound to one dictionary lexeme by part of speech and normal form, the wanted
 form is picked out of that lexeme by its grammemes, and marked variants (archaic, colloquial, "-ою") are passed over.
 
-    python -c "from tools.phrasebook.russian import noun; print(noun('ребёнок', 'gent', 'plur'))"
+    .venv-phrasebook/bin/python -c "from tools.phrasebook.russian import noun; print(noun('ребёнок', 'gent', 'plur'))"
 """
 
 from __future__ import annotations

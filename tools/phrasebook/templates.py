@@ -3,7 +3,7 @@
 A pattern is text with ``{name argument ...}`` pieces. When ``name`` is a slot, its filler is said in the form that the
 arguments ask for; when it is a word, that word agrees with the slot in its arguments: ``{стоить x}``, ``{be s past}``.
 
-    python -m tools.phrasebook --show --pairs 20
+    .venv-phrasebook/bin/python -m tools.phrasebook --show --pairs 20
 """
 
 from __future__ import annotations
