@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import markdown
 from evaluation.figures import processor
 from evaluation.results import Evaluation, Summary
+from model.errors import ProjectError
 from model.files import write_json
+from model.options import FAILED, OK, Parser, run
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -37,11 +41,18 @@ SPEED_ENGINES = {
 SAMPLES_PER_SET = 2  # of the good and of the bad translations each
 
 
-def record(run: Path) -> Path:
+_MARKED = re.compile(r"(<!-- table:(\w+) (\w+) -->\n).*?(<!-- end -->)", re.S)
+
+
+class ResultsError(ProjectError):
+    """A run or a document that cannot be taken; the message says why."""
+
+
+def record(folder: Path) -> Path:
     """Keep what the documents quote from a run's summary; curves and most samples stay in the run."""
-    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
     if summary["status"] != "ok":
-        raise SystemExit(f"{run} did not succeed ({summary.get('error')}): only a good run is recorded")
+        raise ResultsError(f"{folder} did not succeed ({summary.get('error')}): only a good run is recorded")
     kept = {key: summary[key] for key in ("profile", "run_id", "code_version", "seconds", "versions", "hardware")}
     kept["steps"] = summary["steps"]
     kept["corpus"] = {key: summary["corpus"][key] for key in ("languages", "counts", "characters")}
@@ -109,32 +120,26 @@ def samples_table(profile: str) -> str:
 
 def steps_table(profile: str) -> str:
     """Where the time of a run goes."""
-    steps = load(profile)["steps"]
-    lines = ["| step | seconds |", "|---|---|"]
-    return "\n".join([*lines, *[f"| {step['name']} | {step['seconds']:.0f} |" for step in steps]])
+    return markdown(["step", "seconds"], [[step["name"], f"{step['seconds']:.0f}"] for step in load(profile)["steps"]])
 
 
 def speed_table(name: str) -> str:
     """Tokens per second of our engine, CTranslate2 and Hugging Face, six lines; of several runs the fastest."""
-    result = load(name)
-    lines = ["| tokens per second, one thread | " + " | ".join(SPEED_ENGINES) + " |", "|---|---|---|---|"]
-    for (family, workload), text in SPEEDS.items():
-        runs = [run for run in result["runs"] if (run["family"], run["workload"]) == (family, workload)]
-        cells = [text]
-        for engines in SPEED_ENGINES.values():
-            best = max((run["tokens_per_second"] for run in runs if run["engine"] in engines), default=None)
-            cells.append("–" if best is None else f"{best:,.0f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    versions = result["versions"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Same shapes, lengths and parameter counts. CTranslate2 {versions['ctranslate2']}: the faster of two "
-            f"models; for mixed lengths, in batches that know every output's length beforehand. transformers "
-            f"{versions['transformers']}. {processor(result['machine'])}, {result['date'][:10]}.",
+    result, rows = load(name), []
+    for workload, text in SPEEDS.items():
+        runs = [run for run in result["runs"] if (run["family"], run["workload"]) == workload]
+        best = [
+            max((run["tokens_per_second"] for run in runs if run["engine"] in engines), default=None)
+            for engines in SPEED_ENGINES.values()
         ]
+        rows.append([text, *("–" if figure is None else f"{figure:,.0f}" for figure in best)])
+    versions = result["versions"]
+    caption = (
+        f"Same shapes, lengths and parameter counts. CTranslate2 {versions['ctranslate2']}: the faster of two models; "
+        f"for mixed lengths, in batches that know every output's length beforehand. transformers "
+        f"{versions['transformers']}. {processor(result['machine'])}, {result['date'][:10]}."
     )
+    return f"{markdown(['tokens per second, one thread', *SPEED_ENGINES], rows)}\n\n{caption}"
 
 
 def measured_table(name: str) -> str:
@@ -175,28 +180,27 @@ def documents() -> list[Path]:
 
 
 def rendered(document: Path) -> str:
-    """The document's text with everything between ``<!-- table:KIND NAME -->`` and ``<!-- end -->`` made anew."""
-    out, rest = [], document.read_text("utf-8")
-    while "<!-- table:" in rest:
-        before, _, rest = rest.partition("<!-- table:")
-        spec, _, rest = rest.partition(" -->")
-        _, found, rest = rest.partition("<!-- end -->")
-        if not found:
-            raise SystemExit(f"{document.relative_to(ROOT)}: the table {spec!r} has no <!-- end --> marker")
-        kind, name = spec.split()
-        out.append(f"{before}<!-- table:{spec} -->\n{TABLES[kind](name)}\n<!-- end -->")
-    return "".join(out) + rest
+    """The document's text with everything between ``<!-- table:KIND NAME -->`` and ``<!-- end -->`` made anew.
+
+    Raises:
+        ResultsError: for a table without an end.
+    """
+    text = document.read_text("utf-8")
+    made, count = _MARKED.subn(lambda found: f"{found[1]}{TABLES[found[2]](found[3])}\n{found[4]}", text)
+    if count < text.count("<!-- table:"):
+        raise ResultsError(f"{document.relative_to(ROOT)}: a table has no `<!-- end -->`, or no KIND and NAME")
+    return made
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
+    made = Parser("benchmarks.results", __doc__.splitlines()[0])
+    commands = made.add_subparsers(dest="command", required=True, parser_class=argparse.ArgumentParser)
     recording = commands.add_parser("record", help="keep a run's figures in results/")
     recording.add_argument("run", type=Path, help="folder of a run, for example runs/latest")
     tables = commands.add_parser("docs", help="rewrite the tables of README.md and docs/ from results/")
     tables.add_argument("--check", action="store_true", help="change nothing; fail when a table is out of date")
-    return parser
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -204,18 +208,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     if options.command == "record":
         print(record(options.run).relative_to(ROOT))
-        return 0
-    old = [path for path in documents() if rendered(path) != path.read_text("utf-8")]
-    if options.check:
-        for path in old:
-            print(f"{path.relative_to(ROOT)}: a table is out of date", file=sys.stderr)
-        if old:
-            print("run `python -m benchmarks.results docs`", file=sys.stderr)
-        return min(len(old), 1)
-    for path in old:
-        path.write_text(rendered(path), "utf-8")
-    return 0
+        return OK
+    old = {path: text for path in documents() if (text := rendered(path)) != path.read_text("utf-8")}
+    for path, text in old.items():
+        if options.check:
+            print(f"{path.relative_to(ROOT)}: out of date; run `python -m benchmarks.results docs`", file=sys.stderr)
+        else:
+            path.write_text(text, "utf-8")
+    return FAILED if old and options.check else OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 import yaml
 
-from model.options import Parser
 from pipelines.settings import read_request
 from tests.helpers.commands import ROOT, TARGETS, Command, commands, tracked
 
@@ -58,8 +57,10 @@ def parser_of(name: str) -> argparse.ArgumentParser:
         # The other engines have an environment of their own; the command line needs none of them.
         assert missing.name and missing.name.split(".")[0] in BENCH, missing
     tree = ast.parse(Path(spec.origin).read_text("utf-8"))
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "parser"]
-    found: dict[str, Any] = {"__doc__": "", "Parser": Parser, "Path": Path}
+    ours = [node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGES)]
+    made = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "parser")
+    made.returns, tree.body = None, [*ours, made]
+    found: dict[str, Any] = {"__doc__": "", "Path": Path}
     exec(compile(tree, spec.origin, "exec"), found)
     return found["parser"]()
 

@@ -229,8 +229,8 @@ def http_table(result: dict[str, Any]) -> str:
         f"{streams['first_token']['p50'] * 1e3:.0f} ms, whole request p50 "
         f"{streams['request']['p50']:.2f} s. Server's own CPU per unary call of "
         f"{unary['tokens']} tokens, in ms: {own} (the engine's: {unary['engine_cpu'] * 1e3:.2f}). "
-        f"{result['slots']} slots, {result['bundle']['precision']}; {processor(machine)} shared "
-        f"with the clients, load {machine['load_average']}, {result['date'][:10]}."
+        f"{result['slots']} slots, {result['bundle']['precision']}; clients on the same machine: {processor(machine)}, "
+        f"load {machine['load_average']}, {result['date'][:10]}."
     )
     return f"{markdown(['', 'must be at most', 'found'], rows)}\n\n{caption}"
 
