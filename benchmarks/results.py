@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.machine import markdown
 from evaluation.figures import processor
-from evaluation.results import Evaluation, Summary
+from evaluation.results import Evaluation, Sample, Summary
 from model.errors import ProjectError
 from model.files import write_json
 from model.options import FAILED, OK, Parser, run
@@ -77,16 +77,16 @@ def load(profile: str) -> dict[str, Any]:
 def quality_table(profile: str) -> str:
     """One line per test set and direction, BLEU / chrF of every variant; sizes first."""
     result = load(profile)
-    variants = result["variants"]
+    summary = Summary(variants=[Evaluation.model_validate(variant) for variant in result["variants"]])
     names = [
-        f"**{v['variant']}**, published" if v["variant"] == result["published"] else v["variant"] for v in variants
+        f"**{variant.variant}**, published" if variant.variant == result["published"] else variant.variant
+        for variant in summary.variants
     ]
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    lines.append("| megabytes | " + " | ".join(f"{v['bytes'] / 1e6:.1f}" for v in variants) + " |")
-    for scores in Summary(variants=variants).places():
+    rows = [["megabytes", *(f"{(variant.bytes or 0) / 1e6:.1f}" for variant in summary.variants)]]
+    for scores in summary.places():
         test = f"{scores[0].test_set} {scores[0].direction}, {scores[0].segments:,} rows"
-        lines.append(f"| {test} | " + " | ".join(f"{s.bleu:.1f} / {s.chrf:.1f}" for s in scores) + " |")
-    return "\n".join([*lines, "", caption(result)])
+        rows.append([test, *(f"{score.bleu:.1f} / {score.chrf:.1f}" for score in scores)])
+    return f"{markdown(['', *names], rows)}\n\n{caption(result)}"
 
 
 def caption(result: dict[str, Any]) -> str:
@@ -104,18 +104,17 @@ def caption(result: dict[str, Any]) -> str:
 
 def samples_table(profile: str) -> str:
     """What the published bundle translates well and badly, of every real test set and direction."""
-    result = load(profile)
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for sample in result["samples"]:
-        groups.setdefault((sample["test_set"], sample["direction"]), []).append(sample)
-    lines = ["| | source | reference | ours | chrF |", "|---|---|---|---|---|"]
-    for (name, direction), samples in groups.items():
-        ordered = sorted(samples, key=lambda s: -s["chrf"])
+    groups: dict[str, list[Sample]] = {}
+    for sample in map(Sample.model_validate, load(profile)["samples"]):
+        groups.setdefault(f"{sample.test_set} {sample.direction}", []).append(sample)
+    rows = []
+    for name, samples in groups.items():
+        ordered = sorted(samples, key=lambda sample: -(sample.chrf or 0))
         for sample in [*ordered[:SAMPLES_PER_SET], *ordered[-SAMPLES_PER_SET:]]:
-            cells = [name + " " + direction, sample["source"], sample["reference"], sample["output"]]
-            escaped = [cell.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells]
-            lines.append("| " + " | ".join([*escaped, f"{sample['chrf']:.0f}"]) + " |")
-    return "\n".join(lines)
+            texts = [name, sample.source, sample.reference, sample.output]
+            cells = [text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for text in texts]
+            rows.append([*cells, f"{sample.chrf:.0f}"])
+    return markdown(["", "source", "reference", "ours", "chrF"], rows)
 
 
 def steps_table(profile: str) -> str:

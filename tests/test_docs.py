@@ -20,7 +20,7 @@ from pipelines.settings import load_profile, profile_names
 from serving import errors
 from serving.config import ServerConfig
 from serving.engine import EngineConfig, GenerationRequest
-from serving.engine.request import DEFAULT_MAX_TOKENS
+from serving.engine.limits import DEFAULT_MAX_TOKENS
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.commands import DOCUMENTS, ROOT, blocks, commands, tracked
 from tests.helpers.servers import start_server
