@@ -126,18 +126,17 @@ def parser() -> Parser:
         "run; 130 interrupted. `--settings` lists everything that --set can change.",
     )
     made.add_argument("--profile", default="demo", help=f"{', '.join(profile_names())}, or a YAML file (%(default)s)")
-    for name, metavar, text in (
-        (
-            "corpus",
-            "SOURCE",
-            ".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a file, a folder, s3://, https:// or hf:// address. "
-            "Several in one value stand apart by blanks; the name of a file that exists is never taken apart. "
-            "Without it: the profile's own text, corpus.sources",
-        ),
-        ("test", "FILE", "test files, each reported by its name"),
-        ("set", "SECTION.KEY=VALUE", "settings of the profile to change, for example training.steps=50"),
-    ):
-        made.add_argument(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=text)
+    many: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    made.add_argument(
+        "--corpus",
+        metavar="SOURCE",
+        help=".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a file, a folder, s3://, https:// or hf:// address. "
+        "Several in one value stand apart by blanks; the name of a file that exists is never taken apart. "
+        "Without it: the profile's own text, corpus.sources",
+        **many,
+    )
+    made.add_argument("--test", metavar="FILE", help="test files, each reported by its name", **many)
+    made.add_argument("--set", metavar="SECTION.KEY=VALUE", help="settings of the profile to change", **many)
     made.add_argument("--machine", choices=("auto", "cpu", "gpu"), default="auto", help="what will serve the model")
     made.add_argument("--publish_to", default="", metavar="TARGET", help="folder or s3:// address; default: in the run")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (%(default)s)")

@@ -126,8 +126,13 @@ def test_the_code_version_follows_the_sources(tmp_path, monkeypatch):
     before = provenance.code_version()
     assert re.fullmatch(r"1\.2\.3-[0-9a-f]{10}", before)
     assert provenance.code_version() == before
-    (tmp_path / "model" / "a.py").write_text("x = 2\n")
-    assert provenance.code_version() != before
+    (tmp_path / "model" / "__pycache__").mkdir()
+    (tmp_path / "model" / "__pycache__" / "a.pyc").write_bytes(b"x")
+    assert provenance.code_version() == before
+    for name in ("a.py", "data.json"):
+        (tmp_path / "model" / name).write_text("x = 2\n")
+        before, earlier = provenance.code_version(), before
+        assert before != earlier
 
 
 def test_versions_and_hardware_are_facts():
