@@ -31,6 +31,7 @@ from model.settings import (
 )
 
 __all__ = ["PRESETS", "ConfigError", "Profile", "from_dict", "to_dict"]
+Language = Annotated[str, Field(pattern=r"^[^\s/<>]+$")]  # part of control tokens, and of a direction's name
 Compared = Literal["fp16", "int8"]  # precisions that are held against fp32
 
 
@@ -38,7 +39,7 @@ class CorpusConfig(Settings):
     """How text becomes a clean, split corpus."""
 
     kind: Literal["parallel", "text"] = setting("parallel", "Sentence pairs, to translate, or running text, to go on.")
-    languages: list[str] = setting(["ru", "en"], "Language codes; for pairs, the order of the columns.")
+    languages: list[Language] = setting(["ru", "en"], "Language codes; for pairs, the order of the columns.")
     sources: list[str] = setting(
         [], "A profile's own text, for runs that are given none: files beside the profile's, or addresses."
     )
@@ -63,8 +64,7 @@ class CorpusConfig(Settings):
     @field_validator("languages")
     @classmethod
     def _differ(cls, languages: list[str], info: ValidationInfo) -> list[str]:
-        codes = [code for code in set(languages) if code and not set(code) & set(" /<>")]
-        if not codes or len(codes) < len(languages):
+        if len(set(languages)) < max(1, len(languages)):
             raise ValueError(f"must be different language codes such as ru and en, not [{', '.join(languages)}]")
         if info.data.get("kind") == "parallel" and len(languages) != 2:
             raise ValueError(f"sentence pairs are in two languages, not in [{', '.join(languages)}]")

@@ -137,7 +137,7 @@ def limits(field: FieldInfo) -> str:
     """A setting's unit and range, as in ``tokens, at least 1``; empty where any value will do."""
     extra = field.json_schema_extra
     bounds = {name: getattr(entry, name) for entry in field.metadata for name in _BOUNDS if hasattr(entry, name)}
-    words = [f"{_BOUNDS[name]} {bound}" for name, bound in bounds.items() if bound != MAX]
+    words = [f"{_BOUNDS[name]} {_whole(bound)}" for name, bound in bounds.items() if bound != MAX]
     return ", ".join([*([str(extra["unit"])] if isinstance(extra, dict) else []), *words])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from model.config import ConfigError, CorpusConfig, NetworkConfig, TokenizerConfig, TrainingConfig, from_dict
 from model.options import Parser, read_settings, run
+from serving.config import ServerConfig
 from serving.engine.config import EngineConfig
 
 
@@ -20,7 +21,9 @@ def parser(*models) -> Parser:
     return made
 
 
-@pytest.mark.parametrize("model", [CorpusConfig, NetworkConfig, TokenizerConfig, TrainingConfig, EngineConfig])
+@pytest.mark.parametrize(
+    "model", [CorpusConfig, NetworkConfig, TokenizerConfig, TrainingConfig, EngineConfig, ServerConfig]
+)
 def test_every_setting_is_an_option_spelled_as_it_is(model):
     made = parser(model)
     shown = " ".join(made.format_help().split())
@@ -44,6 +47,25 @@ def test_all_options_out_of_range_are_told_together():
     options = parser(TrainingConfig).parse_args(["--steps", "0", "--adam_lr", "nan"])
     with pytest.raises(ConfigError, match=r"(?s)^--steps: must be at least 1, not 0 .*\n--adam_lr: must be a finite"):
         read_settings(TrainingConfig, options)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("--http_port 0", "--http_port: must be at least 1, not 0 (Port of REST)"),
+        ("--grpc_port 8080", "--grpc_port: http_port and grpc_port must differ, both are 8080"),
+        ("--model_name a/b", "--model_name: 'a/b' will not do (Name of the model in every address; no slash)"),
+        ("--request_timeout 1e300", "--request_timeout: must be at most 1000000, not 1e+300"),
+        ("--grace_period -1", "--grace_period: must be at least 0, not -1"),
+        ("--max_body_bytes 0", "--max_body_bytes: must be at least 1, not 0"),
+        ("--allow_origins * null https://app.example app.example", "--allow_origins[3]: 'app.example' will not do"),
+    ],
+)
+def test_the_servers_settings_are_refused_in_the_same_words(words, problem):
+    options = parser(ServerConfig).parse_args(words.split())
+    with pytest.raises(ConfigError) as caught:
+        read_settings(ServerConfig, options)
+    assert str(caught.value).startswith(problem) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("words", [["--step", "3"], ["--steps", "x"], ["--kind", "audio"], ["more"]])
