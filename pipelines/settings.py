@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -124,19 +123,12 @@ def contradictions(profile: Profile) -> Iterator[str]:
 def source_problems(profile: Profile, corpus: Sequence[str], tests: Sequence[str]) -> list[str]:
     """What is wrong of what can be looked at now: local files and folders, and the names of test sets."""
     problems = []
-    for variable, given in (("CORPUS", corpus), ("TEST", tests)):
-        for source in given:
-            if "://" in source:
-                continue
-            if not os.path.exists(source):
-                problems.append(f"{variable}: no file {source!r}")
-            elif os.path.isfile(source) and os.path.getsize(source) == 0:
-                problems.append(f"{variable}: the file {source!r} is empty")
-            else:
-                try:
-                    gather(*(([source], []) if variable == "CORPUS" else ([], [source])), profile.corpus)
-                except CorpusError as error:
-                    problems.append(f"{variable}: {error}")
+    for variable, source in (*(("CORPUS", source) for source in corpus), *(("TEST", source) for source in tests)):
+        try:
+            if "://" not in source:
+                gather(*(([source], []) if variable == "CORPUS" else ([], [source])), profile.corpus)
+        except CorpusError as error:
+            problems.append(f"{variable}: {error}")
     stems = Counter(map(stem, tests))
     twice = [name for name, count in stems.items() if count > 1]
     return problems + [f"TEST: more than one file is named {name!r}; test sets need their own" for name in twice]

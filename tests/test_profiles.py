@@ -108,10 +108,10 @@ def test_missing_and_empty_files_are_told_together(tmp_path):
         [str(tmp_path / "absent.tsv"), "s3://bucket/pairs.tsv"],
         [str(tmp_path / "empty.tsv"), str(tmp_path)],
     )
-    assert len(lines) == 3
-    assert "CORPUS: no file" in lines[0] and "absent.tsv" in lines[0]
-    assert lines[1].startswith("TEST: the file") and lines[1].endswith("is empty")
-    assert lines[2].startswith("TEST: ") and "empty.tsv: the file is empty" in lines[2]
+    absent, empty, folder = lines
+    assert absent.startswith("CORPUS: ") and "absent.tsv: no such file; check the path" in absent
+    assert empty.startswith("TEST: ") and "empty.tsv: the file is empty" in empty
+    assert folder.startswith("TEST: ") and "empty.tsv: the file is empty" in folder
 
 
 def test_folders_and_types_are_looked_at_before_anything_starts(tmp_path):
@@ -209,7 +209,7 @@ def test_every_problem_of_a_request_is_told_together():
     with pytest.raises(UsageError) as caught:
         read_request("tiny", ["training.stepz=1"], ["absent.tsv"], ["gone.tsv"])
     assert re.fullmatch(
-        r"Nothing was run:\ntiny.training.stepz: unknown .*\nCORPUS: no file 'absent.tsv'\nTEST: no file 'gone.tsv'",
+        r"Nothing was run:\ntiny.training.stepz: unknown .*\nCORPUS: absent.tsv: no such.*\nTEST: gone.tsv: no such.*",
         str(caught.value),
     )
 
