@@ -7,10 +7,10 @@ python -m benchmarks.results docs --check           # fail when one is out of da
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,7 +194,7 @@ def rendered(document: Path) -> str:
 def parser() -> Parser:
     """The command line."""
     made = Parser("benchmarks.results", __doc__.splitlines()[0])
-    commands = made.add_subparsers(dest="command", required=True, parser_class=argparse.ArgumentParser)
+    commands = made.add_subparsers(dest="command", required=True, help="what to do", parser_class=ArgumentParser)
     recording = commands.add_parser("record", help="keep a run's figures in results/")
     recording.add_argument("run", type=Path, help="folder of a run, for example runs/latest")
     tables = commands.add_parser("docs", help="rewrite the tables of README.md and docs/ from results/")

@@ -209,7 +209,9 @@ def parser() -> Parser:
     """The command line."""
     made = Parser("evaluation.gate", "Judge evaluations by the gates; exit status 1 where one fails.")
     made.add_argument("evaluations", nargs="+", type=Path, help="evaluation.json of each variant, fp32 among them")
-    made.add_argument("--floor", action="append", default=[], type=_floor, metavar="SET/DIRECTION=CHRF")
+    made.add_argument(
+        "--floor", action="append", default=[], type=_floor, metavar="SET/DIRECTION=CHRF", help="least chrF; repeatable"
+    )
     return made
 
 
