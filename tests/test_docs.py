@@ -155,6 +155,12 @@ def test_environment_variables_exist(document: Path) -> None:
             assert name[0] in code(), f"{document.name} names {span}"
 
 
+def test_names_of_code_exist() -> None:
+    for span in spans(ROOT / "CONTRIBUTING.md"):
+        if name := re.fullmatch(r"([A-Za-z]\w+)(\(\w*\))?", span):
+            assert re.search(rf"\b{name[1]}\b", code()), span
+
+
 def test_errors_have_the_codes_that_are_told() -> None:
     raised = {(str(kind.status), kind.code) for kind in vars(errors).values() if hasattr(kind, "status")}
     told = re.findall(r"\| (\d{3}) \| ([A-Z_]+) \|", (ROOT / "docs" / "serving.md").read_text("utf-8"))
