@@ -1,1 +1,1 @@
-"""What makes the committed data files again; nothing of the product imports from here."""
+"""What makes the committed data files again, and looks at what came of it; nothing of the product imports from here."""
