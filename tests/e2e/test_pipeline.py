@@ -183,7 +183,7 @@ def test_a_stopped_run_leaves_its_summary(tmp_path):
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout
     for line in process.stdout:
-        if re.match(r"step \d+/100,?000", line):
+        if re.match(r"training: step \d+/100,?000", line):
             break
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=180)
