@@ -1,69 +1,139 @@
-"""Small inline SVG plots for the report: no script, no font and no request, colours from the page's own CSS.
+"""The report's three plots: loss and learning rate over the run, and what each variant's size costs in quality.
 
-A plot is 460 x 280 units whatever the data, so two fit side by side on a desk and one fills a phone with text that
-can still be read.
-
-    python -c "from evaluation.report.plots import lines; print(lines('', [('a', 's1', [(0, 1), (1, 2)], '')], '', ''))"
+They are small inline SVG (plot.svg.j2): no script, no font and no request, colours from the page's own CSS. A plot is
+460 x 280 units whatever the data, so two fit side by side on a desk and one fills a phone with text that can be read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from markupsafe import Markup
-
-from evaluation.report.templates import ENVIRONMENT
-from evaluation.results import finite
+from evaluation.results import Summary, finite
 
 Point = tuple[float, float]
-Series = tuple[str, str, Sequence[Point], str]  # name, colour class (s1..s4), points, extra classes ("faint", "dots")
+_COLOURS = {"fp32": "s1", "fp16": "s2", "int8": "s3"}  # classes of the style sheet
 
 
-def lines(title: str, series: Sequence[Series], x_label: str, y_label: str, cap: float | None = None) -> Markup:
-    """A line plot; ``cap`` cuts the y axis from above (the first steps of a loss would flatten all the rest)."""
-    series = [(name, colour, _finite(points), extra) for name, colour, points, extra in series]
-    every = [point for _, _, points, _ in series for point in points]
-    if not every:
-        return Markup()
-    xs, ys = zip(*every, strict=True)
-    x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
-    y1 = y1 if cap is None else min(y1, cap)
-    pad = (y1 - y0) * 0.06 or abs(y1) * 0.1 or 1.0
-    frame = _Frame(x0, x1 if x1 > x0 else x0 + 1, y0 - pad, y1 + pad)
-    paths, dots = [], []
-    for name, colour, points, extra in series:
-        inside = [point for point in points if point[1] <= y1]
-        placed = [(frame.x(x), frame.y(y)) for x, y in inside]
-        paths.append((f"{colour} {extra}", " ".join(f"{x},{y}" for x, y in placed)))
-        if "dots" in extra.split():
-            said = [f"{name}: {short(y)} at {short(x)}" for x, y in inside]
-            dots += [(colour, x, y, text) for (x, y), text in zip(placed, said, strict=True)]
-    legend = [(name, colour) for name, colour, _, extra in series if name and "faint" not in extra.split()]
-    return frame.drawn(title, x_label, y_label, paths=paths, dots=dots, legend=legend if len(legend) > 1 else [])
+class Series(NamedTuple):
+    """A curve; ``style`` is "faint", which leaves it out of the legend too, "dots" or nothing."""
+
+    name: str
+    colour: str
+    points: Sequence[Point]
+    style: str = ""
 
 
-def scatter(
-    title: str,
-    points: Sequence[tuple[float, float, str, str]],
-    x_label: str,
-    y_label: str,
-    rules: Sequence[tuple[float, str, str]] = (),
-) -> Markup:
-    """Labelled points (x, y, label, colour class) on an x axis from 0, with dashed ``rules`` (y, label, colour)."""
-    points = _finite(points)
+@dataclass(frozen=True)
+class Plot:
+    """What is drawn, and where: maps data to the plot's units, a tenth of one exactly.
+
+    Attributes:
+        labels, ranges: of the x axis and of the y axis; a range is the data's values at its ends.
+        marks: labelled points: label, x, y, colour.
+        rules: dashed lines: label, y, colour.
+    """
+
+    title: str
+    labels: tuple[str, str]
+    ranges: tuple[Point, Point]
+    series: Sequence[Series] = ()
+    marks: Sequence[tuple[str, float, float, str]] = ()
+    rules: Sequence[tuple[str, float, str]] = ()
+
+    width, height = 460, 280
+    left, right, top, bottom = 66, width - 14, 14, height - 44  # of the area inside the axes
+
+    def x(self, value: float) -> float:
+        """The unit at which a value of the x axis lies."""
+        low, high = self.ranges[0]
+        return round(self.left + (value - low) / (high - low) * (self.right - self.left), 1)
+
+    def y(self, value: float) -> float:
+        """The unit at which a value of the y axis lies."""
+        low, high = self.ranges[1]
+        return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
+
+
+def training_plots(run: Summary) -> list[Plot]:
+    """Loss and learning rate; those of which nothing was recorded are left out."""
+    loss, valid, rate = (_recorded(run, key) for key in ("loss", "valid_loss", "lr"))
+    # The first steps of a loss would flatten all the rest.
+    cap = max((y for _, y in loss[len(loss) // 25 :] + valid), default=math.inf)
+    losses = [
+        Series("", "s1", _thinned(loss), "faint"),
+        Series("training", "s1", _thinned(_smoothed(loss))),
+        Series("validation", "s3", _thinned(valid), "dots" if len(valid) <= 40 else ""),
+    ]
+    plots = [
+        lines("Loss", losses, "nats per token", cap),
+        lines("Learning rate", [Series("learning rate", "s2", _thinned(rate))], "learning rate"),
+    ]
+    return [plot for plot in plots if plot]
+
+
+def lines(title: str, series: Sequence[Series], label: str, cap: float = math.inf) -> Plot | None:
+    """Curves over the run's steps, up to ``cap``; None where they have no points."""
+    points = [point for each in series for point in each.points]
     if not points:
-        return Markup()
-    rules = [rule for rule in rules if finite(rule[0]) is not None]
-    heights = [y for _, y, _, _ in points] + [y for y, _, _ in rules]
+        return None
+    xs, ys = zip(*points, strict=True)
+    x0, x1, y0, y1 = min(xs), max(xs), min(ys), min(max(ys), cap)
+    pad = (y1 - y0) * 0.06 or abs(y1) * 0.1 or 1.0
+    inside = [each._replace(points=[point for point in each.points if point[1] <= y1]) for each in series]
+    return Plot(title, ("step", label), ((x0, max(x1, x0 + 1)), (y0 - pad, y1 + pad)), inside)
+
+
+def _recorded(run: Summary, key: str) -> list[Point]:
+    """A figure of the training by its step, where it is a number."""
+    return [(record["step"], record[key]) for record in run.curves if finite(record.get(key)) is not None]
+
+
+def _smoothed(points: Sequence[Point]) -> list[Point]:
+    """A centred mean over about a fiftieth of the run; unlike a trailing one it does not lag behind a steep start."""
+    reach = len(points) // 100
+    out = []
+    for i, (x, _) in enumerate(points):
+        near = min(reach, i, len(points) - 1 - i)
+        window = [y for _, y in points[i - near : i + near + 1]]
+        out.append((x, sum(window) / len(window)))
+    return out
+
+
+def _thinned(points: Sequence[Point], most: int = 500) -> list[Point]:
+    """At most about ``most`` points, the last one always among them: a page has no use for more."""
+    stride = max(1, -(-len(points) // most))
+    kept = list(points[::stride])
+    return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def size_against_quality(run: Summary) -> Plot | None:
+    """Every variant by its bytes and its mean chrF (running text: its loss), with what the gates allow as dashes."""
+    by_loss = all(variant.mean_chrf is None for variant in run.variants)
+    quality = {v.variant: v.loss if by_loss else v.mean_chrf for v in run.variants}
+    marks = [
+        (v.variant, v.bytes / 1e6, value, _COLOURS.get(v.variant, "s4"))
+        for v in run.variants
+        if (value := quality[v.variant]) is not None and v.bytes is not None
+    ]
+    if len(marks) < 2:
+        return None
+    base, sign, bound = quality.get("fp32"), 1 if by_loss else -1, "most" if by_loss else "least"
+    rules = [
+        (f"{bound} allowed: {gate.variant}", base * (1 + gate.threshold * sign), _COLOURS.get(gate.variant, "s4"))
+        for gate in run.gates
+        if base is not None and gate.name == "max_chrf_loss" and gate.threshold is not None
+    ]
+    heights = [y for _, _, y, _ in marks] + [y for _, y, _ in rules]
     low, high = min(heights), max(heights)
     # Never zoom in so far that a loss nobody would notice looks like a cliff.
     pad = max((high - low) * 0.12, abs(high) * 0.01, 1e-3)
-    frame = _Frame(0.0, max(x for x, _, _, _ in points) * 1.15 or 1.0, low - pad, high + pad)
-    marks = [(colour, frame.x(x), frame.y(y), label) for x, y, label, colour in points]
-    dashes = [(colour, frame.y(y), label) for y, label, colour in rules]
-    return frame.drawn(title, x_label, y_label, rules=dashes, marks=marks)
+    widest = max(x for _, x, _, _ in marks)
+    labels = "size on disk, MB", "held-out loss, nats/token (lower is better)" if by_loss else "mean chrF"
+    ranges = (0.0, widest * 1.15 or 1.0), (low - pad, high + pad)
+    return Plot("Size against quality", labels, ranges, marks=marks, rules=rules)
 
 
 def ticks(low: float, high: float, target: int = 5) -> list[float]:
@@ -83,31 +153,3 @@ def short(value: float) -> str:
         if abs(value) >= least:
             return f"{value / unit:g}{letter}"
     return f"{value:.4g}"
-
-
-class _Frame:
-    """Maps data to the plot's units, a tenth of one exactly, and knows the ticks of its axes."""
-
-    width, height = 460, 280
-    left, right, top, bottom = 66, width - 14, 14, height - 44  # of the area inside the axes
-
-    def __init__(self, x0: float, x1: float, y0: float, y1: float) -> None:
-        self.x0, self.x1, self.y0, self.y1 = x0, x1, y0, y1
-        self.x_ticks = [(self.x(value), short(value)) for value in ticks(x0, x1)]
-        self.y_ticks = [(self.y(value), short(value)) for value in ticks(y0, y1)]
-
-    def x(self, value: float) -> float:
-        return round(self.left + (value - self.x0) / (self.x1 - self.x0) * (self.right - self.left), 1)
-
-    def y(self, value: float) -> float:
-        return round(self.bottom - (value - self.y0) / (self.y1 - self.y0) * (self.bottom - self.top), 1)
-
-    def drawn(self, title: str, x_label: str, y_label: str, **parts: Any) -> Markup:
-        """The axes and what lies inside them: paths, dots, legend, rules, marks."""
-        labels = {"title": title, "x_label": x_label, "y_label": y_label}
-        return Markup(ENVIRONMENT.get_template("plot.svg.j2").render(frame=self, **labels, **parts))
-
-
-def _finite(points: Iterable[Any]) -> list[Any]:
-    """The points whose x and y are both numbers."""
-    return [point for point in points if finite(point[0]) is not None and finite(point[1]) is not None]

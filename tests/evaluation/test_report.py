@@ -11,9 +11,9 @@ from wcwidth import wcswidth
 from evaluation.figures import count, decimal, duration, gate_figures, megabytes, reasons
 from evaluation.gate import gate
 from evaluation.report.page import render_report
-from evaluation.report.plots import lines, scatter, ticks
+from evaluation.report.plots import Series, lines, ticks, training_plots
 from evaluation.report.table import aligned, result_table
-from evaluation.results import Evaluation, GateResult
+from evaluation.results import Evaluation, GateResult, Summary
 from model.config import GateConfig
 
 VOID = {"meta", "br", "hr", "img", "link", "input", "wbr"}
@@ -280,13 +280,27 @@ def test_figures():
 
 
 def test_plots_hold_their_points_inside():
-    svg = lines("t", [("a", "s1", [(0, 100.0), (1, 2.0), (2, 1.0), (3, math.nan)], "dots")], "x", "y", cap=3.0)
-    assert svg.count("<circle") == 2, "the point above the cap and the one that is no number are left out"
-    for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg):
-        assert 0 < float(x) < 460 and 0 < float(y) < 280
-    assert lines("t", [("a", "s1", [], "")], "x", "y") == "" and scatter("t", [], "x", "y") == ""
-    assert "<circle" in lines("t", [("a", "s1", [(5, 5)], "dots")], "x", "y")
-    Page(scatter("t", [(1, 50, "<fp32>", "s1")], "x", "y", [(49, "least <", "s1")]))
+    plot = lines("t", [Series("a", "s1", [(0, 100.0), (1, 2.0), (2, 1.0)])], "y", cap=3.0)
+    (series,) = plot.series
+    assert len(series.points) == 2, "the point above the cap is left out"
+    for x, y in series.points:
+        assert plot.left <= plot.x(x) <= plot.right and plot.top < plot.y(y) < plot.bottom
+    assert lines("t", [Series("a", "s1", [])], "y") is None
+    single = lines("t", [Series("a", "s1", [(5, 5)])], "y")
+    assert 0 < single.x(5) < 460 and 0 < single.y(5) < 280
+
+
+def test_plots_on_the_page_hold_what_is_a_number(summary):
+    summary["curves"] = [{"step": step, "loss": 2.0, "lr": 0.1} for step in range(3)]
+    summary["curves"] += [
+        {"step": 1, "valid_loss": 2.1},
+        {"step": 2, "valid_loss": math.nan},
+        {"step": 3, "loss": None},
+    ]
+    loss, rate = training_plots(Summary.model_validate(summary))
+    assert [len(series.points) for series in (*loss.series, *rate.series)] == [3, 3, 1, 3]
+    circles = re.findall(r'<circle class="s3" cx="([\d.]+)" cy="([\d.]+)" r="3">', render_report(summary))
+    assert len(circles) == 1 and 0 < float(circles[0][0]) < 460 and 0 < float(circles[0][1]) < 280
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (1.0, 8.3), (0, 1827), (41.1, 41.9), (1e-4, 0.02), (-3, 3)])

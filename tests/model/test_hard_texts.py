@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.metrics import corpus_scores
-from evaluation.report.samples import marked
+from evaluation.report.page import marked
 from model.config import CorpusConfig, TokenizerConfig
 from model.corpus.cleaning import PairCleaner, PieceFilter, TestText, clean_author, clean_line, clean_text, cut_pieces
 from model.corpus.files import line_blocks
