@@ -1,4 +1,4 @@
-"""The gates: what a variant must reach to be published, each with its threshold, its value and a verdict.
+"""The gates: what a variant must reach to be published, each with its threshold, its value and a verdict; the choice.
 
 Two floors need no number and always hold, whatever the config says, because garbage must never be published: on the
 held-out split a translation must score more than its untranslated source does, and the loss must be below the unigram
@@ -17,12 +17,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
+from evaluation.figures import reasons
+from evaluation.report.page import render_report
 from evaluation.report.table import gate_table
-from evaluation.results import Evaluation, GateResult, Score
+from evaluation.results import NONE, Evaluation, GateResult, Score, Summary, Verdict
 from model.config import GateConfig, from_dict
+from model.files import write_json, write_text
 from model.options import FAILED, OK, Parser, run
 
 # Published for the machine at hand: int8 is the fastest on a CPU; a GPU computes fp16 natively and int8 poorly.
@@ -83,6 +85,26 @@ def choose(evaluations: Evaluations, gates: Sequence[GateResult], machine: str) 
     return next((v for v in PREFERENCE[machine] if v in evaluations and v not in barred), None)
 
 
+def decide(evaluations: Mapping[str, str], config: GateConfig, machine: str, out: str, report: str) -> str:
+    """Judge the evaluation directories, write ``out``/verdict.json and the HTML ``report``.
+
+    Returns:
+        The variant to publish on this machine ("cpu" or "gpu"), or "none".
+    """
+    measured = {variant: Evaluation.read(path) for variant, path in evaluations.items()}
+    gates = gate(measured, config)
+    chosen = choose(measured, gates, machine)
+    metrics = measured[chosen].figures() if chosen else {}
+    verdict = Verdict(variant=chosen or NONE, machine=machine, gates=gates, metrics=metrics)
+    write_json(Path(out) / "verdict.json", verdict.model_dump())
+    summary = Summary(variants=list(measured.values()), gates=gates)
+    write_text(Path(report), render_report(summary))
+    for reason in reasons(summary):
+        print(reason)
+    print(f"to be published for a {machine} machine: {verdict.variant}")
+    return verdict.variant
+
+
 def _judged(
     evaluations: Evaluations, name: str, variant: str, threshold: float, measure: Measure, sign: int = 1
 ) -> GateResult:
@@ -140,26 +162,25 @@ def _compared(evaluations: Evaluations, variant: str) -> tuple[Evaluation, Evalu
 def _chrf_floor(evaluations: Evaluations, place: str, floor: float) -> list[GateResult]:
     """For every variant; skipped once for all of them where the test set was not given to the run."""
     test_set, _, direction = place.rpartition("/")
-    given = sorted({score.test_set for evaluation in evaluations.values() for score in evaluation.scores})
-    name = f"min_chrf {place}"
+    scores = [score for evaluation in evaluations.values() for score in evaluation.scores]
+    given, name = sorted({score.test_set for score in scores}), f"min_chrf {place}"
     if test_set and direction and given and test_set not in (HELDOUT, *given):
         lacking = f"test set {test_set!r} was not given to this run (TEST=...); given: {', '.join(given)}"
         detail = f"SKIPPED {place}: {lacking}"
         return [GateResult(name=name, variant="all", threshold=floor, passed=None, detail=detail)]
-    return [_judged(evaluations, name, variant, floor, partial(_chrf, place), sign=-1) for variant in evaluations]
 
+    def chrf(evaluations: Evaluations, variant: str) -> tuple[float, str]:
+        if not test_set or not direction:
+            raise _Unmeasured(f"{place!r} is not 'test set/direction', as in 'heldout/ru-en'")
+        score = evaluations[variant].score(test_set, direction)
+        if score is None:
+            known = ", ".join(sorted({each.place for each in scores}))
+            raise _Unmeasured(f"{variant} has no such score; measured: {known or 'nothing'}")
+        if score.chrf is None:
+            raise _Unmeasured("chrF is missing or NaN")
+        return score.chrf, "" if score.bleu is None else f"BLEU {score.bleu:.1f}"
 
-def _chrf(place: str, evaluations: Evaluations, variant: str) -> tuple[float, str]:
-    test_set, _, direction = place.rpartition("/")
-    if not test_set or not direction:
-        raise _Unmeasured(f"{place!r} is not 'test set/direction', as in 'heldout/ru-en'")
-    score = evaluations[variant].score(test_set, direction)
-    if score is None:
-        known = sorted({score.place for evaluation in evaluations.values() for score in evaluation.scores})
-        raise _Unmeasured(f"{variant} has no such score; measured: {', '.join(known) or 'nothing'}")
-    if score.chrf is None:
-        raise _Unmeasured("chrF is missing or NaN")
-    return score.chrf, "" if score.bleu is None else f"BLEU {score.bleu:.1f}"
+    return [_judged(evaluations, name, variant, floor, chrf, sign=-1) for variant in evaluations]
 
 
 def _heldout_loss(evaluations: Evaluations, variant: str) -> tuple[float, str]:
@@ -175,34 +196,28 @@ def _garbage_floors(evaluations: Evaluations) -> Iterator[GateResult]:
     directions |= {s.direction for e in evaluations.values() for s in e.scores if s.test_set == HELDOUT}
     advised = set[str]()
     for variant, evaluation in evaluations.items():
-        for result in _above_garbage(variant, evaluation, sorted(directions) or ["?"]):
-            if result.passed:
-                yield result
-                continue
-            # A variant of garbage is garbage: its figures are told, the advice is given once.
-            yield result.model_copy(update={"detail": ""}) if result.name in advised else result
-            advised.add(result.name)
+        for name, threshold, value, sign, shame in _garbage(evaluation, sorted(directions) or ["?"]):
+            passed = threshold is not None and value is not None and sign * (value - threshold) > 0
+            detail = ""
+            if not passed and name not in advised:  # a variant of garbage is garbage: the advice is given once
+                advised.add(name)
+                detail = f"{shame}: train longer (training.steps) and look at the loss curve in the report"
+                if threshold is None or value is None:
+                    detail = "no held-out row fits the network (network.max_positions), or the figure is not a number"
+            yield GateResult(name=name, variant=variant, threshold=threshold, value=value, passed=passed, detail=detail)
 
 
-def _above_garbage(variant: str, evaluation: Evaluation, directions: Sequence[str]) -> Iterator[GateResult]:
+def _garbage(
+    evaluation: Evaluation, directions: Sequence[str]
+) -> Iterator[tuple[str, float | None, float | None, int, str]]:
+    """What a value must be strictly above (sign 1) or below (-1), which was measured on the same rows."""
     for direction in () if evaluation.is_text else directions:
         score = evaluation.score(HELDOUT, direction) or Score(test_set=HELDOUT, direction=direction)
         shame = "no more than handing back the source untranslated"
-        yield _beyond(f"copying {score.place}", variant, score.copying_chrf, score.chrf, shame, 1)
+        yield f"copying {score.place}", score.copying_chrf, score.chrf, 1, shame
     for direction in directions:
         entropy, loss = evaluation.unigram_entropies.get(direction), evaluation.losses.get(direction)
-        shame = "no better than knowing how often each token occurs"
-        yield _beyond(f"unigram {direction}", variant, entropy, loss, shame, -1)
-
-
-def _beyond(name: str, variant: str, threshold: float | None, value: float | None, shame: str, sign: int) -> GateResult:
-    """Passes strictly above (sign 1) or below (-1) its threshold, which was measured on the same rows."""
-    passed = threshold is not None and value is not None and sign * (value - threshold) > 0
-    if threshold is None or value is None:
-        detail = "no held-out row fits the network (network.max_positions), or the figure is not a number"
-    else:
-        detail = "" if passed else f"{shame}: train longer (training.steps) and look at the loss curve in the report"
-    return GateResult(name=name, variant=variant, threshold=threshold, value=value, passed=passed, detail=detail)
+        yield f"unigram {direction}", entropy, loss, -1, "no better than knowing how often each token occurs"
 
 
 def parser() -> Parser:

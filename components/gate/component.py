@@ -34,7 +34,7 @@ def gate(
     from components.step import step
 
     with step("gate", verdict=verdict.path):
-        from evaluation.verdict import decide
+        from evaluation.gate import decide
         from model.config import GateConfig, from_dict
 
         evaluations = {"fp32": fp32.path, "fp16": fp16.path, "int8": int8.path}
