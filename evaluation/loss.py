@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -34,59 +34,51 @@ class Example(NamedTuple):
 def loss_examples(engine: Engine, rows: Sequence[dict[str, str]]) -> dict[str, list[Example]]:
     """Of each direction ("ru-en" and "en-ru"), or of running text ("text")."""
     ways = directions(engine.bundle)
-    return {f"{s}-{t}": _pairs(engine, rows, s, t) for s, t in ways} or {"text": _windows(engine, rows)}
+    return {f"{s}-{t}": list(_pairs(engine, rows, s, t)) for s, t in ways} or {"text": list(_windows(engine, rows))}
 
 
-def _pairs(engine: Engine, rows: Sequence[dict[str, str]], source: str, target: str) -> list[Example]:
+def _pairs(engine: Engine, rows: Sequence[dict[str, str]], source: str, target: str) -> Iterator[Example]:
     """Translations; pairs beyond the bundle's limits are left out, as in training."""
     eos, limits = engine.tokenizer.eos_id, engine.limits
     targets = engine.tokenizer.encode_batch([row[target] for row in rows])
-    examples = []
     for row, ids in zip(rows, targets, strict=True):
         prompt = translation_prompt(engine, row, source, target)
         if len(prompt) <= limits.max_prompt_tokens and len(ids) < limits.room(len(prompt)):  # the end token fits too
-            examples.append(Example(prompt, [*ids, eos], len(row[target])))
-    return examples
+            yield Example(prompt, [*ids, eos], len(row[target]))
 
 
-def _windows(engine: Engine, rows: Sequence[dict[str, str]]) -> list[Example]:
+def _windows(engine: Engine, rows: Sequence[dict[str, str]]) -> Iterator[Example]:
     """Running text in consecutive windows of the network's size; each token is predicted once."""
     tokenizer, size = engine.tokenizer, engine.limits.room(1)
-    examples = []
     for row in rows:
         windows = list(text_windows(tokenizer, tokenizer.encode(row["text"]), size))
         predicted = sum(len(window.answer) for window in windows)
         for window in windows:
             share = len(window.answer) / predicted
-            examples.append(Example(window.prompt, window.answer, round(share * len(row["text"]))))
-    return examples
+            yield Example(window.prompt, window.answer, round(share * len(row["text"])))
 
 
 def measure_loss(engine: Engine, groups: dict[str, list[Example]], label: str) -> dict[str, Any]:
     """Loss of each group ("ru-en", "en-ru" or "text") and of all of them together.
 
     Returns:
-        ``{"loss": nats per token, "perplexity", "bits_per_character", "loss_tokens",
-        "losses": {group: loss}, "unigram_entropies": {group: nats per token}}``;
-        NaN where there was nothing to measure, which no gate passes.
+        The fields of an Evaluation from ``loss`` to ``unigram_entropies``; NaN where there was nothing to measure,
+        which no gate passes.
     """
-    tokens = {name: sum(len(example.target) for example in examples) for name, examples in groups.items()}
-    progress = Progress(label, sum(tokens.values()))
+    tokens = {name: [token for example in examples for token in example.target] for name, examples in groups.items()}
+    count = sum(map(len, tokens.values()))
+    characters = sum(example.characters for examples in groups.values() for example in examples)
+    progress = Progress(label, count)
     nats = {name: _nats(engine, examples, progress, f"loss {name}") for name, examples in groups.items()}
     total = sum(chain.from_iterable(nats.values()))
-    loss = _share(total, sum(tokens.values()))
+    loss = _share(total, count)
     return {
         "loss": loss,
         "perplexity": math.exp(min(loss, 700.0)) if math.isfinite(loss) else math.nan,
-        "bits_per_character": _share(
-            total / math.log(2), sum(example.characters for examples in groups.values() for example in examples)
-        ),
-        "loss_tokens": sum(tokens.values()),
-        "losses": {name: _share(sum(nats[name]), tokens[name]) for name in groups},
-        "unigram_entropies": {
-            name: unigram_entropy(token for example in examples for token in example.target)
-            for name, examples in groups.items()
-        },
+        "bits_per_character": _share(total / math.log(2), characters),
+        "loss_tokens": count,
+        "losses": {name: _share(sum(nats[name]), len(tokens[name])) for name in groups},
+        "unigram_entropies": {name: unigram_entropy(tokens[name]) for name in groups},
     }
 
 

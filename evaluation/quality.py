@@ -1,6 +1,10 @@
 """What a bundle writes, beside what it should have: translations of every test set both ways, or continuations.
 
-Samples are drawn evenly from the best to the worst translation, so that a reader sees what the model does badly too.
+BLEU and chrF are sacreBLEU's own, each with the signature that makes the figure comparable: nothing is normalised or
+tokenized by us first, so two figures with the same signature mean the same measurement. Samples are drawn evenly from
+the best to the worst translation, so that a reader sees what the model does badly too.
+
+    python -c "from evaluation.quality import corpus_scores; print(corpus_scores(['a cat'], ['a cat']))"
 """
 
 from __future__ import annotations
@@ -10,8 +14,11 @@ import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-from evaluation.metrics import copying_chrf, corpus_scores, sentence_chrf, spread
+from sacrebleu import corpus_chrf, sentence_chrf
+from sacrebleu.metrics import BLEU, CHRF
+
 from evaluation.prompts import bounded_request, cut, directions, translation_prompt
 from evaluation.results import Sample, Score
 from model.config import EvaluationConfig
@@ -50,7 +57,9 @@ def translations(
             direction=direction,
             segments=len(rows),
             **corpus_scores(outputs, references),
-            copying_chrf=copying_chrf(sources, references),
+            # Not BLEU, by which a copy scores 0 in most pairs of languages, and so does a weak but honest model: chrF
+            # has a figure for names, numbers and words in common, in any script, without a tokenizer.
+            copying_chrf=corpus_chrf(sources, [references]).score,
             truncated=truncated,
             seconds=time.perf_counter() - began,
         )
@@ -78,17 +87,44 @@ def _translate(
     return outputs, sum(was_cut for _, was_cut in prompts)
 
 
+def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    """Corpus BLEU and chrF (both 0 to 100) of one hypothesis and one reference a row, with their signatures.
+
+    Raises:
+        ValueError: where the two differ in length or are empty: a score of nothing is not a score.
+    """
+    if len(hypotheses) != len(references):
+        raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references: they must pair up")
+    if not hypotheses:
+        raise ValueError("no rows to score")
+    bleu, chrf = BLEU(), CHRF()
+    return {
+        "bleu": bleu.corpus_score(list(hypotheses), [list(references)]).score,
+        "chrf": chrf.corpus_score(list(hypotheses), [list(references)]).score,
+        "bleu_signature": str(bleu.get_signature()),
+        "chrf_signature": str(chrf.get_signature()),
+    }
+
+
 def _samples(
     score: Score, sources: Sequence[str], references: Sequence[str], outputs: Sequence[str], count: int
 ) -> list[Sample]:
-    """``count`` rows at even quantiles of sentence chrF, best first."""
+    """``count`` rows at even quantiles of sentence chrF, best first; BLEU of one sentence is mostly zeros."""
     rows = [i for i, source in enumerate(sources) if len(source.split()) >= _SAMPLE_WORDS]
     if len(rows) < 4 * count:
         rows = list(range(len(sources)))
-    chrf = [sentence_chrf(outputs[i], references[i]) for i in rows]
+    chrf = [sentence_chrf(outputs[i], [references[i]]).score for i in rows]
     place = {"test_set": score.test_set, "direction": score.direction}
     chosen = [(rows[k], chrf[k]) for k in spread(chrf, count)]
     return [Sample(**place, source=sources[i], reference=references[i], output=outputs[i], chrf=c) for i, c in chosen]
+
+
+def spread(scores: Sequence[float], count: int) -> list[int]:
+    """Indices of ``count`` rows at evenly spaced quantiles of ``scores``, best first: a fair sample of good and bad."""
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    if count >= len(order):
+        return order
+    return [order[int((k + 0.5) * len(order) / count)] for k in range(count)]
 
 
 def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tuple[list[Sample], list[RowCount]]:
@@ -106,7 +142,7 @@ def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tu
             reference=row["text"][len(opening) : len(opening) + 400],
             output=result.text,
         )
-        for row, opening, result in zip(chosen, openings, engine.generate(requests) if requests else [], strict=True)
+        for row, opening, result in zip(chosen, openings, engine.generate(requests), strict=True)
     ]
     left_out = {"beyond evaluation.samples": len(heldout) - len(chosen)}
     shortened = sum(was_cut for _, was_cut in prompts)

@@ -6,16 +6,16 @@ were really generated are counted.
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
-from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from evaluation.prompts import bounded_request
-from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
+from serving.engine import Engine, GenerationRequest, TokenEvent
 
 BATCHES = (1, 32)
 _RUNS = 3
@@ -45,23 +45,19 @@ def measure_speed(engine: Engine, prompts: list[list[int]], tokens: int) -> dict
 
 def _in_flight(engine: Engine, requests: list[GenerationRequest], batch: int) -> tuple[int, float]:
     """Run the requests with ``batch`` of them in flight; returns tokens generated and seconds."""
-    finished: SimpleQueue[GenerationResult] = SimpleQueue()
-
-    def on_event(event: TokenEvent) -> None:
-        if event.result is not None:
-            finished.put(event.result)
-
-    started, generated, waiting = time.perf_counter(), 0, iter(requests)
-    for request in islice(waiting, batch):
-        engine.submit(request, on_event, stream=False)
-    for _ in requests:
-        result = finished.get()
+    finished: SimpleQueue[TokenEvent] = SimpleQueue()  # without streaming, the one event of a request is its last
+    started, events = time.perf_counter(), []
+    for place, request in enumerate(requests):
+        if place >= batch:
+            events.append(finished.get())
+        engine.submit(request, finished.put, stream=False)
+    events += [finished.get() for _ in requests[len(events) :]]
+    seconds = time.perf_counter() - started
+    results = [event.result for event in events if event.result is not None]
+    for result in results:
         if result.error is not None:
             raise result.error
-        generated += result.generated_tokens
-        for request in islice(waiting, 1):
-            engine.submit(request, on_event, stream=False)
-    return generated, time.perf_counter() - started
+    return sum(result.generated_tokens for result in results), seconds
 
 
 def peak_memory_mb() -> float:
@@ -70,9 +66,6 @@ def peak_memory_mb() -> float:
     Linux's ru_maxrss survives exec, so it would report a large parent's peak for a small child: VmHWM does not.
     """
     status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    if status.exists() and (peak := re.search(r"^VmHWM:\s*(\d+)", status.read_text(encoding="utf-8"), re.MULTILINE)):
+        return int(peak[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6

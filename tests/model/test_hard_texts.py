@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.metrics import corpus_scores
+from evaluation.quality import corpus_scores
 from evaluation.report.page import marked
 from model.config import CorpusConfig, TokenizerConfig
 from model.corpus.cleaning import PairCleaner, PieceFilter, TestText, clean_author, clean_line, clean_text, cut_pieces
