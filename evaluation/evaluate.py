@@ -1,8 +1,6 @@
 """Measures one bundle through the serving engine: what is measured is what will be served.
 
 Every test set in both directions (BLEU, chrF), the held-out loss, tokens/s, peak memory, and samples for people.
-
-    python -m evaluation BUNDLE CORPUS --out DIR
 """
 
 from __future__ import annotations
@@ -48,14 +46,14 @@ def evaluate_bundle(
     with Engine(bundle, EngineConfig(threads=config.threads)) as engine:
         if bundle.task == "translation":
             scores, samples, counts = translations(engine, corpus_dir, config, out / "hypotheses")
-            prompts = [cut(engine, translation_prompt(engine, row, *directions(bundle)[0])) for row in timed]
+            prompts = [translation_prompt(engine, row, *directions(bundle)[0]) for row in timed]
         else:
             scores, (samples, counts) = [], continuations(engine, heldout, config)
-            prompts = [cut(engine, engine.prompt(row["text"][:40])) for row in timed]
+            prompts = [engine.prompt(row["text"][:40]) for row in timed]
         examples = loss_examples(engine, loss_rows)
         counts += _loss_counts(bundle, examples, len(loss_rows), len(heldout))
+        prompts, shortened = cut(engine, prompts)
         untimed = {f"beyond the {_SPEED_ROWS} that are timed": len(heldout) - len(timed)}
-        shortened = sum(was_cut for _, was_cut in prompts)
         counts.append(row_count("speed", "heldout", len(heldout), len(timed), untimed, cut=shortened))
         evaluation = Evaluation(
             variant=bundle.precision,
@@ -64,7 +62,7 @@ def evaluate_bundle(
             scores=scores,
             **measure_loss(engine, examples, f"evaluate {bundle.precision}"),
             loss_rows=sum(entry["used"] for entry in counts if entry["step"] == "loss"),
-            **measure_speed(engine, [ids for ids, _ in prompts], config.speed_tokens),
+            **measure_speed(engine, prompts, config.speed_tokens),
             peak_memory_mb=peak_memory_mb(),
             decoding="greedy, through the serving engine",
             threads=engine.stats()["threads"],
@@ -81,12 +79,11 @@ def evaluate_bundle(
 
 def _loss_counts(bundle: Bundle, examples: dict[str, list[Example]], asked: int, total: int) -> list[RowCount]:
     """Of the rows behind the loss; running text is cut into windows, so none of it is too long."""
-    text, beyond = bundle.task == "text", {"beyond evaluation.loss_rows": total - asked}
     counts = []
     for name, found in examples.items():
-        used = asked if text else len(found)
-        left_out = {too_long(bundle.config.max_positions): asked - used, **beyond}
-        counts.append(row_count("loss", "heldout", total, used, left_out, "" if text else name))
+        used, direction = (asked, "") if bundle.task == "text" else (len(found), name)
+        left_out = {too_long(bundle.config.max_positions): asked - used, "beyond evaluation.loss_rows": total - asked}
+        counts.append(row_count("loss", "heldout", total, used, left_out, direction))
     return counts
 
 

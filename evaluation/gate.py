@@ -109,11 +109,12 @@ def _judged(
     evaluations: Evaluations, name: str, variant: str, threshold: float, measure: Measure, sign: int = 1
 ) -> GateResult:
     """A variant's value held against the most (sign 1) or the least (-1) that it may be."""
+    value: float | None
     try:
         value, detail = measure(evaluations, variant)
     except _Unmeasured as error:
-        return GateResult(name=name, variant=variant, threshold=threshold, passed=False, detail=str(error))
-    passed = sign * (value - threshold) <= _EPSILON
+        value, detail = None, str(error)
+    passed = value is not None and sign * (value - threshold) <= _EPSILON
     return GateResult(name=name, variant=variant, threshold=threshold, value=value, passed=passed, detail=detail)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from model.bundle import Bundle
@@ -20,12 +21,13 @@ def translation_prompt(engine: Engine, row: dict[str, str], source: str, target:
     return engine.prompt(row[source], target=target, author=author if author in engine.bundle.authors else None)
 
 
-def cut(engine: Engine, ids: list[int]) -> tuple[list[int], bool]:
-    """A prompt cut to the bundle's limit (the closing token stays in its place), and whether it had to be."""
+def cut(engine: Engine, prompts: Sequence[list[int]]) -> tuple[list[list[int]], int]:
+    """Prompts cut to the bundle's limit (the closing token stays in its place), and how many of them had to be."""
     limit = engine.limits.max_prompt_tokens
     if engine.limits.context:  # prompt and answer share it: leave the answer a quarter
         limit = min(limit, engine.limits.context * 3 // 4)
-    return (ids, False) if len(ids) <= limit else ([*ids[: limit - 1], ids[-1]], True)
+    fitting = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in prompts]
+    return fitting, sum(len(ids) > limit for ids in prompts)
 
 
 def bounded_request(engine: Engine, ids: list[int], most: int, **sampling: Any) -> GenerationRequest:

@@ -74,17 +74,17 @@ def _translate(
     engine: Engine, rows: Rows, source: str, target: str, progress: Progress, what: str
 ) -> tuple[list[str], int]:
     """Greedy translations in the rows' order, one line each, and how many sources had to be cut."""
-    prompts = [cut(engine, translation_prompt(engine, row, source, target)) for row in rows]
+    prompts, truncated = cut(engine, [translation_prompt(engine, row, source, target) for row in rows])
     outputs = [""] * len(rows)
     # Longest first: rows of like length share a step's work, and the estimate of the time left errs on the safe side.
-    order = sorted(range(len(rows)), key=lambda i: -len(prompts[i][0]))
+    order = sorted(range(len(rows)), key=lambda i: -len(prompts[i]))
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
-        requests = [bounded_request(engine, ids, 2 * len(ids) + 16) for ids in (prompts[i][0] for i in chunk)]
+        requests = [bounded_request(engine, prompts[i], 2 * len(prompts[i]) + 16) for i in chunk]
         for i, result in zip(chunk, engine.generate(requests), strict=True):
             outputs[i] = re.sub(r"[\r\n]+", " ", result.text).strip()
         progress.advance(sum(len(rows[i][source]) for i in chunk), f"{what}, {start + len(chunk)} of {len(rows)} rows")
-    return outputs, sum(was_cut for _, was_cut in prompts)
+    return outputs, truncated
 
 
 def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
@@ -131,21 +131,15 @@ def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tu
     """Continuations of held-out openings, sampled with a fixed seed; none would be right, so none has a chrF."""
     chosen = heldout[:: max(len(heldout) // max(config.samples, 1), 1)][: config.samples]
     openings = [_opening(row["text"]) for row in chosen]
-    prompts = [cut(engine, engine.prompt(opening)) for opening in openings]
+    prompts, shortened = cut(engine, [engine.prompt(opening) for opening in openings])
     sampled = {"temperature": 0.8, "top_p": 0.95}
-    requests = [bounded_request(engine, ids, 160, seed=seed, **sampled) for seed, (ids, _) in enumerate(prompts)]
+    requests = [bounded_request(engine, ids, 160, seed=seed, **sampled) for seed, ids in enumerate(prompts)]
+    originals = [row["text"][len(opening) :][:400] for row, opening in zip(chosen, openings, strict=True)]
     samples = [
-        Sample(
-            test_set="heldout",
-            direction="text",
-            source=opening,
-            reference=row["text"][len(opening) : len(opening) + 400],
-            output=result.text,
-        )
-        for row, opening, result in zip(chosen, openings, engine.generate(requests), strict=True)
+        Sample(test_set="heldout", direction="text", source=opening, reference=original, output=result.text)
+        for opening, original, result in zip(openings, originals, engine.generate(requests), strict=True)
     ]
     left_out = {"beyond evaluation.samples": len(heldout) - len(chosen)}
-    shortened = sum(was_cut for _, was_cut in prompts)
     return samples, [row_count("samples", "heldout", len(heldout), len(chosen), left_out, cut=shortened)]
 
 

@@ -21,11 +21,9 @@ def row_count(
     step: str, split: str, rows: int, used: int, left_out: Mapping[str, int], direction: str = "", cut: int = 0
 ) -> RowCount:
     """One entry of a step's ``row_counts``; reasons that met no row are dropped."""
-    entry: RowCount = {"step": step, "split": split}
-    if direction:
-        entry["direction"] = direction
+    place = {"step": step, "split": split} | ({"direction": direction} if direction else {})
     reasons = {reason: count for reason, count in left_out.items() if count}
-    return {**entry, "rows": rows, "used": used, "left_out": reasons, "cut": cut}
+    return {**place, "rows": rows, "used": used, "left_out": reasons, "cut": cut}
 
 
 def too_long(max_positions: int) -> str:

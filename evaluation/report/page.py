@@ -3,8 +3,6 @@
 Built from summary.json alone, so it can be made again at any time; a section whose data the run did not reach is left
 out, because the report of a failed run is the one that is read most closely. In the templates every text is escaped on
 its way out, and an unknown name is an error.
-
-    python -m evaluation.report runs/latest/summary.json > report.html
 """
 
 from __future__ import annotations
@@ -99,11 +97,6 @@ def spaced(key: object) -> str:
     return str(key).replace("_", " ")
 
 
-def arrow(direction: str) -> str:
-    """``ru-en`` -> ru → en; running text has none."""
-    return "" if direction == "text" else direction.replace("-", " → ")
-
-
 def numbers(*mappings: Mapping[str, Any]) -> dict[str, float]:
     """The entries that can be drawn as bars; of equal keys the last one holds."""
     merged = {key: value for mapping in mappings for key, value in mapping.items()}
@@ -118,7 +111,7 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 for function in (
-    *(facts, written, spaced, arrow, numbers, marked, plots.short),
+    *(facts, written, spaced, numbers, marked, plots.short),
     *(figures.count, figures.decimal, figures.duration, figures.megabytes, figures.last_line),
 ):
     _ENVIRONMENT.filters[function.__name__] = function

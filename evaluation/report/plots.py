@@ -104,9 +104,7 @@ def _smoothed(points: Sequence[Point]) -> list[Point]:
 
 def _thinned(points: Sequence[Point], most: int = 500) -> list[Point]:
     """At most about ``most`` points, the last one always among them: a page has no use for more."""
-    stride = max(1, -(-len(points) // most))
-    kept = list(points[::stride])
-    return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
+    return [*points[: -1 : max(1, -(-len(points) // most))], *points[-1:]]
 
 
 def size_against_quality(run: Summary) -> Plot | None:

@@ -248,7 +248,7 @@ def test_table_is_aligned_and_whole(summary):
 
 def test_any_script_stays_aligned():
     rows = [["test set", "1"], ["набор", "1,000"], ["日本語の文", "22"], ["cafe\u0301", "3"]]
-    lines = aligned(rows).splitlines()
+    lines = aligned(rows[0], rows[1:]).splitlines()
     assert {wcswidth(line) for line in lines} == {len("日本語の文") * 2 + 2 + len("1,000")}
     assert [line.split() for line in lines] == [["test", "set", "1"], *rows[1:]]
 
