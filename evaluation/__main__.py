@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.evaluate import evaluate_bundle
-from evaluation.report.table import result_table
+from evaluation.figures import result_table
 from evaluation.results import Summary
 from model.config import EvaluationConfig
 from model.options import OK, Parser, read_settings, run

@@ -1,4 +1,4 @@
-"""How figures are written for people, the same way in the terminal's table and in the HTML report.
+"""How figures are written for people, the same way in the HTML report and in the terminal's table, which is made here.
 
 A missing figure is a dash: a partial run's report must never fail on what the run did not reach.
 
@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tabulate import tabulate
+
 from evaluation.results import Evaluation, GateResult, Summary, finite
+from model.row_counts import warning
 
 MISSING = "–"
+_VERDICTS = {True: "pass", False: "FAIL", None: "skipped"}
 
 # Gate name -> label, unit of its value and threshold, how the threshold binds.
 _GATES = {
@@ -121,5 +125,61 @@ def reasons(summary: Summary | Mapping[str, Any]) -> list[str]:
 
 def last_line(error: str) -> str:
     """The last line of an error or traceback that is not empty: the one that names the exception."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return next((line.strip() for line in reversed(error.splitlines()) if line.strip()), "")
+
+
+def result_table(summary: Summary | Mapping[str, Any]) -> str:
+    """Scores, costs, gates and verdict of a summary.json; whatever a failed run did not reach is left out."""
+    run = Summary.model_validate(summary)
+    blocks = [_head(run), _steps(run), _scores(run), _costs(run), gate_table(run.gates), warning(run.row_counts)]
+    if run.status or run.gates:
+        blocks.append(_verdict(run))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns two spaces apart; the first ``left`` of them flush left, the others right; empty without rows."""
+    sides = ["left" if i < left else "right" for i in range(len(head))]
+    text = tabulate([head, *rows], tablefmt="plain", colalign=sides, disable_numparse=True) if rows else ""
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _head(run: Summary) -> str:
+    seconds = "" if run.seconds is None else duration(run.seconds)
+    parts = (run.run_id and f"run {run.run_id}", run.profile and f"profile {run.profile}", seconds)
+    return ", ".join(filter(None, parts))
+
+
+def _steps(run: Summary) -> str:
+    rows = [[step.name, duration(step.seconds), "" if step.status == "ok" else step.status] for step in run.steps]
+    return aligned(["step", "time", ""], rows)
+
+
+def _scores(run: Summary) -> str:
+    quality = [name for variant in run.variants for name in (f"{variant.variant} BLEU", "chrF")]
+    rows = []
+    for scores in run.places():
+        segments = next((score.segments for score in scores if score.segments is not None), None)
+        figures = [decimal(figure) for score in scores for figure in (score.bleu, score.chrf)]
+        rows.append([scores[0].test_set, scores[0].direction, count(segments), *figures])
+    return aligned(["test set", "direction", "rows", *quality], rows, left=2)
+
+
+def _costs(run: Summary) -> str:
+    rows = [[label, *(figure for figure, _ in figures)] for label, figures in costs(run.variants)]
+    return aligned(["", *(variant.variant for variant in run.variants)], rows) if run.variants else ""
+
+
+def gate_table(gates: Sequence[GateResult]) -> str:
+    """One line a gate, then why gates were skipped; empty without gates."""
+    figures = [(gate, *gate_figures(gate)) for gate in gates]
+    rows = [[label, gate.variant, _VERDICTS[gate.passed], value, bound] for gate, label, value, bound in figures]
+    skipped = [f"  {gate.detail}" for gate in gates if gate.passed is None]
+    return "\n".join([aligned(["gate", "variant", "verdict", "value", "bound"], rows, 3), *dict.fromkeys(skipped)])
+
+
+def _verdict(run: Summary) -> str:
+    lines = [f"published {run.published.variant}: {run.published.path}"] if run.published else []
+    if why := reasons(run):
+        return "\n".join([*lines, "FAILED:", *(f"  {reason}" for reason in why)])
+    return "\n".join([*lines, "OK" if run.published else "OK (nothing was published)"])

@@ -17,11 +17,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from evaluation.figures import reasons
+from evaluation.figures import gate_table, reasons
 from evaluation.report.page import render_report
-from evaluation.report.table import gate_table
 from evaluation.results import NONE, Evaluation, GateResult, Score, Summary, Verdict
 from model.config import GateConfig, from_dict
 from model.files import write_json, write_text
@@ -54,16 +54,14 @@ def gate(evaluations: Evaluations, config: GateConfig) -> list[GateResult]:
     """
     if not evaluations:
         raise ValueError("no evaluations were given: nothing can be judged, and so nothing published")
-    bounds: list[tuple[str, str, float, Measure]] = [
-        *(("max_chrf_loss", variant, limit, _quality_lost) for variant, limit in config.max_chrf_loss.items()),
-        *(("max_bytes_ratio", variant, limit, _share_of_bytes) for variant, limit in config.max_bytes_ratio.items()),
+    judged = partial(_judged, evaluations)
+    return [
+        *(judged("max_chrf_loss", *bound, _quality_lost) for bound in config.max_chrf_loss.items()),
+        *(judged("max_bytes_ratio", *bound, _share_of_bytes) for bound in config.max_bytes_ratio.items()),
+        *(result for bound in config.min_chrf.items() for result in _chrf_floor(evaluations, *bound)),
+        *(judged("max_loss", each, config.max_loss, _heldout_loss) for each in evaluations if config.max_loss > 0),
+        *_garbage_floors(evaluations),
     ]
-    results = [_judged(evaluations, *bound) for bound in bounds]
-    for place, floor in config.min_chrf.items():
-        results += _chrf_floor(evaluations, place, floor)
-    if config.max_loss > 0:
-        results += [_judged(evaluations, "max_loss", each, config.max_loss, _heldout_loss) for each in evaluations]
-    return [*results, *_garbage_floors(evaluations)]
 
 
 def failed(gates: Sequence[GateResult]) -> list[GateResult]:

@@ -44,9 +44,7 @@ def translations(
     ways = directions(engine.bundle)
     characters = sum(len(row[source]) for rows in sets.values() for row in rows for source, _ in ways)
     progress = Progress(f"evaluate {engine.bundle.precision}", characters)
-    scores: list[Score] = []
-    samples: list[Sample] = []
-    counts: list[RowCount] = []
+    scores, samples, counts = list[Score](), list[Sample](), list[RowCount]()
     for (name, rows), (source, target) in product(sets.items(), ways):
         direction, began = f"{source}-{target}", time.perf_counter()
         outputs, truncated = _translate(engine, rows, source, target, progress, f"{name} {direction}")

@@ -208,11 +208,9 @@ class Summary(_Record):
 
     def places(self) -> list[list[Score]]:
         """Every variant's score in turn, an empty one where it has none, for each place that any was measured in."""
-        found = {score.place: (score.test_set, score.direction) for v in self.variants for score in v.scores}
-        return [
-            [v.score(*place) or Score(test_set=place[0], direction=place[1]) for v in self.variants]
-            for place in found.values()
-        ]
+        measured = {score.place: score for variant in self.variants for score in variant.scores}
+        empty = [Score(test_set=score.test_set, direction=score.direction) for score in measured.values()]
+        return [[v.score(each.test_set, each.direction) or each for v in self.variants] for each in empty]
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 RowCount = dict[str, Any]
@@ -31,9 +31,8 @@ def too_long(max_positions: int) -> str:
     return f"{TOO_LONG} (network.max_positions {max_positions})"
 
 
-def sentence(counts: Iterable[RowCount]) -> str:
+def sentence(counts: Sequence[RowCount]) -> str:
     """The counts in one line, a step's directions added up split by split; a warning on a line of its own."""
-    counts = list(counts)
     groups: dict[tuple[str, str], list[RowCount]] = {}
     for entry in counts:
         split = f"{entry['split']} rows" + (" in both directions" if "direction" in entry else "")

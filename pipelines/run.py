@@ -95,7 +95,7 @@ def _new_run(runs: Path, started: datetime, name: str) -> Path:
 
 def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: str, seconds: float) -> None:
     """Complete the summary, write it with its report, and print the result, last of all what failed."""
-    from evaluation.figures import reasons
+    from evaluation.figures import reasons, result_table
 
     parts = gather(steps)
     published = any(step["name"] == "publish" and step["status"] == "ok" for step in steps)
@@ -110,7 +110,6 @@ def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: s
     point_latest(run_dir)
 
     from evaluation.report.page import render_report
-    from evaluation.report.table import result_table
 
     write_text(run_dir / "report.html", render_report(summary))
     print(f"\nsummary  {run_dir}/summary.json\nreport   {run_dir}/report.html\nlog      {run_dir}/kfp.log\n")

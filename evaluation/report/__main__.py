@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.figures import result_table
 from evaluation.report.page import render_report
-from evaluation.report.table import result_table
 from evaluation.results import Summary
 from model.options import OK, Parser, run
 

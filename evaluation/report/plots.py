@@ -128,9 +128,8 @@ def size_against_quality(run: Summary) -> Plot | None:
     low, high = min(heights), max(heights)
     # Never zoom in so far that a loss nobody would notice looks like a cliff.
     pad = max((high - low) * 0.12, abs(high) * 0.01, 1e-3)
-    widest = max(x for _, x, _, _ in marks)
     labels = "size on disk, MB", "held-out loss, nats/token (lower is better)" if by_loss else "mean chrF"
-    ranges = (0.0, widest * 1.15 or 1.0), (low - pad, high + pad)
+    ranges = (0.0, max(x for _, x, _, _ in marks) * 1.15 or 1.0), (low - pad, high + pad)
     return Plot("Size against quality", labels, ranges, marks=marks, rules=rules)
 
 

@@ -10,11 +10,11 @@ import pytest
 import sacrebleu
 
 from evaluation.evaluate import EvaluationError, evaluate_bundle
+from evaluation.figures import result_table
 from evaluation.gate import choose, failed, gate
 from evaluation.loss import unigram_entropy
 from evaluation.quality import corpus_scores, spread
 from evaluation.report.page import render_report
-from evaluation.report.table import result_table
 from evaluation.results import Evaluation
 from model.bundle import Bundle
 from model.config import CorpusConfig, EvaluationConfig, GateConfig, QuantizationConfig

@@ -8,11 +8,10 @@ from html.parser import HTMLParser
 import pytest
 from wcwidth import wcswidth
 
-from evaluation.figures import count, decimal, duration, gate_figures, megabytes, reasons
+from evaluation.figures import aligned, count, decimal, duration, gate_figures, megabytes, reasons, result_table
 from evaluation.gate import gate
 from evaluation.report.page import render_report
 from evaluation.report.plots import Series, lines, ticks, training_plots
-from evaluation.report.table import aligned, result_table
 from evaluation.results import Evaluation, GateResult, Summary
 from model.config import GateConfig
 
