@@ -1,4 +1,4 @@
-"""How figures are written for people, the same way in the HTML report and in the terminal's table, which is made here.
+"""How figures are written for people, the same way in the terminal's table, made here, and in the HTML report.
 
 A missing figure is a dash: a partial run's report must never fail on what the run did not reach.
 
@@ -115,8 +115,7 @@ def reasons(summary: Summary | Mapping[str, Any]) -> list[str]:
             detail = f" ({gate.detail})" if gate.detail else ""
             measured = "not measured" if value == MISSING else value
             found.append(f"gate {gate.name} of {gate.variant}: {measured}, must be {bound}{detail}")
-    error = last_line(summary.error)
-    if error and not found:  # otherwise it only tells again what a step or a gate has told
+    if not found and (error := last_line(summary.error)):  # else it only tells again what a step or a gate has told
         found.append(error)
     if not found and summary.status == "failed":
         found.append("the run failed and left no reason: see its log")

@@ -1,6 +1,6 @@
 """Every gate at, above and below its threshold; what cannot be measured fails; the choice of what is published.
 
-The floors that need no number stand in tests/model/test_gate_garbage.py.
+The floors that need no number stand in tests/evaluation/test_gate_garbage.py.
 """
 
 import math
