@@ -45,7 +45,7 @@ def evaluate_bundle(
     """
     started = time.perf_counter()
     bundle, out = Bundle.load(bundle_dir), Path(out)
-    _check(bundle, read_card(corpus_dir), corpus_dir)
+    check_corpus(bundle, read_card(corpus_dir), corpus_dir)
     heldout = list(read_split(corpus_dir, "heldout"))
     loss_rows, timed = heldout[: config.loss_rows], heldout[:_SPEED_ROWS]
     with Engine(bundle, EngineConfig(threads=config.threads)) as engine:
@@ -92,7 +92,7 @@ def _loss_counts(bundle: Bundle, examples: dict[str, list[Example]], asked: int,
     return counts
 
 
-def _check(bundle: Bundle, card: dict[str, Any], corpus_dir: str | Path) -> None:
+def check_corpus(bundle: Bundle, card: dict[str, Any], corpus_dir: str | Path) -> None:
     kind = "parallel" if bundle.task == "translation" else "text"
     if card["kind"] != kind:
         raise EvaluationError(

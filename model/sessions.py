@@ -6,6 +6,7 @@ python -c "from model.sessions import hardware; print(hardware())"
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,16 @@ def keep_exact(options: Any) -> None:
     """
     if products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
+
+
+def open_session(model: bytes | Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A CPU session over a serialized model or a file; ``threads=0`` takes the processors this process may use."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or processors.available_cpus()
+    options.log_severity_level = 3
+    keep_exact(options)
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def hardware() -> dict[str, Any]:

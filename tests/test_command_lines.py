@@ -64,7 +64,7 @@ WRONG = [
     ("benchmarks.threads", ["--threads", "1"], "one core leaves nothing to choose"),
     ("model.bundle", ["NOWHERE"], "no such directory; a bundle is a directory"),
     ("model.onnx.export", ["NOWHERE", "NOWHERE", "OUT"], "is not a finished checkpoint"),
-    ("model.onnx.parity", ["NOWHERE", "NOWHERE", "--corpus", "NOWHERE"], "no such directory; a bundle is a directory"),
+    ("evaluation.parity", ["NOWHERE", "NOWHERE", "--corpus", "NOWHERE"], "no such directory; a bundle is a directory"),
     ("model.onnx.quantize", ["NOWHERE", "NOWHERE", "OUT"], "no such directory; a bundle is a directory"),
     ("model.onnx.quantize", ["NOWHERE", "NOWHERE", "OUT", "--calibration_rows", "0"], "--calibration_rows: must be"),
     ("model.tokenizer", ["NOWHERE", "--out", "OUT"], "NOWHERE"),

@@ -1,1 +1,1 @@
-"""Serving graphs from weights: builder, quantization, parity with PyTorch. The builder needs no torch."""
+"""Serving graphs from weights: builder, quantization. The builder needs no torch."""

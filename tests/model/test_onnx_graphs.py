@@ -9,10 +9,11 @@ from benchmarks.serving.models import random_weights
 from model.config import NetworkConfig
 from model.network import Transformer
 from model.onnx.export import build_graphs, graph_files
-from model.onnx.runner import Runner, open_session
 from model.onnx.weights import WeightsError, pack, state_shapes
+from model.sessions import open_session
 from model.tokenizer.examples import pad
 from tests.helpers.bundles import TINY
+from tests.helpers.runner import Runner
 
 VOCABULARY = 97
 torch.set_num_threads(1)

@@ -13,10 +13,11 @@ from model.onnx.calibrate import CalibrationError, calibrate
 from model.onnx.export import build_graphs, graph_files
 from model.onnx.graph import Calibration, quantize_matrix
 from model.onnx.quantize import QuantizationError, main, quantize_bundle
-from model.onnx.runner import Runner, open_session
 from model.onnx.weights import pack, read_packed
+from model.sessions import open_session
 from model.tokenizer.examples import Example, pad
 from tests.helpers.bundles import TINY, tiny_bundle, tiny_corpus
+from tests.helpers.runner import Runner
 
 NETWORKS = [
     pytest.param({"family": "seq2seq"}, id="seq2seq"),

@@ -131,7 +131,7 @@ def limited_group(quota):
 COUNTS = """
 import model, os, pyarrow, torch
 from model.processors import available_cpus
-from model.onnx.runner import open_session
+from model.sessions import open_session
 from serving.engine import EngineConfig
 from model.sessions import PRODUCT
 print(available_cpus(), torch.get_num_threads(), pyarrow.cpu_count(), os.environ["OMP_NUM_THREADS"],

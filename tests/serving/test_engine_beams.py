@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.bundle import Bundle
-from model.onnx.runner import Runner
 from serving.engine import Engine, GenerationRequest
 from serving.engine.beam import BeamSearch, continuations
 from serving.errors import InvalidRequest
 from tests.helpers.engines import CONFIG, Call, family_bundle, long_prompt, prompt, talkative_bundle
+from tests.helpers.runner import Runner
 
 WIDE = CONFIG.model_copy(update={"slots": 9})
 TEXTS = ["кот cat", "абв", "hello", "", "мир и мир", "a b c d e f g", "собака спит дома"]

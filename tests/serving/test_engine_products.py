@@ -18,8 +18,7 @@ from model import sessions
 from model.bundle import Bundle
 from model.config import QuantizationConfig
 from model.onnx.quantize import quantize_bundle
-from model.onnx.runner import open_session
-from model.sessions import EXACT, PRECISE, PRODUCT, hardware, products_saturate
+from model.sessions import EXACT, PRECISE, PRODUCT, hardware, open_session, products_saturate
 from serving.engine import Engine, EngineConfig, GenerationRequest, providers
 from tests.helpers.engines import talkative_bundle, tiny_corpus
 

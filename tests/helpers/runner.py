@@ -1,6 +1,6 @@
 """Runs a bundle's graphs call by call with plain arrays: no slots, no binding, no scheduling.
 
-Slow and simple on purpose. Parity and the tests hold the graphs against PyTorch with it, and the engine against it.
+Slow and simple on purpose: the graphs are held against PyTorch with it, and the engine against it.
 
 Legend: B rows, S tokens, V vocabulary.
 """
@@ -14,21 +14,10 @@ import numpy as np
 import onnxruntime
 
 from model.config import NetworkConfig
-from model.processors import available_cpus
-from model.sessions import keep_exact
+from model.sessions import open_session
 from model.tokenizer.examples import pad
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
-
-
-def open_session(model: bytes | Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """A CPU session over a serialized model or a file; ``threads=0`` takes the processors this process may use."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or available_cpus()
-    options.log_severity_level = 3
-    keep_exact(options)
-    source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 class Runner:
@@ -84,24 +73,3 @@ class Runner:
     def score(self, tokens: np.ndarray) -> np.ndarray:
         """Teacher-forced logits f32 [B, S, V] of ``tokens`` i64 [B, S], one decode step at a time."""
         return np.stack([self.step(tokens[:, t : t + 1]) for t in range(tokens.shape[1])], axis=1)
-
-    def greedy(self, prompts: Sequence[Sequence[int]], steps: int, bos_id: int, eos_id: int) -> list[list[int]]:
-        """The likeliest continuation of each prompt, up to and without ``eos_id``, at most ``steps`` tokens."""
-        if self.encoder is not None:
-            self.start(prompts, capacity=steps + 1)
-            logits = self.step(np.full((len(prompts), 1), bos_id, np.int64))
-        else:
-            ids, counts = pad(prompts)
-            self.start(rows=len(prompts), capacity=ids.shape[1] + steps)
-            logits = self.step(ids, counts)
-        outputs: list[list[int]] = [[] for _ in prompts]
-        running = np.ones(len(prompts), bool)
-        for step in range(steps):
-            tokens = logits.argmax(axis=1)
-            running &= tokens != eos_id
-            for row in np.flatnonzero(running):
-                outputs[row].append(int(tokens[row]))
-            if not running.any() or step + 1 == steps:
-                break
-            logits = self.step(tokens[:, None])
-        return outputs

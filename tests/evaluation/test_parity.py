@@ -1,18 +1,18 @@
-"""Export and parity as they are used: a checkpoint becomes a bundle that says what PyTorch says, token for token."""
-
-import json
+"""A checkpoint becomes a bundle that says what PyTorch says, token for token, in the engine that serves it."""
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from evaluation.parity import compare, main
 from model.bundle import Bundle
 from model.config import NetworkConfig
 from model.network import Transformer
-from model.onnx.export import ExportError, export_bundle
-from model.onnx.parity import compare, main
+from model.onnx.export import export_bundle
+from model.onnx.weights import WeightsError
 from model.tokenizer import load_tokenizer
+from serving.engine import Engine
 from tests.helpers.bundles import TINY, tiny_checkpoint, tiny_corpus, tiny_tokenizer
 
 torch.set_num_threads(1)  # more threads only wait for each other at this size
@@ -53,16 +53,20 @@ def trained(request, tmp_path_factory):
     return checkpoint, Bundle.load(root / "bundle")
 
 
-def test_greedy_outputs_and_logits_of_200_prompts(trained):
+def as_trained(bundle, text):
+    """A text's ids as the prompt that it stood in."""
+    return [2, *text, 2] if bundle.family == "decoder" else list(text)
+
+
+def test_greedy_outputs_and_log_probabilities_of_200_prompts(trained):
     checkpoint, bundle = trained
     rng = np.random.default_rng(1)
-    prompts = [rng.integers(280, bundle.vocab_size, rng.integers(1, 20)).tolist() for _ in range(200)]
-    if bundle.family == "decoder":
-        prompts = [[2, *prompt, 2] for prompt in prompts]
-    result = compare(bundle, checkpoint, prompts, steps=16)
+    prompts = [as_trained(bundle, rng.integers(280, bundle.vocab_size, rng.integers(1, 20))) for _ in range(200)]
+    with Engine(bundle) as engine:
+        result = compare(engine, checkpoint, prompts, steps=16)
     assert result.identical == result.rows == 200
-    assert result.positions > 1000
-    assert result.logits_difference < 1e-4
+    assert result.positions > 800
+    assert result.difference < 1e-4
     assert result.passed
 
 
@@ -74,38 +78,27 @@ def test_parity_notices_a_difference(trained, tmp_path):
     weights["decoder.layers.0.ffn.down.weight"] = weights["decoder.layers.0.ffn.down.weight"] * np.float32(1.001)
     save_file(weights, str(other / "model.safetensors"))
     (other / "training.json").write_bytes((checkpoint / "training.json").read_bytes())
-    result = compare(bundle, other, [[290, 291, 292, 293]], steps=4)
-    assert result.logits_difference > 1e-4
+    with Engine(bundle) as engine:
+        result = compare(engine, other, [as_trained(bundle, [290, 291, 292, 293])], steps=4)
+    assert result.difference > 1e-4
     assert not result.passed
 
 
-def test_the_command_line(trained, tmp_path, monkeypatch, capsys):
+def test_another_network_is_refused(trained, tmp_path):
+    _, bundle = trained
+    other = tiny_checkpoint(tmp_path, bundle.path, NetworkConfig(**{**TINY, "family": bundle.family, "d_ff": 112}))
+    with Engine(bundle) as engine, pytest.raises(WeightsError, match=r"ffn\.up\.weight: shape \(112, 64\)"):
+        compare(engine, other, [[290]])
+
+
+@pytest.mark.parametrize("task", ["translation", "text"])
+def test_the_command_line(task, trained, tmp_path, capsys):
     checkpoint, bundle = trained
-    corpus = tiny_corpus(tmp_path / "corpus", rows=20)
-    monkeypatch.setattr("sys.argv", ["parity", str(bundle.path), str(checkpoint), "--corpus", str(corpus)])
-    assert main() == 0
+    if task == "text":
+        checkpoint = tiny_checkpoint(tmp_path / "parts", bundle.path, NetworkConfig(**{**TINY, "family": "decoder"}))
+        export_bundle(checkpoint, bundle.path, tmp_path / "bundle")
+        bundle = Bundle.load(tmp_path / "bundle")
+    corpus = tiny_corpus(tmp_path / "corpus", rows=20, kind="text" if task == "text" else "parallel")
+    assert main([str(bundle.path), str(checkpoint), "--corpus", str(corpus)]) == 0
     printed = capsys.readouterr().out
     assert "greedy outputs identical: 20 of 20" in printed and "passed" in printed
-
-
-def test_export_refuses_another_tokenizer(trained, tmp_path):
-    checkpoint, _ = trained
-    other = tiny_tokenizer(tmp_path / "tokenizer", authors=("guide", "scout"))
-    with pytest.raises(ExportError, match="was trained with"):
-        export_bundle(checkpoint, other, tmp_path / "bundle")
-    assert not (tmp_path / "bundle").exists()
-
-
-def test_export_leaves_nothing_of_a_broken_checkpoint(trained, tmp_path):
-    checkpoint, bundle = trained
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    info = json.loads((checkpoint / "training.json").read_text())
-    info["network"]["d_ff"] += 16
-    (broken / "training.json").write_text(json.dumps(info))
-    with pytest.raises(ValueError, match="is not a finished checkpoint"):
-        export_bundle(broken, bundle.path, tmp_path / "bundle")
-    (broken / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=r"ffn\.up\.weight: shape \(96, 64\), expected \(112, 64\)"):
-        export_bundle(broken, bundle.path, tmp_path / "bundle")
-    assert not (tmp_path / "bundle").exists()
