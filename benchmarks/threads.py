@@ -146,7 +146,7 @@ def training(name: str, threads: int) -> Callable[[str], int]:
     import torch
 
     from model.config import TrainingConfig
-    from model.network.transformer import Transformer
+    from model.network import Transformer
     from model.training.loop import choose_precision
     from model.training.loss import linear_cross_entropy
     from model.training.optimizer import build_optimizers

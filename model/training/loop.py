@@ -27,7 +27,7 @@ from model.config import NetworkConfig, TrainingConfig, to_dict
 from model.corpus import read_card
 from model.errors import ProjectError
 from model.files import write_json, write_text
-from model.network.transformer import Transformer, count_parameters
+from model.network import Transformer, count_parameters
 from model.processors import available_cpus
 from model.progress import Progress
 from model.row_counts import RowCount, sentence

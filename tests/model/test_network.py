@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from model.config import NetworkConfig, from_dict
-from model.network.layers import attend, rotary_tables, rotate
-from model.network.transformer import Transformer, count_parameters
+from model.network import Transformer, attend, count_parameters, rotary_tables, rotate
 from model.training.loss import linear_cross_entropy
 
 SEQ2SEQ = NetworkConfig(d_model=48, encoder_layers=2, decoder_layers=2, heads=4, kv_heads=2, head_dim=16, d_ff=96)
