@@ -22,8 +22,9 @@ from benchmarks.serving.shapes import CONTROL_TOKENS, EOS, FIRST_TEXT_TOKEN, SCA
 from model.bundle import write_bundle
 from model.config import NetworkConfig, to_dict
 from model.onnx.calibrate import calibrate
-from model.onnx.export import build_graphs, graph_files, limits
+from model.onnx.export import limits
 from model.onnx.graph import Calibration, Precision
+from model.onnx.transformer import build_graphs
 from model.onnx.weights import Weights, pack, state_shapes
 from model.options import OK, Parser, run
 from model.tokenizer import load_tokenizer
@@ -95,11 +96,11 @@ def write_bundles(out: Path, config: NetworkConfig, variants: dict[str, Any] | N
     for name, (precision, scale) in (variants or VARIANTS).items():
         if precision == "int8" and calibration is None:
             calibration = calibrate(packed, config, _examples(config))
-        roles = ("encoder", "decoder") if config.family == "seq2seq" else ("decoder",)
+        graphs = build_graphs(packed, config, precision, calibration, scale)
         write_bundle(
             out / name,
             files={
-                **graph_files(build_graphs(packed, config, precision, calibration, scale)),
+                **{f"{role}.onnx": graph for role, graph in graphs.items()},
                 "tokenizer.json": out / "tokenizer" / "tokenizer.json",
             },
             family=config.family,
@@ -111,7 +112,7 @@ def write_bundles(out: Path, config: NetworkConfig, variants: dict[str, Any] | N
             vocab_size=VOCABULARY,
             limits=limits(config),
             tokenizer={"kind": tokenizer.kind, "sha256": tokenizer.content_hash()},
-            graphs={role: f"{role}.onnx" for role in roles},
+            graphs={role: f"{role}.onnx" for role in graphs},
         )
 
 

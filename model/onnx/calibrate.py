@@ -21,9 +21,8 @@ from model.bundle import Bundle
 from model.config import NetworkConfig
 from model.corpus import read_card, read_split
 from model.errors import ProjectError
-from model.onnx.decoder import build_decoder
-from model.onnx.encoder import build_encoder
 from model.onnx.graph import Calibration, Graph
+from model.onnx.transformer import build_decoder, build_encoder
 from model.onnx.weights import Weights
 from model.row_counts import RowCount, row_count, too_long
 from model.sessions import open_session

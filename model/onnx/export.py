@@ -8,17 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 
 from model.bundle import write_bundle
 from model.config import NetworkConfig, from_dict
 from model.errors import ProjectError
-from model.onnx.decoder import build_decoder
-from model.onnx.encoder import build_encoder
-from model.onnx.graph import Calibration, Graph, Precision
-from model.onnx.weights import Weights, pack
+from model.onnx.transformer import build_graphs
+from model.onnx.weights import pack
 from model.options import OK, Parser, run
 from model.tokenizer import load_tokenizer
 from model.training.checkpoint import load_checkpoint
@@ -28,24 +26,6 @@ TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters")  # o
 
 class ExportError(ProjectError, ValueError):
     """A checkpoint that cannot be exported; the message says why."""
-
-
-def build_graphs(
-    weights: Weights,
-    config: NetworkConfig,
-    precision: Precision = "fp32",
-    calibration: Calibration | None = None,
-    activation_scale: Literal["row", "static"] = "row",
-) -> dict[str, onnx.ModelProto]:
-    """Packed weights -> the models by role: ``decoder``, and ``encoder`` for seq2seq."""
-    settings = (weights, config, precision, calibration, activation_scale)
-    encoder = {"encoder": build_encoder(Graph(*settings))} if config.family == "seq2seq" else {}
-    return {**encoder, "decoder": build_decoder(Graph(*settings, tied_head=True))}
-
-
-def graph_files(models: dict[str, onnx.ModelProto]) -> dict[str, bytes]:
-    """File name -> serialized model, the same bytes for the same model."""
-    return {f"{role}.onnx": model.SerializeToString(deterministic=True) for role, model in models.items()}
 
 
 def limits(config: NetworkConfig) -> dict[str, int]:
@@ -70,10 +50,13 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
             f"{tokenizer_dir}: {tokenizer.vocab_size} tokens, but {checkpoint_dir} was trained with "
             f"{info['vocab_size']}; give the tokenizer the checkpoint was trained with"
         )
-    models = build_graphs(pack(state, config, info["vocab_size"]), config)
+    graphs = build_graphs(pack(state, config, info["vocab_size"]), config)
     return write_bundle(
         out,
-        files={**graph_files(models), **{name: Path(tokenizer_dir) / name for name in tokenizer.files}},
+        files={
+            **{f"{role}.onnx": graph for role, graph in graphs.items()},
+            **{name: Path(tokenizer_dir) / name for name in tokenizer.files},
+        },
         family=config.family,
         task=info["task"],
         precision="fp32",
@@ -83,7 +66,7 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
         vocab_size=info["vocab_size"],
         limits=limits(config),
         tokenizer={"kind": tokenizer.kind, "sha256": tokenizer.content_hash()},
-        graphs={role: f"{role}.onnx" for role in models},
+        graphs={role: f"{role}.onnx" for role in graphs},
         provenance={
             "training": {key: info[key] for key in TRAINING_FACTS if key in info},
             "versions": {"onnx": onnx.__version__, **info.get("versions", {})},

@@ -19,8 +19,8 @@ from model.bundle import Bundle, write_bundle
 from model.config import QuantizationConfig
 from model.errors import ProjectError
 from model.onnx.calibrate import calibrate_bundle
-from model.onnx.export import build_graphs, graph_files
 from model.onnx.graph import Calibration, Precision
+from model.onnx.transformer import build_graphs
 from model.onnx.weights import Weights, read_packed
 from model.options import OK, Parser, read_settings, run
 from model.row_counts import sentence
@@ -67,10 +67,13 @@ def quantize_bundle(
             bounds = calibration.activations
             settings["activation_bounds"] = {name: bounds[name] for name in bounds if not name.endswith(".down")}
     kind: Precision = "int8" if calibration else "fp16"
-    models = build_graphs(weights, bundle.config, kind, calibration, config.activation_scale)
+    graphs = build_graphs(weights, bundle.config, kind, calibration, config.activation_scale)
     return write_bundle(
         out,
-        files={**{name: bundle.file(name) for name in bundle.files}, **graph_files(models)},
+        files={
+            **{name: bundle.path / name for name in bundle.files},
+            **{name: graphs[role] for role, name in bundle.graphs.items()},
+        },
         precision=precision,
         provenance={**bundle.provenance, "quantization": settings},
         **bundle.model_dump(include=KEPT),

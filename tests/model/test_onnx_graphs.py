@@ -8,7 +8,7 @@ import torch
 from benchmarks.serving.models import random_weights
 from model.config import NetworkConfig
 from model.network import Transformer
-from model.onnx.export import build_graphs, graph_files
+from model.onnx.transformer import build_graphs
 from model.onnx.weights import WeightsError, pack, state_shapes
 from model.sessions import open_session
 from model.tokenizer.examples import pad
@@ -51,8 +51,7 @@ def torch_network(state, config):
 
 
 def runner(state, config):
-    models = build_graphs(pack(state, config, VOCABULARY), config)
-    return Runner({role: model.SerializeToString() for role, model in models.items()}, config)
+    return Runner(build_graphs(pack(state, config, VOCABULARY), config), config)
 
 
 def random_rows(rng, count, longest, shortest=1):
@@ -164,8 +163,8 @@ def test_what_lies_in_the_padding_does_not_matter():
 def test_names_and_types_are_the_contract(family, precision):
     config = network_config({"family": family, "decoder_layers": 2})
     weights = pack(random_weights(config, VOCABULARY), config, VOCABULARY)
-    files = graph_files(build_graphs(weights, config, precision))
-    assert set(files) == ({"encoder.onnx", "decoder.onnx"} if family == "seq2seq" else {"decoder.onnx"})
+    graphs = build_graphs(weights, config, precision)
+    assert set(graphs) == ({"encoder", "decoder"} if family == "seq2seq" else {"decoder"})
     cache = "tensor(float16)" if precision == "fp16" else "tensor(float)"
     cross = [f"cross_{part}_{i}" for i in range(2) for part in ("key", "value")]
     inputs = {"token_ids": "tensor(int64)", "cache_lengths": "tensor(int32)", "total_length": "tensor(int32)"}
@@ -173,10 +172,10 @@ def test_names_and_types_are_the_contract(family, precision):
     inputs |= {f"past_{part}_{i}": cache for i in range(2) for part in ("key", "value")}
     if family == "seq2seq":
         inputs |= {"source_lengths": "tensor(int64)", **dict.fromkeys(cross, cache)}
-        encoder = open_session(files["encoder.onnx"])
+        encoder = open_session(graphs["encoder"])
         assert {item.name: item.type for item in encoder.get_outputs()} == dict.fromkeys(cross, cache)
         assert [item.name for item in encoder.get_inputs()] == ["source_ids", "source_lengths"]
-    decoder = open_session(files["decoder.onnx"])
+    decoder = open_session(graphs["decoder"])
     assert {item.name: item.type for item in decoder.get_inputs()} == inputs
     outputs = {"logits": "tensor(float)"} | {
         name.replace("past_", "present_"): cache for name in inputs if "past" in name
@@ -187,15 +186,13 @@ def test_names_and_types_are_the_contract(family, precision):
 def test_the_same_weights_give_the_same_bytes():
     config = network_config({"family": "seq2seq"})
     weights = pack(random_weights(config, VOCABULARY, 6), config, VOCABULARY)
-    assert graph_files(build_graphs(weights, config)) == graph_files(
-        build_graphs(dict(reversed(weights.items())), config)
-    )
+    assert build_graphs(weights, config) == build_graphs(dict(reversed(weights.items())), config)
 
 
 def test_the_decoder_holds_its_table_once():
     config = network_config({"family": "decoder"})
     state = random_weights(config, VOCABULARY, 7)
-    decoder = graph_files(build_graphs(pack(state, config, VOCABULARY), config))["decoder.onnx"]
+    decoder = build_graphs(pack(state, config, VOCABULARY), config)["decoder"]
     parameters = sum(values.nbytes for values in state.values())
     assert parameters < len(decoder) < parameters + 25_000
     onnx.load_model_from_string(decoder)

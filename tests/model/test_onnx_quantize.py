@@ -10,9 +10,9 @@ from benchmarks.serving.models import random_weights
 from model.bundle import Bundle
 from model.config import NetworkConfig, QuantizationConfig
 from model.onnx.calibrate import CalibrationError, calibrate
-from model.onnx.export import build_graphs, graph_files
 from model.onnx.graph import Calibration, quantize_matrix
 from model.onnx.quantize import QuantizationError, main, quantize_bundle
+from model.onnx.transformer import build_graphs
 from model.onnx.weights import pack, read_packed
 from model.sessions import open_session
 from model.tokenizer.examples import Example, pad
@@ -117,11 +117,11 @@ def test_the_published_shape_is_a_quarter_of_fp32():
     config = NetworkConfig(encoder_layers=1)
     weights = pack(random_weights(config, 8000), config, 8000)
     bound = Calibration([8.0, 8.0], [4.0, 4.0])
-    fp32 = graph_files(build_graphs(weights, config))
-    int8 = graph_files(build_graphs(weights, config, "int8", bound))
+    fp32 = build_graphs(weights, config)
+    int8 = build_graphs(weights, config, "int8", bound)
     assert sum(map(len, int8.values())) < 0.27 * sum(map(len, fp32.values()))
     decoder = sum(values.size for name, values in weights.items() if name.startswith(("decoder.", "embedding")))
-    assert len(int8["decoder.onnx"]) < 1.08 * decoder  # the table is stored once, for embedding and head
+    assert len(int8["decoder"]) < 1.08 * decoder  # the table is stored once, for embedding and head
 
 
 def test_quantized_matrices_round_to_the_nearest_step():
@@ -147,8 +147,7 @@ def test_rows_of_zeros_stay_zeros(scale):
     tokens = np.arange(4, 12)[None]
     logits = []
     for precision in ("fp32", "int8"):
-        models = build_graphs(weights, config, precision, calibration, scale)
-        graphs = Runner({"decoder": models["decoder"].SerializeToString()}, config)
+        graphs = Runner(build_graphs(weights, config, precision, calibration, scale), config)
         graphs.start(rows=1)
         logits.append(graphs.score(tokens))
     assert np.isfinite(logits[1]).all()
