@@ -123,21 +123,9 @@ class Bundle(BaseModel):
             raise BundleError(f"{path}: holds files that {MANIFEST} does not list: {', '.join(extra)}; remove them")
         return bundle
 
-    def file(self, name: str) -> Path:
-        """Where a listed file lies.
-
-        Raises:
-            BundleError: when the bundle does not list it.
-        """
-        if name not in self.files:
-            raise BundleError(f"{self.path}: no file {name!r} in this bundle; it lists {', '.join(sorted(self.files))}")
-        return self.path / name
-
-    def graph(self, role: str) -> Path:
-        """The ONNX file in the role ``encoder`` or ``decoder``."""
-        if role not in self.graphs:
-            raise BundleError(f"{self.path}: a {self.family} bundle has no {role} graph")
-        return self.file(self.graphs[role])
+    def graph(self, role: Literal["encoder", "decoder"]) -> Path:
+        """The ONNX file in this role."""
+        return self.path / self.graphs[role]
 
     @property
     def bytes(self) -> int:

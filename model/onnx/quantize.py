@@ -25,9 +25,6 @@ from model.onnx.weights import Weights, read_packed
 from model.options import OK, Parser, read_settings, run
 from model.row_counts import sentence
 
-# What a variant has of its bundle: the fields of its manifest that neither precision nor files change.
-KEPT = {"name", "family", "task", "languages", "authors", "config", "vocab_size", "limits", "tokenizer", "graphs"}
-
 
 class QuantizationError(ProjectError, ValueError):
     """A bundle that cannot be quantized; the message says why."""
@@ -76,7 +73,7 @@ def quantize_bundle(
         },
         precision=precision,
         provenance={**bundle.provenance, "quantization": settings},
-        **bundle.model_dump(include=KEPT),
+        **bundle.model_dump(exclude={"format_version", "precision", "cache_dtype", "files", "metrics", "provenance"}),
     )
 
 
