@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from evaluation.prompts import directions, translation_prompt
 from model.progress import Progress
-from model.tokenizer.examples import text_windows
+from model.tokenizer.prompt import text_windows
 from serving.engine import Engine
 
 

@@ -26,7 +26,7 @@ from model.network import Transformer
 from model.onnx.weights import check_state
 from model.options import FAILED, OK, Parser, read_settings, run
 from model.settings import Count, Settings, setting
-from model.tokenizer.examples import Example
+from model.tokenizer.prompt import Example
 from model.training.checkpoint import load_checkpoint
 from serving.engine import Engine
 

@@ -28,7 +28,7 @@ from model.onnx.transformer import build_graphs
 from model.onnx.weights import Weights, pack, state_shapes
 from model.options import OK, Parser, run
 from model.tokenizer import load_tokenizer
-from model.tokenizer.examples import Example
+from model.tokenizer.prompt import Example
 from model.tokenizer.vocabulary import FORMAT_VERSION, NORMALIZATION, control_tokens
 
 LANGUAGES = ["ru", "en"]

@@ -27,7 +27,7 @@ from model.onnx.weights import Weights
 from model.row_counts import RowCount, row_count, too_long
 from model.sessions import open_session
 from model.tokenizer import Tokenizer, load_tokenizer
-from model.tokenizer.examples import Example, pair_example, text_windows
+from model.tokenizer.prompt import Example, pair_example, text_windows
 
 ACTIVATION_QUANTILE = 0.999
 

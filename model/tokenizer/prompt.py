@@ -1,5 +1,8 @@
 """From text to the token ids a model is given: one rule for training, calibration, evaluation and serving.
 
+Prompts for what is asked of a model, and examples, prompts with their answers, for what it is trained on, calibrated
+with and scored by.
+
 ========  ===========  =======================================================
 family    task         prompt
 ========  ===========  =======================================================
@@ -10,11 +13,16 @@ decoder   text         ``<s> text``
 
 ``<2xx>`` names the target language. Of two languages with different scripts, the text's letters tell which one it is
 not, so that a request may leave the target out.
+
+Legend: B rows, S tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from model.errors import ProjectError
 from model.languages import language_of
@@ -50,17 +58,83 @@ def encode_prompt(
         for field, value in (("target", target), ("author", author)):
             if value is not None:
                 raise PromptError(field, "this model continues text and takes none; leave it out")
-        return lay_out(tokenizer, family, ids)
+        return _lay_out(tokenizer, family, ids)
     languages, authors = _names(tokenizer, "<2"), _names(tokenizer, "<author:")
     target = target if target is not None else _other_language(text, languages)
     if target not in languages:
         raise PromptError("target", f"unknown language {target!r}; known: {', '.join(languages)}")
     if author is not None and author not in authors:
         raise PromptError("author", f"unknown author {author!r}; known: {', '.join(authors) or 'none'}")
-    return lay_out(tokenizer, family, ids, target, author)
+    return _lay_out(tokenizer, family, ids, target, author)
 
 
-def lay_out(
+@dataclass(frozen=True)
+class Example:
+    """A prompt, and the answer that a network of this family is to give, token by token."""
+
+    family: str
+    prompt: list[int]
+    answer: list[int]  # ends with </s>, but where running text goes on in another window
+    row: int = 0  # the place of its text among those that were given
+
+    @property
+    def source(self) -> list[int]:
+        """What the encoder reads; nothing for the decoder-only family."""
+        return self.prompt if self.family == "seq2seq" else []
+
+    @property
+    def inputs(self) -> list[int]:
+        """What the decoder reads."""
+        return [*([Tokenizer.bos_id] if self.family == "seq2seq" else self.prompt), *self.answer[:-1]]
+
+    @property
+    def labels(self) -> list[int]:
+        """What the decoder is to say after each of the inputs; padding where it is not asked."""
+        return [Tokenizer.pad_id] * (len(self.inputs) - len(self.answer)) + self.answer
+
+    @property
+    def width(self) -> int:
+        """Positions that it takes on its longer side."""
+        return max(len(self.source), len(self.inputs))
+
+
+def pair_example(
+    tokenizer: Tokenizer,
+    family: str,
+    text: Sequence[int],
+    translation: Sequence[int],
+    target: str,
+    author: str | None = None,
+    row: int = 0,
+) -> Example:
+    """The example of two texts' ids; ``target`` is the language of the translation."""
+    return Example(family, _lay_out(tokenizer, family, text, target, author), [*translation, tokenizer.eos_id], row)
+
+
+def text_windows(
+    tokenizer: Tokenizer, text: Sequence[int], size: int, first: int = 0, row: int = 0
+) -> Iterator[Example]:
+    """Running text in consecutive windows of at most ``size`` tokens, the first one of ``first`` where that is given.
+
+    Each token is predicted once, from the tokens before it in its window.
+    """
+    ids = [*_lay_out(tokenizer, "decoder", text), tokenizer.eos_id]
+    start, end = 0, first or size
+    while start < len(ids) - 1:
+        yield Example("decoder", ids[start : start + 1], ids[start + 1 : end + 1], row)
+        start, end = end, end + size
+
+
+def pad(rows: Sequence[Sequence[int]], multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Token rows -> ids i64 [B, S], padded to the right to the longest (S rounded up), and lengths i64 [B]."""
+    lengths = np.array([len(row) for row in rows], np.int64)
+    ids = np.full((len(rows), -(-int(lengths.max()) // multiple) * multiple), Tokenizer.pad_id, np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+    return ids, lengths
+
+
+def _lay_out(
     tokenizer: Tokenizer, family: str, text: Sequence[int], target: str | None = None, author: str | None = None
 ) -> list[int]:
     """The prompt around a text's ids, see the module's table; it is translation where there is a ``target``.

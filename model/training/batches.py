@@ -24,7 +24,7 @@ from model.corpus import read_card, read_split
 from model.errors import ProjectError
 from model.row_counts import RowCount, row_count, too_long, warning
 from model.tokenizer import Tokenizer
-from model.tokenizer.examples import Example, pad, pair_example, text_windows
+from model.tokenizer.prompt import Example, pad, pair_example, text_windows
 
 POOL_ROWS = 20_000
 _LEFT_OUT, _TRAINED = 1, 2  # what became of a row of the train split; 0 is that its turn never came

@@ -15,7 +15,7 @@ import onnxruntime
 
 from model.config import NetworkConfig
 from model.sessions import open_session
-from model.tokenizer.examples import pad
+from model.tokenizer.prompt import pad
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 

@@ -11,7 +11,7 @@ from model.network import Transformer
 from model.onnx.transformer import build_graphs
 from model.onnx.weights import WeightsError, pack, state_shapes
 from model.sessions import open_session
-from model.tokenizer.examples import pad
+from model.tokenizer.prompt import pad
 from tests.helpers.bundles import TINY
 from tests.helpers.runner import Runner
 

@@ -15,7 +15,7 @@ from model.onnx.quantize import QuantizationError, main, quantize_bundle
 from model.onnx.transformer import build_graphs
 from model.onnx.weights import pack, read_packed
 from model.sessions import open_session
-from model.tokenizer.examples import Example, pad
+from model.tokenizer.prompt import Example, pad
 from tests.helpers.bundles import TINY, tiny_bundle, tiny_corpus
 from tests.helpers.runner import Runner
 

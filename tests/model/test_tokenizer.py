@@ -18,8 +18,7 @@ from model.config import TokenizerConfig
 from model.languages import language_of
 from model.tokenizer import Tokenizer, TokenizerError, load_tokenizer
 from model.tokenizer.__main__ import main
-from model.tokenizer.examples import pad, pair_example, text_windows
-from model.tokenizer.prompt import PromptError, encode_prompt
+from model.tokenizer.prompt import PromptError, encode_prompt, pad, pair_example, text_windows
 from model.tokenizer.train import train_tokenizer
 from model.tokenizer.vocabulary import control_tokens
 
