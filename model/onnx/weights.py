@@ -106,10 +106,8 @@ def _sides(config: NetworkConfig) -> list[tuple[str, int, list[str]]]:
     """Each side's name, number of layers, and the blocks of attention in a layer."""
     if config.family == "decoder":
         return [("decoder", config.decoder_layers, ["attention"])]
-    return [
-        ("decoder", config.decoder_layers, ["attention", "cross"]),
-        ("encoder", config.encoder_layers, ["attention"]),
-    ]
+    decoder = ("decoder", config.decoder_layers, ["attention", "cross"])
+    return [decoder, ("encoder", config.encoder_layers, ["attention"])]
 
 
 def read_packed(graphs: list[Path]) -> Weights:
