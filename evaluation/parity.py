@@ -58,7 +58,7 @@ def compare(engine: Engine, checkpoint_dir: str | Path, prompts: Sequence[list[i
     """Compare what an engine serves with its checkpoint on prompts (token ids), at most ``steps`` new tokens each.
 
     Raises:
-        WeightsError: when the checkpoint is of another network.
+        GraphError: when the checkpoint is of another network.
     """
     state, _ = load_checkpoint(checkpoint_dir)
     config, eos_id = engine.bundle.config, engine.tokenizer.eos_id

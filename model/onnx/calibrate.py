@@ -20,10 +20,9 @@ from onnx import TensorProto, helper
 from model.bundle import Bundle
 from model.config import NetworkConfig
 from model.corpus import read_card, read_split
-from model.errors import ProjectError
 from model.onnx.graph import Calibration, Graph
 from model.onnx.transformer import build_decoder, build_encoder
-from model.onnx.weights import Weights
+from model.onnx.weights import GraphError, Weights
 from model.row_counts import RowCount, row_count, too_long
 from model.sessions import open_session
 from model.tokenizer import Tokenizer, load_tokenizer
@@ -32,17 +31,13 @@ from model.tokenizer.prompt import Example, pair_example, text_windows
 ACTIVATION_QUANTILE = 0.999
 
 
-class CalibrationError(ProjectError, ValueError):
-    """A corpus that cannot calibrate this bundle; the message says why."""
-
-
 def calibrate(
     weights: Weights, config: NetworkConfig, examples: Iterable[Example], quantile: float = ACTIVATION_QUANTILE
 ) -> Calibration:
     """Measure the bounds on examples; see the module's text.
 
     Raises:
-        CalibrationError: when there is no example at all, or the network gives values that are not finite.
+        GraphError: when there is no example at all, or the network gives values that are not finite.
     """
     encoder = _Probe(build_encoder, weights, config) if config.family == "seq2seq" else None
     decoder = _Probe(build_decoder, weights, config)
@@ -62,10 +57,10 @@ def calibrate(
         cache = {part: max(bound, float(np.abs(outputs[f"present_{part}"]).max())) for part, bound in cache.items()}
     largest = {**(encoder.largest if encoder is not None else {}), **decoder.largest}
     if not largest:
-        raise CalibrationError("no row of the valid split fits the network, so there is nothing to calibrate on")
+        raise GraphError("no row of the valid split fits the network, so there is nothing to calibrate on")
     bounds = {matrix: float(np.quantile(np.concatenate(seen), quantile)) for matrix, seen in largest.items()}
     if not np.isfinite([*bounds.values(), *cache.values()]).all():
-        raise CalibrationError("the network gives values that are not finite on the valid split; train it again")
+        raise GraphError("the network gives values that are not finite on the valid split; train it again")
     keys, values = ([bound for part, bound in cache.items() if part.startswith(kind)] for kind in ("key", "value"))
     return Calibration(keys, values, bounds)
 
@@ -76,7 +71,7 @@ def calibrate_bundle(
     """Calibrate on at most ``rows`` rows of a corpus's valid split; the bounds, and what became of the split's rows.
 
     Raises:
-        CalibrationError: when the corpus is of another kind than the bundle's task, or has nothing to calibrate on.
+        GraphError: when the corpus is of another kind than the bundle's task, or has nothing to calibrate on.
     """
     card, size = read_card(corpus_dir), bundle.config.max_positions
     examples, long = list[Example](), 0
@@ -101,7 +96,7 @@ def _examples(bundle: Bundle, card: dict[str, Any], corpus_dir: str | Path) -> I
     """
     tokenizer = load_tokenizer(bundle.path)
     if card["kind"] != {"translation": "parallel", "text": "text"}[bundle.task]:
-        raise CalibrationError(
+        raise GraphError(
             f"{corpus_dir}: holds a corpus of kind {card['kind']!r}, but {bundle.path} is a {bundle.task} model; give "
             f"the corpus it was trained on"
         )

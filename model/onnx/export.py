@@ -14,18 +14,13 @@ import onnx
 
 from model.bundle import write_bundle
 from model.config import NetworkConfig, from_dict
-from model.errors import ProjectError
 from model.onnx.transformer import build_graphs
-from model.onnx.weights import pack
+from model.onnx.weights import GraphError, pack
 from model.options import OK, Parser, run
 from model.tokenizer import load_tokenizer
 from model.training.checkpoint import load_checkpoint
 
 TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters")  # of the checkpoint's, kept as provenance
-
-
-class ExportError(ProjectError, ValueError):
-    """A checkpoint that cannot be exported; the message says why."""
 
 
 def limits(config: NetworkConfig) -> dict[str, int]:
@@ -39,14 +34,13 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
 
     Raises:
         CheckpointError: checkpoint incomplete or damaged.
-        ExportError: checkpoint made with another tokenizer.
-        WeightsError: tensors that do not fit the network.
+        GraphError: checkpoint made with another tokenizer, tensors that do not fit the network.
     """
     state, info = load_checkpoint(checkpoint_dir)
     config = from_dict(NetworkConfig, info["network"], f"{checkpoint_dir}: network")
     tokenizer = load_tokenizer(tokenizer_dir)
     if tokenizer.vocab_size != info["vocab_size"]:
-        raise ExportError(
+        raise GraphError(
             f"{tokenizer_dir}: {tokenizer.vocab_size} tokens, but {checkpoint_dir} was trained with "
             f"{info['vocab_size']}; give the tokenizer the checkpoint was trained with"
         )

@@ -17,17 +17,12 @@ import numpy as np
 
 from model.bundle import Bundle, write_bundle
 from model.config import QuantizationConfig
-from model.errors import ProjectError
 from model.onnx.calibrate import calibrate_bundle
 from model.onnx.graph import Calibration, Precision
 from model.onnx.transformer import build_graphs
-from model.onnx.weights import Weights, read_packed
+from model.onnx.weights import GraphError, Weights, read_packed
 from model.options import OK, Parser, read_settings, run
 from model.row_counts import sentence
-
-
-class QuantizationError(ProjectError, ValueError):
-    """A bundle that cannot be quantized; the message says why."""
 
 
 def quantize_bundle(
@@ -40,15 +35,14 @@ def quantize_bundle(
     """Write the fp16 or int8 variant of an fp32 bundle; its manifest. ``corpus_dir`` is read for int8 only.
 
     Raises:
-        QuantizationError: source not fp32, unknown precision, or weights beyond fp16's range.
-        CalibrationError: corpus that does not fit the bundle.
+        GraphError: source not fp32, unknown precision, weights beyond fp16's range, a corpus of another kind.
     """
     config = config or QuantizationConfig()
     if precision not in ("fp16", "int8"):
-        raise QuantizationError(f"precision: expected fp16 or int8, found {precision!r}")
+        raise GraphError(f"precision: expected fp16 or int8, found {precision!r}")
     bundle = Bundle.load(bundle_dir)
     if bundle.precision != "fp32":
-        raise QuantizationError(f"{bundle_dir}: is {bundle.precision}; give the fp32 bundle that export wrote")
+        raise GraphError(f"{bundle_dir}: is {bundle.precision}; give the fp32 bundle that export wrote")
     weights = read_packed([bundle.graph(role) for role in bundle.graphs])
     calibration: Calibration | None = None
     settings: dict[str, Any] = {"precision": precision}
@@ -81,9 +75,7 @@ def _check_fp16_range(weights: Weights) -> None:
     limit = np.finfo(np.float16).max
     for name, values in weights.items():
         if (largest := np.abs(values).max()) > limit:
-            raise QuantizationError(
-                f"{name}: holds {largest:g}, beyond float16's {limit:g}; serve fp32 or int8 instead"
-            )
+            raise GraphError(f"{name}: holds {largest:g}, beyond float16's {limit:g}; serve fp32 or int8 instead")
 
 
 def parser() -> Parser:

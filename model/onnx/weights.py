@@ -40,8 +40,8 @@ _CROSS = {
 }  # fmt: skip
 
 
-class WeightsError(ProjectError, ValueError):
-    """Weights that do not fit the network; the message lists every problem, one per line."""
+class GraphError(ProjectError, ValueError):
+    """Serving graphs that cannot be made of what was given; the message lists every problem, one per line."""
 
 
 def state_shapes(config: NetworkConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
@@ -67,7 +67,7 @@ def check_state(state: Weights, config: NetworkConfig, vocab_size: int) -> None:
     """Refuse a state dict that is not exactly this network's.
 
     Raises:
-        WeightsError: naming every missing, unexpected, misshapen or non-finite tensor.
+        GraphError: naming every missing, unexpected, misshapen or non-finite tensor.
     """
     shapes = state_shapes(config, vocab_size)
     problems = [f"{name}: missing" for name in shapes if name not in state]
@@ -78,7 +78,7 @@ def check_state(state: Weights, config: NetworkConfig, vocab_size: int) -> None:
         elif not np.isfinite(state[name]).all():
             problems.append(f"{name}: holds values that are not finite")
     if problems:
-        raise WeightsError("the weights do not fit the network:\n" + "\n".join(sorted(problems)))
+        raise GraphError("the weights do not fit the network:\n" + "\n".join(sorted(problems)))
 
 
 def pack(state: Weights, config: NetworkConfig, vocab_size: int) -> Weights:

@@ -10,7 +10,7 @@ from model.bundle import Bundle
 from model.config import NetworkConfig
 from model.network import Transformer
 from model.onnx.export import export_bundle
-from model.onnx.weights import WeightsError
+from model.onnx.weights import GraphError
 from model.tokenizer import load_tokenizer
 from serving.engine import Engine
 from tests.helpers.bundles import TINY, tiny_checkpoint, tiny_corpus, tiny_tokenizer
@@ -87,7 +87,7 @@ def test_parity_notices_a_difference(trained, tmp_path):
 def test_another_network_is_refused(trained, tmp_path):
     _, bundle = trained
     other = tiny_checkpoint(tmp_path, bundle.path, NetworkConfig(**{**TINY, "family": bundle.family, "d_ff": 112}))
-    with Engine(bundle) as engine, pytest.raises(WeightsError, match=r"ffn\.up\.weight: shape \(112, 64\)"):
+    with Engine(bundle) as engine, pytest.raises(GraphError, match=r"ffn\.up\.weight: shape \(112, 64\)"):
         compare(engine, other, [[290]])
 
 

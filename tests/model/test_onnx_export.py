@@ -5,7 +5,8 @@ import json
 import pytest
 
 from model.config import NetworkConfig
-from model.onnx.export import ExportError, export_bundle
+from model.onnx.export import export_bundle
+from model.onnx.weights import GraphError
 from tests.helpers.bundles import TINY, tiny_checkpoint, tiny_tokenizer
 
 
@@ -18,7 +19,7 @@ def made(root):
 def test_export_refuses_another_tokenizer(tmp_path):
     checkpoint, _ = made(tmp_path)
     other = tiny_tokenizer(tmp_path / "other", authors=("guide", "scout"))
-    with pytest.raises(ExportError, match="was trained with"):
+    with pytest.raises(GraphError, match="was trained with"):
         export_bundle(checkpoint, other, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 

@@ -9,7 +9,7 @@ from benchmarks.serving.models import random_weights
 from model.config import NetworkConfig
 from model.network import Transformer
 from model.onnx.transformer import build_graphs
-from model.onnx.weights import WeightsError, pack, state_shapes
+from model.onnx.weights import GraphError, pack, state_shapes
 from model.sessions import open_session
 from model.tokenizer.prompt import pad
 from tests.helpers.bundles import TINY
@@ -204,7 +204,7 @@ def test_weights_of_another_network_are_refused():
     state["decoder.layers.0.ffn.up.weight"] = state["decoder.layers.0.ffn.up.weight"][:-1]
     state["decoder.layers.1.ffn.down.weight"][0, 0] = np.nan
     state["surplus"] = state.pop("decoder.norm.weight")
-    with pytest.raises(WeightsError) as caught:
+    with pytest.raises(GraphError) as caught:
         pack(state, config, VOCABULARY)
     lines = str(caught.value).splitlines()
     assert lines[1:] == [

@@ -9,11 +9,11 @@ import pytest
 from benchmarks.serving.models import random_weights
 from model.bundle import Bundle
 from model.config import NetworkConfig, QuantizationConfig
-from model.onnx.calibrate import CalibrationError, calibrate
+from model.onnx.calibrate import calibrate
 from model.onnx.graph import Calibration, quantize_matrix
-from model.onnx.quantize import QuantizationError, main, quantize_bundle
+from model.onnx.quantize import main, quantize_bundle
 from model.onnx.transformer import build_graphs
-from model.onnx.weights import pack, read_packed
+from model.onnx.weights import GraphError, pack, read_packed
 from model.sessions import open_session
 from model.tokenizer.prompt import Example, pad
 from tests.helpers.bundles import TINY, tiny_bundle, tiny_corpus
@@ -192,13 +192,13 @@ def test_int8_multiplies_integers(bundles):
 def test_what_cannot_be_quantized_is_refused(bundles, tmp_path, capsys):
     bundle = bundles({"family": "seq2seq"}, "fp32")
     text, empty = tiny_corpus(tmp_path / "text", kind="text"), tiny_corpus(tmp_path / "empty", rows=0)
-    with pytest.raises(QuantizationError, match="is int8; give the fp32 bundle"):
+    with pytest.raises(GraphError, match="is int8; give the fp32 bundle"):
         quantize_bundle(bundles({"family": "seq2seq"}, "int8-row").path, text, tmp_path / "out", "int8")
-    with pytest.raises(QuantizationError, match="expected fp16 or int8, found 'int4'"):
+    with pytest.raises(GraphError, match="expected fp16 or int8, found 'int4'"):
         quantize_bundle(bundle.path, text, tmp_path / "out", "int4")
-    with pytest.raises(CalibrationError, match=r"corpus of kind 'text', but .* is a translation model"):
+    with pytest.raises(GraphError, match=r"corpus of kind 'text', but .* is a translation model"):
         quantize_bundle(bundle.path, text, tmp_path / "out", "int8")
-    with pytest.raises(CalibrationError, match="no row of the valid split fits"):
+    with pytest.raises(GraphError, match="no row of the valid split fits"):
         quantize_bundle(bundle.path, empty, tmp_path / "out", "int8")
     assert not (tmp_path / "out").exists()
     assert capsys.readouterr().out == ""
