@@ -37,7 +37,7 @@ LIKELIEST = 20  # tokens of a step whose log-probabilities are compared, besides
 class ParitySettings(Settings):
     """On how much bundle and network are compared."""
 
-    sentences: Count = setting(200, "Held-out sentences.")
+    sentences: Count = setting(200, "Held-out sentences, the first ones; a prompt that is too long is cut.")
 
 
 @dataclass(frozen=True)
