@@ -62,10 +62,13 @@ class SourceFile:
 
     url: str
     name: str  # for messages and the card: without user names, passwords and signed query strings
-    format: str  # ".tsv", ".txt", ".jsonl" or ".parquet"
-    compression: str  # "", ".gz" or ".zst"
-    size: int | None  # bytes on disk, where the place tells
+    size: int | None = None  # bytes on disk, where the place tells
     role: str = "train"  # "train" or "test", or why it is left out
+
+    @property
+    def format(self) -> str:
+        """ ".tsv", ".txt", ".jsonl" or ".parquet", or "" for what is not read."""
+        return extensions(self.name)[0]
 
 
 def display(source: str) -> str:
@@ -176,8 +179,9 @@ def _plain(chunks: Iterator[bytes], file: SourceFile, inner: bool = False) -> It
     for magic, what in _OTHER:
         if re.match(magic, head) and not (file.format == ".parquet" and head.startswith(b"PAR1")):
             raise CorpusError(f"{file.name}: {what}")
-    if file.compression and not inner and _BINARY.search(head):
-        raise CorpusError(f"{file.name}: damaged, or not {file.compression} data; copy or download it again")
+    compression = extensions(file.name)[1]
+    if compression and not inner and _BINARY.search(head):
+        raise CorpusError(f"{file.name}: damaged, or not {compression} data; copy or download it again")
     yield from chunks
 
 
@@ -189,17 +193,12 @@ def _decompress(chunks: Iterator[bytes], file: SourceFile, compression: str) -> 
     try:
         for chunk in chunks:
             data = chunk
-            while data:
-                if gzip and not inside:
-                    data = data.lstrip(b"\0")  # tapes and some tools pad with zeros
-                    if not data:
-                        break
+            # Tapes and some tools pad with zeros.
+            while data := data.lstrip(b"\0") if gzip and not inside else data:
                 if block := member.decompress(data):
                     yield block
-                inside = not member.eof
-                data = b""
-                if member.eof:
-                    data = member.unused_data
+                inside, data = not member.eof, member.unused_data
+                if not inside:
                     member = new()
     except (zlib.error, zstandard.ZstdError) as error:
         raise CorpusError(f"{file.name}: damaged {compression} data: {error}; copy or download it again") from None

@@ -82,12 +82,11 @@ def expand(source: str, kind: str, languages: Sequence[str] = ()) -> list[Source
         name = display(source)
         if info["type"] == "other":
             raise CorpusError(f"{name}: a pipe or a socket; save what comes through it and give the file")
-        format_, compression = extensions(name)
-        if format_ not in EXTENSIONS[kind]:
+        files = [SourceFile(url, name, info.get("size"))]
+        if files[0].format not in EXTENSIONS[kind]:
             raise CorpusError(
                 f"{name}: not a type that kind {kind} reads ({_supported(kind)}){_cure(name, kind, languages)}"
             )
-        files = [SourceFile(url, name, format_, compression, info.get("size"))]
     for file in files:
         if file.role in (TRAIN, TEST) and file.size == 0:
             raise CorpusError(f"{file.name}: the file is empty; give a file with text in it")
@@ -161,14 +160,14 @@ def _folder(source: str, url: str, filesystem: Any, path: str, kind: str, langua
     root = display(source).rstrip("/")
     files = []
     with reported(root):
-        below = sorted(_below_local(path) if "://" not in url else _below(filesystem, path))
+        below = sorted(_below(filesystem, path))
     for relative, size, problem in below:
-        format_, compression = extensions(relative)
         place = f"{path.rstrip('/')}/{relative}"
         if "://" in url:
             place = filesystem.unstrip_protocol(place)
-        role = problem or ("not a type that is read" if format_ not in EXTENSIONS[kind] else _path_role(relative))
-        files.append(SourceFile(place, f"{root}/{relative}", format_, compression, size, role))
+        read = extensions(relative)[0] in EXTENSIONS[kind]
+        role = problem or (_path_role(relative) if read else "not a type that is read")
+        files.append(SourceFile(place, f"{root}/{relative}", size, role))
     _one_data_set(root, [f for f in files if f.role in (TRAIN, TEST, VALID)], kind, languages)
     if not any(file.role in (TRAIN, TEST, VALID, UNCLEAR) for file in files):
         names = [_relative(file.name, root) for file in files]
@@ -180,47 +179,24 @@ def _folder(source: str, url: str, filesystem: Any, path: str, kind: str, langua
     return files
 
 
-def _below_local(root: str) -> Iterator[tuple[str, int | None, str]]:
-    """Every file below a folder by its path from there, its size, and why it must not be read, or ""."""
+def _below(filesystem: Any, folder: str, above: str = "") -> Iterator[tuple[str, int | None, str]]:
+    """Every file below a folder by its path from there, its size, and why it must not be read, or "".
 
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, folders, names in os.walk(root, onerror=fail):
-        at = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
-        at = at.removeprefix("./")
-        for name in list(folders):
-            problem = _junk(name, folder=True) or (
-                "a link to a folder" if os.path.islink(os.path.join(folder, name)) else ""
-            )
-            if problem:
-                folders.remove(name)
-                yield f"{at}{name}/", None, problem
-        for name in names:
-            path = os.path.join(folder, name)
-            if problem := _junk(name):
-                yield at + name, None, problem
-            elif os.path.isfile(path):
-                yield at + name, os.path.getsize(path), ""
-            else:
-                yield at + name, None, "a dead link" if os.path.islink(path) else "not a file"
-
-
-def _below(filesystem: Any, root: str) -> Iterator[tuple[str, int | None, str]]:
-    """The same for any other place; what is in a folder to be left out is told by the folder."""
-    told = set()
-    for name, item in filesystem.find(root, detail=True).items():
-        *folders, last = _relative(name, root).split("/")
-        for i, word in enumerate([*folders, last]):
-            if problem := _junk(word, folder=i < len(folders)):
-                relative = "/".join([*folders[: i + 1], ""] if i < len(folders) else [*folders, last])
-                if relative not in told:
-                    told.add(relative)
-                    yield relative, None, problem
-                break
+    What is in a folder to be left out is told by the folder.
+    """
+    for item in filesystem.ls(folder, detail=True):
+        path, link = item["name"].rstrip("/"), item.get("islink", False)
+        if path == folder.rstrip("/"):
+            continue  # a store's marker of the folder
+        name = path.rpartition("/")[2]
+        inside = item["type"] == "directory" or (link and os.path.isdir(path))
+        problem = _junk(name, inside) or ("a link to a folder" if inside and link else "")
+        if not inside and item["type"] == "other" and not os.path.isfile(path):
+            problem = problem or ("a dead link" if link else "not a file")
+        if inside and not problem:
+            yield from _below(filesystem, path, f"{above}{name}/")
         else:
-            if last:  # a store's marker of a folder has none
-                yield _relative(name, root), item.get("size"), ""
+            yield f"{above}{name}{'/' * inside}", item.get("size"), problem
 
 
 def _junk(name: str, folder: bool = False) -> str:

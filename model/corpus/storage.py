@@ -79,7 +79,6 @@ def _records(paths: Iterable[Path]) -> Iterator[dict[str, str]]:
     for path in paths:
         if not path.is_file():
             raise CorpusError(f"{path}: no such file, though the card names it; prepare the corpus again")
-        file = SourceFile(str(path), str(path), ".jsonl", ".zst", None)
-        for block in line_blocks(read_blocks(file, may_be_empty=True)):
+        for block in line_blocks(read_blocks(SourceFile(str(path), str(path)), may_be_empty=True)):
             for line in block.splitlines():
                 yield orjson.loads(line)
