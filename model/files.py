@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, and are replaced in one step.
+"""Where files lie; and files and directories that appear whole or not at all, and are replaced in one step.
 
 Where the kernel can exchange two names (Linux), an older directory is replaced without a moment in which the name is
 missing; elsewhere the old one is moved aside first.
@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,24 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_CHAIN = re.compile(r"::[a-z0-9+.-]+://")  # zip://a.tsv::s3://bucket/a.zip, simplecache::https://host/a.tsv
+
+
+def locate(address: str, **options: Any) -> tuple[Any, str]:
+    """The fsspec file system of an address or a local path, and the path that it knows it by; options are fsspec's.
+
+    fsspec's own reading of addresses knows more than people mean: `::` in a name makes it a chain of file systems (an
+    IPv6 host, http://[::1]/a.tsv, too), `~` is looked for at home, and `file:` is cut off.
+    """
+    import fsspec
+
+    if "://" not in address:
+        return fsspec.filesystem("file"), str(Path(address).absolute())
+    if _CHAIN.search(address):
+        return fsspec.core.url_to_fs(address)
+    protocol = address.partition("://")[0]
+    kind = fsspec.get_filesystem_class(protocol)
+    return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(address), **options), kind._strip_protocol(address)
 
 
 def fsync_path(path: Path) -> None:

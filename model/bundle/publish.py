@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle.manifest import MANIFEST, BundleError, copy_bundle
-from model.places import locate
+from model.files import locate
 
 # What an older bundle may have left, or an upload that broke off without its manifest.
 BUNDLE_FILES = ("encoder.onnx", "decoder.onnx", "tokenizer.json", "tokenizer.model")

@@ -21,7 +21,7 @@ from typing import IO, Any
 import zstandard
 
 from model.errors import ProjectError, reason
-from model.places import locate
+from model.files import locate
 
 HEAD_BYTES = 32  # enough to tell what a file is
 BLOCK_BYTES = 1 << 18  # compressed bytes per read; highly compressible input grows about 100-fold
@@ -153,8 +153,7 @@ def seekable(file: SourceFile) -> Iterator[IO[bytes]]:
     """The decompressed content as a seekable file, on disk: Parquet is read from its end."""
     if "://" not in file.url:
         with open_bytes(file) as stream:
-            head = stream.read(HEAD_BYTES)
-            if head.startswith(b"PAR1"):
+            if stream.read(4) == b"PAR1":
                 stream.seek(0)
                 yield stream
                 return

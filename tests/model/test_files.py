@@ -18,7 +18,7 @@ from model.bundle import Bundle
 from model.bundle.publish import publish
 from model.corpus.files import read_blocks
 from model.corpus.sources import expand
-from model.places import locate
+from model.files import locate
 from tests.helpers.bundles import tiny_bundle
 
 ROWS = "Кот спит.\tThe cat sleeps.\n".encode()
