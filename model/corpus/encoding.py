@@ -22,19 +22,13 @@ _PAGES = {
 }
 _WORD = re.compile(r"[^\W\d_]+")
 _UNITS = (("UTF-32LE", 4), ("UTF-32BE", 4), ("UTF-16LE", 2), ("UTF-16BE", 2))
-_BOMS = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-)
 
 
 def wide(head: bytes) -> str:
     """The encoding of text in units of two or four bytes, or ""; without a byte order mark where it is certain."""
-    for bom, name in _BOMS:
-        if head.startswith(bom):
-            return name
+    for name, _ in _UNITS:
+        if head.startswith("\ufeff".encode(name)):
+            return name.rstrip("BLE")
     zeros = head.count(0)
     if zeros < 2 or (not head.isascii() and _is_utf8(head)):
         return ""

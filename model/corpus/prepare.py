@@ -5,8 +5,6 @@ back in the order of the hashes, the first become the held-out and valid splits,
 that shares a side with a held-out or valid row is left out, as is one that shares a side with a test set. 1,077,100
 pairs take 12 s of one core and 205 MB. Memory grows with the test sets, by 100 MB per million of max_rows where that is
 set, and with the corpus only by one bucket of the sort, 1/256 of it.
-
-    python -m model.corpus train.tsv.zst --out corpus --test test.tsv
 """
 
 from __future__ import annotations

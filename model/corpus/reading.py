@@ -191,22 +191,20 @@ def _records(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
         except UnicodeDecodeError as error:
             tally.reject_bytes(number, error)
             continue
-        if wrong := [name for name, value in zip(names, values, strict=True) if value is None]:
+        if wrong := [name for name, value in zip(names, values, strict=True) if not isinstance(value, str)]:
             tally.reject(number, f"not text: {', '.join(wrong)}")
             continue
         author = record.get("author")
         with contextlib.suppress(UnicodeDecodeError):
-            author = encoding.decode(author) if isinstance(author, bytes) else author
-        yield [value or "" for value in values], author
+            author = _text(author) or None
+        yield values, author
 
 
-def _text(value: Any) -> str | None:
-    """A value as text, which bytes that are UTF-8 are whatever a file calls them; None if it is something else."""
+def _text(value: Any) -> Any:
+    """A value, which is text if it is bytes that are UTF-8, whatever a file calls them, and none if it is missing."""
     if isinstance(value, UnicodeDecodeError):
         raise value
-    if isinstance(value, bytes):
-        return encoding.decode(value)
-    return "" if value is None else value if isinstance(value, str) else None
+    return "" if value is None else encoding.decode(value) if isinstance(value, bytes) else value
 
 
 def _jsonl(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> Iterator[tuple[int, Any]]:

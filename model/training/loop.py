@@ -2,8 +2,6 @@
 
 It resumes by itself when its output folder holds the state of an interrupted run with the same settings, and a seed
 gives one and the same run on a CPU whether it was interrupted or not.
-
-    python -m model.training CORPUS TOKENIZER --out CHECKPOINT --preset prometheus-8m --steps 2000
 """
 
 from __future__ import annotations
