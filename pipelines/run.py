@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from model.config import Profile, to_dict
+from model.corpus.files import display
 from model.files import write_json, write_text
 from model.options import FAILED, INTERRUPTED, OK, Parser, run
 from model.settings import describe
@@ -46,6 +47,8 @@ def run_pipeline(request: Request, machine: str, publish_to: str, runs: Path) ->
     if machine == "auto":
         machine = "gpu" if found["gpus"] else "cpu"
     target = publish_to or str(run_dir / "bundle")
+    shown = to_dict(profile)
+    shown["corpus"]["sources"] = [*map(display, profile.corpus.sources)]
     summary: dict[str, Any] = {
         "run_id": run_dir.name,
         "profile": profile.name,
@@ -56,10 +59,10 @@ def run_pipeline(request: Request, machine: str, publish_to: str, runs: Path) ->
         "error": None,
         "versions": versions(),
         "hardware": found,
-        "settings": to_dict(profile),
+        "settings": shown,
         "machine": machine,
     }
-    text = ", ".join(request.corpus or profile.corpus.sources)
+    text = ", ".join(map(display, request.corpus or profile.corpus.sources))
     print(
         f"run {run_dir}: profile {profile.name}, {text}, for a {machine} machine", *request.notes, sep="\n", flush=True
     )

@@ -10,7 +10,8 @@ import pytest
 from model.files import write_text
 from pipelines import provenance
 from pipelines.local import StepLines
-from pipelines.run import _new_run
+from pipelines.run import _new_run, run_pipeline
+from pipelines.settings import read_request
 from pipelines.summary import KILLED, gather, point_latest, read_steps
 
 KUBEFLOW = "07:14:25.123 - INFO - Executing task \x1b[96m'train'\x1b[0m\n"
@@ -145,3 +146,15 @@ def test_versions_and_hardware_are_facts():
 def test_a_run_has_a_plain_name_whatever_its_profile_is_called(tmp_path, name):
     made = _new_run(tmp_path, datetime.now(UTC), name)
     assert made.parent == tmp_path and re.fullmatch(r"\d{8}T\d{6}Z-[\w.-]{0,40}-[0-9a-f]{4}", made.name)
+
+
+def test_credentials_of_a_profiles_own_text_are_neither_printed_nor_kept(tmp_path, capfd):
+    """Of a run that fails at its first step: nothing listens at the address."""
+    request = read_request("demo", ["corpus.sources=['http://me:s3cret@127.0.0.1:9/a.tsv?signature=s3cret']"], [], [])
+    assert run_pipeline(request, "cpu", "", tmp_path) == 1
+    (summary,) = tmp_path.glob("2*/summary.json")
+    told, (out, err) = "http://127.0.0.1:9/a.tsv", capfd.readouterr()
+    assert f"profile demo, {told}, for a cpu machine" in out and f"{told}: cannot be read" in out
+    assert json.loads(summary.read_text("utf-8"))["settings"]["corpus"]["sources"] == [told]
+    kept = [path.read_text("utf-8") for path in summary.parent.iterdir() if path.suffix in (".json", ".html", ".jsonl")]
+    assert len(kept) == 3 and not any("s3cret" in text for text in (out, err, *kept))
