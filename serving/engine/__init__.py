@@ -6,18 +6,6 @@ key/value heads, h head width, V vocabulary.
 
 from serving.engine.config import EngineConfig
 from serving.engine.engine import Engine
-from serving.engine.generation import GenerationRequest, GenerationResult, Handle, TokenEvent, TokenLogprobs
-from serving.engine.limits import Limits
-from serving.engine.observer import Observer
+from serving.engine.generation import GenerationRequest, GenerationResult, TokenEvent, TokenLogprobs
 
-__all__ = [
-    "Engine",
-    "EngineConfig",
-    "GenerationRequest",
-    "GenerationResult",
-    "Handle",
-    "Limits",
-    "Observer",
-    "TokenEvent",
-    "TokenLogprobs",
-]
+__all__ = ["Engine", "EngineConfig", "GenerationRequest", "GenerationResult", "TokenEvent", "TokenLogprobs"]

@@ -11,24 +11,25 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
 
 from serving.engine.engine import Engine
 from serving.engine.generation import GenerationRequest, GenerationResult, TokenEvent
 
 
 class _Mailbox:
-    """Calls waiting to be made in one event loop."""
+    """Events on their way into one event loop, with the queue that each goes to."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
-        self._calls: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._events: deque[tuple[asyncio.Queue[TokenEvent], TokenEvent]] = deque()
         self._scheduled = False
 
-    def post(self, call: Callable[[Any], None], value: Any) -> None:
-        """Have ``call(value)`` made in the loop; from any thread."""
-        self._calls.append((call, value))
+    def post(self, queue: asyncio.Queue[TokenEvent], event: TokenEvent) -> None:
+        """Have an event put into a queue of the loop; from any thread."""
+        self._events.append((queue, event))
         if not self._scheduled:
             self._scheduled = True
             loop = self._loop()
@@ -36,26 +37,18 @@ class _Mailbox:
                 loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        # Cleared first: a call posted from here on schedules the next delivery itself.
+        # Cleared first: an event posted from here on schedules the next delivery itself.
         self._scheduled = False
-        while self._calls:
-            call, value = self._calls.popleft()
-            call(value)
+        while self._events:
+            queue, event = self._events.popleft()
+            queue.put_nowait(event)
 
 
 _mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox] = weakref.WeakKeyDictionary()
 
 
-def _mailbox() -> _Mailbox:
-    loop = asyncio.get_running_loop()
-    box = _mailboxes.get(loop)
-    if box is None:
-        box = _mailboxes[loop] = _Mailbox(loop)
-    return box
-
-
-async def stream(engine: Engine, request: GenerationRequest) -> AsyncIterator[TokenEvent]:
-    """Events of one request, the last of which carries its result.
+async def stream(engine: Engine, request: GenerationRequest, whole: bool = False) -> AsyncGenerator[TokenEvent, None]:
+    """Events of one request, the last of which carries its result; only that one when the text is wanted ``whole``.
 
     Cancelling the task that awaits it cancels the request, and so does ``aclose()``; an early ``break`` alone does not
     close an asynchronous generator at once, so leave through ``contextlib.aclosing``.
@@ -63,43 +56,26 @@ async def stream(engine: Engine, request: GenerationRequest) -> AsyncIterator[To
     Raises:
         ServingError: at the border, or when the request ends by an error.
     """
-    box = _mailbox()
+    loop = asyncio.get_running_loop()
+    box = _mailboxes.get(loop) or _mailboxes.setdefault(loop, _Mailbox(loop))
     events: asyncio.Queue[TokenEvent] = asyncio.Queue()
-    handle = engine.submit(request, lambda event: box.post(events.put_nowait, event))
-    last = None
+    cancel = engine.submit(request, partial(box.post, events), stream=not whole)
+    result = None
     try:
-        while last is None:
+        while result is None:
             event = await events.get()
-            if event.finish_reason is not None:
-                last = event
-            if event.result is not None and event.result.error is not None:
-                raise event.result.error
+            result = event.result
+            if result is not None and result.error is not None:
+                raise result.error
             yield event
     finally:
-        if last is None:
-            handle.cancel()
+        if result is None:
+            cancel()
 
 
 async def generate(engine: Engine, request: GenerationRequest) -> GenerationResult:
-    """The whole result of one request; cancelling the awaiting task cancels the request.
-
-    Raises:
-        ServingError: at the border, or when the request ends by an error.
-    """
-    box = _mailbox()
-    done: asyncio.Future[TokenEvent] = asyncio.get_running_loop().create_future()
-
-    def deliver(event: TokenEvent) -> None:
-        if not done.done():
-            done.set_result(event)
-
-    handle = engine.submit(request, lambda event: box.post(deliver, event), stream=False)
-    try:
-        event = await done
-    except asyncio.CancelledError:
-        handle.cancel()
-        raise
-    assert event.result is not None  # only last events come without streaming
-    if event.result.error is not None:
-        raise event.result.error
-    return event.result
+    """The whole result of one request, otherwise like :func:`stream`."""
+    async with aclosing(stream(engine, request, whole=True)) as events:
+        result = (await anext(events)).result
+    assert result is not None  # the one event is the last
+    return result

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from serving.engine.config import EngineConfig
-from serving.engine.observer import Observer
+from serving.engine.generation import Observer
 from serving.engine.request import Request
 from serving.engine.runtime import Runtime
 from serving.engine.sampler import Sampler

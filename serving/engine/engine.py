@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from model.tokenizer import load_tokenizer
@@ -22,9 +23,8 @@ from serving.engine.beam import BeamSearch
 from serving.engine.config import EngineConfig
 from serving.engine.core import EngineCore
 from serving.engine.detokenizer import Detokenizer, token_table, whole_texts
-from serving.engine.generation import GenerationRequest, GenerationResult, Handle
+from serving.engine.generation import GenerationRequest, GenerationResult, Observer
 from serving.engine.limits import Limits, check_prompt, check_request, check_targets
-from serving.engine.observer import Observer
 from serving.engine.rehearsal import rehearse
 from serving.engine.request import OnEvent, Request
 from serving.engine.runtime import Runtime
@@ -128,12 +128,16 @@ class Engine:
         """What one token adds to a text, before its bytes are joined to characters; empty for control tokens."""
         return self._table[token_id]
 
-    def submit(self, request: GenerationRequest, on_event: OnEvent, *, stream: bool = True) -> Handle:
+    def submit(self, request: GenerationRequest, on_event: OnEvent, *, stream: bool = True) -> Callable[[], None]:
         """Queue a request.
 
         Args:
             on_event: called in the engine thread with every event of the request; must be quick and not block.
             stream: False emits only the last event, which then carries the whole text: cheaper.
+
+        Returns:
+            What cancels the request within one step (from any thread, any number of times); its last event says
+            "cancelled".
 
         Raises:
             InvalidRequest, Overloaded, ShuttingDown, EngineFailed: at once; afterwards errors come as the last event.
@@ -144,7 +148,7 @@ class Engine:
         except ServingError:
             self._rejected += 1
             raise
-        return Handle(lambda: self._core.scheduler.cancel(queued))
+        return partial(self._core.scheduler.cancel, queued)
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationResult]:
         """Run many requests, batched continuously, and wait for all of them.

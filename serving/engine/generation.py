@@ -1,11 +1,10 @@
-"""What goes into the engine and what comes out: requests, token events, results."""
+"""What goes into the engine and what comes out: requests, token events, results; and who watches."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -70,24 +69,16 @@ class GenerationRequest:
         return self.temperature == 0 and not self.penalized
 
     def samples(self, count: int) -> list[GenerationRequest]:
-        """``count`` requests that differ in their seeds (:func:`derive_seed`): submit each.
+        """``count`` requests that differ in their seeds, of which the first keeps its own: submit each.
 
-        They share one run of the prompt where they overlap in time, as all requests of equal prompts do.
+        They share one run of the prompt where they overlap in time, as all requests of equal prompts do. Seeds are
+        hashed rather than counted up, so that the samples of seeds 7 and 8 have nothing in common; sample i has the
+        same one however many samples were asked for.
         """
         if self.seed is None:
             return [self] * count
-        return [replace(self, seed=derive_seed(self.seed, i)) for i in range(count)]
-
-
-def derive_seed(seed: int, index: int) -> int:
-    """The seed of sample ``index`` of a seeded request; the first keeps its own.
-
-    Hashed rather than counted up, so that the samples of seeds 7 and 8 have nothing in common. Sample i of seed s is
-    what a request of its own with this seed gives, however many samples were asked for.
-    """
-    if index == 0:
-        return seed
-    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        states = (np.random.SeedSequence([self.seed, i]).generate_state(1, np.uint64)[0] for i in range(1, count))
+        return [self, *(replace(self, seed=int(state >> np.uint64(1))) for state in states)]
 
 
 class TokenLogprobs(NamedTuple):
@@ -161,12 +152,17 @@ class TokenEvent(NamedTuple):
     logprobs: TokenLogprobs | None = None
 
 
-class Handle(NamedTuple):
-    """A submitted request, in the caller's hands.
+class Observer(Protocol):
+    """What a metrics collector implements; called in the engine thread, so it has to be cheap.
 
-    Attributes:
-        cancel: ends the request within one step (from any thread, any number of times); its last event says
-            "cancelled".
+    What it raises is logged and touches no request.
     """
 
-    cancel: Callable[[], None]
+    def step(self, slots: int, seconds: float) -> None:
+        """One decode run of ``slots`` used slots."""
+
+    def interval(self, seconds: float, count: int) -> None:
+        """``count`` requests got a token ``seconds`` after their previous one."""
+
+    def finished(self, result: GenerationResult) -> None:
+        """A generation ended, in whatever way."""

@@ -75,7 +75,7 @@ class Call:
     ) -> None:
         self.events: list[TokenEvent] = []
         self.ended, self._on_token = threading.Event(), on_token
-        self.handle = engine.submit(request, self._take, stream=stream)
+        self.cancel = engine.submit(request, self._take, stream=stream)
 
     def _take(self, event: TokenEvent) -> None:
         self.events.append(event)

@@ -73,7 +73,7 @@ def run_mix(engine, specs):
     def on_token(call, spec):
         tokens[0] += 1
         if spec["cancel_at"] is not None and len(call.events) >= spec["cancel_at"]:
-            call.handle.cancel()
+            call.cancel()
         admit()
 
     while len(calls) < len(specs):

@@ -75,7 +75,7 @@ def test_leaving_a_stream_or_cancelling_its_task_cancels_the_request(engine):
         slow = asyncio.Event()
         before = cancelled()
         seed = next(s for s in range(50) if engine.generate([request(engine, s)])[0].generated_tokens == 40)
-        blocker = engine.submit(request(engine, seed), lambda event: time.sleep(0.01))
+        unblock = engine.submit(request(engine, seed), lambda event: time.sleep(0.01))
         async with contextlib.aclosing(stream(engine, request(engine, seed))) as events:
             async for _ in events:
                 break
@@ -88,7 +88,7 @@ def test_leaving_a_stream_or_cancelling_its_task_cancels_the_request(engine):
             with pytest.raises(asyncio.CancelledError):
                 await task
             await settled_at_least(count + 1)
-        blocker.cancel()
+        unblock()
         await settled(before + 4)
 
     async def settled_at_least(count):

@@ -299,7 +299,7 @@ def test_cancelling_a_search_frees_all_its_slots(engine):
             searches.append(Call(engine, GenerationRequest(prompt(engine, "мир"), 60, beams=5, length_penalty=5.0)))
         if len(call.events) == 6:
             assert engine.stats()["slots_used"] == 6 and engine.stats()["running"] == 2
-            searches[0].handle.cancel()
+            searches[0].cancel()
         if len(call.events) == 8:
             assert engine.stats()["slots_used"] == engine.stats()["running"] == 1
 

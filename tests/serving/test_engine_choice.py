@@ -9,7 +9,6 @@ import pytest
 
 from benchmarks.agreement import agreement
 from serving.engine import Engine, GenerationRequest
-from serving.engine.generation import derive_seed
 from tests.helpers.engines import CONFIG, Call, prompt
 
 
@@ -97,10 +96,14 @@ def test_token_bytes_join_to_the_text(engine):
 
 def test_seeds_of_samples_are_fixed_for_ever():
     """A stored seed has to give the same samples after an update."""
-    assert [derive_seed(7, i) for i in range(3)] == [7, 3317731564112288844, 9139555415570476218]
-    seeds = {derive_seed(seed, i) for seed in range(40) for i in range(8)}
-    assert len(seeds) == 320 and all(0 <= seed < 2**63 for seed in seeds)
-    assert derive_seed(2**63 - 1, 5) < 2**63
+
+    def seeds(seed: int, count: int) -> list[int]:
+        return [sample.seed for sample in GenerationRequest([1], seed=seed).samples(count)]
+
+    assert seeds(7, 3) == [7, 3317731564112288844, 9139555415570476218]
+    found = {sample for seed in range(40) for sample in seeds(seed, 8)}
+    assert len(found) == 320 and all(0 <= seed < 2**63 for seed in found)
+    assert all(seed < 2**63 for seed in seeds(2**63 - 1, 6))
     assert GenerationRequest([1]).samples(3) == [GenerationRequest([1])] * 3
 
 
@@ -113,7 +116,7 @@ def test_a_sample_is_what_a_request_of_its_seed_gives_and_the_prompt_runs_once(b
     stats = engine.stats()
     assert (stats["prefills"], stats["prompt_copies"]) == (1, 3)
     assert stats["prompt_tokens"] == 4 * len(request.prompt_ids)
-    alone = [engine.generate([replace(request, seed=derive_seed(11, i))])[0].token_ids for i in range(4)]
+    alone = [engine.generate([sample])[0].token_ids for sample in request.samples(4)]
     assert together == alone
     assert len(set(map(tuple, alone))) == 4
     assert [r.token_ids for r in engine.generate(request.samples(9))][:4] == alone  # more of them, in fewer slots

@@ -41,7 +41,7 @@ class Scored:
 
 def cancelling(call: Call) -> None:
     if len(call.events) == 3:
-        call.handle.cancel()
+        call.cancel()
 
 
 Make = Callable[[Engine], Any]

@@ -22,19 +22,19 @@ from tests.helpers.engines import CONFIG, PATIENCE, Call, long_prompt, prompt
 def test_cancel_frees_the_slot_within_a_step(bundle):
     with Engine(bundle, CONFIG.model_copy(update={"slots": 1})) as engine:
         request = long_prompt(engine)
-        first = Call(engine, request, lambda call: call.handle.cancel() if len(call.events) == 3 else None)
+        first = Call(engine, request, lambda call: call.cancel() if len(call.events) == 3 else None)
         second = Call(engine, replace(request, max_tokens=5))
         assert (first.result.finish_reason, first.result.generated_tokens) == ("cancelled", 3)
         assert first.result.token_ids == engine.generate([request])[0].token_ids[:3]
         assert second.result.finish_reason == "length"
-        first.handle.cancel()  # afterwards and again: nothing
+        first.cancel()  # afterwards and again: nothing
         assert engine.stats()["running"] == 0
 
 
 def test_cancel_while_waiting(bundle):
     engine = Engine(bundle, CONFIG)
     calls = [Call(engine, GenerationRequest(prompt(engine), 3, 1.0, seed=i)) for i in range(3)]
-    calls[1].handle.cancel()
+    calls[1].cancel()
     engine.start()
     assert [c.result.finish_reason == "cancelled" for c in calls] == [False, True, False]
     assert calls[1].result.generated_tokens == 0
