@@ -25,7 +25,6 @@ from serving.engine.core import EngineCore
 from serving.engine.detokenizer import Detokenizer, token_table, whole_texts
 from serving.engine.generation import GenerationRequest, GenerationResult, Observer
 from serving.engine.limits import Limits, check_prompt, check_request, check_targets
-from serving.engine.rehearsal import rehearse
 from serving.engine.request import OnEvent, Request
 from serving.engine.runtime import Runtime
 from serving.engine.sampler import Sampler
@@ -90,7 +89,7 @@ class Engine:
             if self._runtime is not None:
                 return self
             runtime = Runtime(self.bundle, self.config, self.limits)
-            rehearse(runtime, self.bundle, self.limits)
+            runtime.rehearse(self.bundle, self.limits)
             if not runtime.copies:
                 self.limits = replace(self.limits, beams=1)
             self._runtime = runtime

@@ -66,20 +66,15 @@ class Block:
         to, of = (ctypes.c_void_p(self._base + slot * self._slot_bytes) for slot in (target, source))
         width, height = ctypes.c_size_t(self._slot_bytes), ctypes.c_size_t(len(self.names))
         pitch = ctypes.c_size_t(self._shape[0] * self._slot_bytes)
-        cuda = _cudart()
+        cuda = cudart()
         status = cuda.cudaMemcpy2D(to, pitch, of, pitch, width, height, DEVICE_TO_DEVICE)
         # The copy runs in CUDA's default stream, which ONNX Runtime's own stream does not wait for.
         if status or (status := cuda.cudaDeviceSynchronize()):
             raise RuntimeError(f"copying a slot of the cache on the GPU failed with CUDA error {status}")
 
 
-def can_copy(device: str) -> bool:
-    """Whether slots can be copied there."""
-    return device == "cpu" or _cudart() is not None
-
-
 @functools.cache
-def _cudart() -> Any:
+def cudart() -> Any:
     """CUDA's runtime library, which ONNX Runtime's CUDA provider has loaded already; None where none can be loaded."""
     for name in CUDART:
         with contextlib.suppress(OSError):

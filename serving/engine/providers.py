@@ -1,4 +1,4 @@
-"""Which execution provider runs the graphs, and sessions over them.
+"""Which execution provider runs the graphs, sessions over them, and whether they can do what is promised.
 
 ONNX Runtime lists every provider that it was built with, falls back to the CPU when one does not load, and leaves to
 the CPU whatever nodes a provider does not take. So three things are looked at: whether the provider is listed, whether
@@ -11,14 +11,19 @@ over the cache is one), so CUDA runs those and TensorRT what lies between; it bu
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
 from model.sessions import keep_exact, products_saturate
 from serving.errors import EngineFailed
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
 
 log = logging.getLogger("serving.engine")
 
@@ -53,8 +58,7 @@ def wanted_providers(setting: str, precision: str) -> list[str]:
     chain = CHAINS["cuda" if setting == "auto" else setting]
     if chain[0] not in available:
         raise EngineFailed(f"this ONNX Runtime is built without {chain[0]}: install onnxruntime-gpu, or {ADVICE}")
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # finds the CUDA libraries of the nvidia-* packages
+    onnxruntime.preload_dlls()  # finds the CUDA libraries of the nvidia-* packages
     return chain
 
 
@@ -72,7 +76,7 @@ def open_session(path: Path, providers: list[str], threads: int, spin: bool) -> 
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     keep_exact(options)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys(providers)))
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime has no common base class for its errors
         raise EngineFailed(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load this graph: {error}") from error
 
@@ -99,7 +103,37 @@ def check_provider(session: Any, providers: list[str], demanded: bool) -> str:
 
 def node_counts(session: Any) -> dict[str, int]:
     """How many nodes of the graph each provider runs."""
-    counts: Counter[str] = Counter()
-    for part in session.get_provider_graph_assignment_info():
-        counts[part.ep_name] += len(part.get_nodes())
-    return dict(counts)
+    parts = session.get_provider_graph_assignment_info()
+    return dict(Counter(part.ep_name for part in parts for _ in part.get_nodes()))
+
+
+def check_reach(bundle: Bundle, role: str, limit: str, promised: int, run: Callable[[int], None]) -> None:
+    """See that a graph can run as many tokens as its manifest promises.
+
+    Args:
+        limit: the manifest's limit that promises it.
+        run: runs so many tokens.
+
+    Raises:
+        EngineFailed: when it does not run at all, or less; naming the field and what it can do.
+    """
+    reasons: list[str] = []
+
+    def fails(size: int) -> bool:
+        try:
+            run(size)
+            return False
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            reasons.append(str(error))
+            return True
+
+    if not fails(promised):
+        return
+    works = bisect_left(range(1, promised), True, key=fails)
+    if not works:
+        raise EngineFailed(f"{bundle.path}: the graphs load but do not run: {reasons[0]}")
+    raise EngineFailed(
+        f"{bundle.path}: bundle.json promises {promised} tokens (limits.{limit} {bundle.limits[limit]}, "
+        f"config.max_positions {bundle.config.max_positions}), but the {role} graph runs at most {works}; "
+        f"export the bundle again. ONNX Runtime says: {reasons[0]}"
+    )

@@ -28,8 +28,8 @@ import onnxruntime
 from model.processors import available_cpus
 from serving.engine.config import EngineConfig
 from serving.engine.limits import Limits
-from serving.engine.memory import Block, can_copy
-from serving.engine.providers import CPU, check_provider, node_counts, open_session, wanted_providers
+from serving.engine.memory import Block, cudart
+from serving.engine.providers import CPU, check_provider, check_reach, node_counts, open_session, wanted_providers
 from serving.errors import EngineFailed
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Runtime:
         logits: float32 [N, V], results of the last ``decode``.
         provider: the execution provider that really runs.
         nodes: how many nodes of the decoder each provider runs.
+        cache_bytes: reserved for the KV cache and the cross-attention buffers.
         copies: whether slots can be copied (``share``, ``fork``): always on the CPU.
         dense: whether the engine has to keep slots 0..n-1 in use, without free ones.
 
@@ -69,7 +70,7 @@ class Runtime:
         self.nodes = node_counts(self._decoder)
         self._device = "cpu" if self.provider == CPU else "cuda"
         self.dense = self._device == "cpu"
-        self.copies = can_copy(self._device)
+        self.copies = self.dense or cudart() is not None
 
         types = {i.name: i.type for i in self._decoder.get_inputs()}
         self.cache_dtype = DTYPES[types["past_key_0"]]
@@ -110,14 +111,10 @@ class Runtime:
                 bucket: Block(names, (slots, network.kv_heads, bucket, network.head_dim), dtype, self._device)
                 for bucket in self._buckets
             }
+        self.cache_bytes = sum(block.bytes for block in (self._cache, *self._cross.values()))
         nodes = ", ".join(f"{count} on {name}" for name, count in self.nodes.items())
         text = "engine runs on %s (nodes: %s), %d threads, %d slots of %d tokens"
         log.info(text, self.provider, nodes, self.threads, slots, self.cache_tokens)
-
-    @property
-    def cache_bytes(self) -> int:
-        """Bytes reserved for the KV cache and the cross-attention buffers."""
-        return sum(block.bytes for block in (self._cache, *self._cross.values()))
 
     def run_prompt(self, slot: int, prompt_S: np.ndarray) -> np.ndarray | None:
         """Run a prompt into ``slot``; logits float32 [1, V] of its last token in a decoder-only model."""
@@ -163,22 +160,39 @@ class Runtime:
         self.source_lengths[slot] = size
         self._set(slot, 0)
 
-    def rehearse_prompt(self, prompt_S: np.ndarray) -> None:
-        """Run a prompt for nothing. On the CPU ONNX Runtime returns what it took, and no slot's source is touched."""
-        options = _rehearsal(self._device)
-        if not self.seq2seq:
-            self.prefill(0, prompt_S, options)
-        elif self._device == "cpu":
-            self._encoder.run(None, _source(prompt_S), options)
-        else:
-            self.encode(0, prompt_S)
-        self.clear(0)
+    def rehearse(self, bundle: Bundle, limits: Limits) -> None:
+        """Run the longest case that a manifest promises, before anyone asks for it.
 
-    def rehearse_step(self, length: int, token_id: int) -> None:
-        """Decode one token for nothing in slot 0, as if its cache held ``length`` tokens; they are zeros."""
-        self.token_ids[0] = token_id
-        self._set(0, length)
-        self.decode(1, _rehearsal(self._device))
+        A bundle whose graphs were made for fewer positions than ``bundle.json`` says loads, warms up and serves, until
+        the first long text breaks the engine. So this runs one prompt of the most tokens that a request may have, and
+        one decode at the last position of the cache, both with the highest id of the vocabulary.
+
+        Raises:
+            EngineFailed: when the graphs do not run at all, or only less than the manifest promises.
+        """
+        highest = bundle.vocab_size - 1
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4  # it may fail in silence
+        if self._device == "cpu":  # whose arena then keeps nothing of what it took
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+        def run_prompt(size: int) -> None:
+            prompt_S = np.full(size, highest, np.int64)
+            if not self.seq2seq:
+                self.prefill(0, prompt_S, options)
+            elif self._device == "cpu":  # without touching any slot's source
+                self._encoder.run(None, _source(prompt_S), options)
+            else:
+                self.encode(0, prompt_S)
+
+        def run_step(size: int) -> None:
+            self.token_ids[0] = highest
+            self._set(0, size - 1)
+            self.decode(1, options)
+
+        role = "encoder" if self.seq2seq else "decoder"
+        check_reach(bundle, role, "max_prompt_tokens", limits.max_prompt_tokens, run_prompt)
+        check_reach(bundle, "decoder", "max_new_tokens", self.cache_tokens, run_step)
         self.clear(0)
 
     def decode(self, slots: int, options: Any = None) -> np.ndarray:
@@ -282,12 +296,3 @@ def _source(source_L: np.ndarray) -> dict[str, np.ndarray]:
     """One source as the encoder takes it."""
     size = len(source_L)
     return {"source_ids": source_L.reshape(1, size), "source_lengths": np.array([size], np.int64)}
-
-
-def _rehearsal(device: str) -> Any:
-    """Options of a run that may fail in silence, and after which ONNX Runtime's arena keeps nothing of what it took."""
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4
-    if device == "cpu":
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
