@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import codecs
 import functools
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from model.tokenizer import Tokenizer
+from model.tokenizer import Tokenizer
 
 _utf8 = codecs.getincrementaldecoder("utf-8")
 

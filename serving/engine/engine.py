@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from model.bundle import Bundle
 from model.tokenizer import load_tokenizer
 from model.tokenizer.prompt import PromptError, encode_prompt
 from serving.engine.beam import BeamSearch
@@ -30,9 +31,6 @@ from serving.engine.runtime import Runtime
 from serving.engine.sampler import Sampler
 from serving.engine.sampling import SamplingState
 from serving.errors import EngineFailed, InvalidRequest, ServingError
-
-if TYPE_CHECKING:
-    from model.bundle import Bundle
 
 
 def _ignore(_: object) -> None:

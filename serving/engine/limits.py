@@ -10,15 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from model.bundle import Bundle
 from serving.engine.generation import GenerationRequest
 from serving.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from model.bundle import Bundle
 
 DEFAULT_MAX_TOKENS = 128
 MAX_SEED = 2**63 - 1

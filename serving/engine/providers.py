@@ -15,15 +15,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnxruntime
 
+from model.bundle import Bundle
 from model.sessions import keep_exact, products_saturate
 from serving.errors import EngineFailed
-
-if TYPE_CHECKING:
-    from model.bundle import Bundle
 
 log = logging.getLogger("serving.engine")
 

@@ -20,20 +20,18 @@ width, V vocabulary.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from model.bundle import Bundle
 from model.processors import available_cpus
 from serving.engine.config import EngineConfig
 from serving.engine.limits import Limits
 from serving.engine.memory import Block, cudart
 from serving.engine.providers import CPU, check_provider, check_reach, node_counts, open_session, wanted_providers
 from serving.errors import EngineFailed
-
-if TYPE_CHECKING:
-    from model.bundle import Bundle
 
 log = logging.getLogger("serving.engine")
 
