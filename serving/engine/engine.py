@@ -186,7 +186,7 @@ class Engine:
         """
         runtime, core, scheduler = self._runtime, self._core, self._core.scheduler
         return {
-            "running": len(scheduler.slots.running),
+            "running": len({*scheduler.slots.requests} - {None}),
             "waiting": len(scheduler.waiting),
             "queue": self.config.queue,
             "slots_used": scheduler.slots.used,
