@@ -62,7 +62,7 @@ class BeamSearch:
         """The winner so far; the live beam in front where nothing has been finished yet."""
         if self._pool:
             return self._pool[0]
-        return self._hypothesis(0, self._length, self._scores[0], ended=False)
+        return self._hypothesis(0, self._scores[0], self._length, ended=False)
 
     def step(self, logits_WV: np.ndarray) -> tuple[list[int], list[int]]:
         """Take one step.
@@ -86,7 +86,7 @@ class BeamSearch:
         for rank, (origin, token, score) in enumerate(zip(origins.tolist(), tokens.tolist(), scores, strict=True)):
             if token == self._eos:
                 if rank < self.beams and score > -np.inf:
-                    self._finish(self._hypothesis(origin, length - 1, score, ended=True, length=length))
+                    self._finish(self._hypothesis(origin, score, length, ended=True))
             elif len(live) < self.beams:
                 live.append(rank)
         parents, chosen = origins[live], tokens[live]
@@ -100,7 +100,7 @@ class BeamSearch:
     def _conclude(self) -> None:
         if self._length == self._max_tokens:
             for beam in np.flatnonzero(self._scores > -np.inf).tolist():
-                self._finish(self._hypothesis(beam, self._length, self._scores[beam], ended=False))
+                self._finish(self._hypothesis(beam, self._scores[beam], self._length, ended=False))
             self.done = True
         elif self._pool:
             leader = float(self._scores[0])
@@ -110,9 +110,9 @@ class BeamSearch:
             bound = leader / self._max_tokens**self._power if self._power > 0 else now
             self.done = (full and self._pool[-1].score >= now) or self._pool[0].score >= bound
 
-    def _hypothesis(self, beam: int, count: int, total: float, ended: bool, length: int = 0) -> Hypothesis:
-        score = float(total) / (length or count or 1) ** self._power
-        return Hypothesis(score, self._tokens[beam, :count].tolist(), ended)
+    def _hypothesis(self, beam: int, total: float, length: int, ended: bool) -> Hypothesis:
+        score = float(total) / (length or 1) ** self._power
+        return Hypothesis(score, self._tokens[beam, : length - ended].tolist(), ended)
 
     def _finish(self, hypothesis: Hypothesis) -> None:
         self._pool.append(hypothesis)
