@@ -38,16 +38,14 @@ class EngineCore:
 
     Attributes:
         scheduler: who waits, and who is in which slot.
-        failed: whether the engine has broken.
-        counts, seconds, finish_reasons: counters and sums since the start.
+        figures, finish_reasons: counters and sums of seconds since the start.
     """
 
     def __init__(self, config: EngineConfig, bos_id: int, sampler: Sampler, observer: Observer | None) -> None:
         self.scheduler = Scheduler(config)
-        self.failed = False
-        self.counts = dict.fromkeys(("steps", "prefills", "prompt_copies", "prompt_tokens", "generated_tokens"), 0)
+        counters = ("steps", "prefills", "prompt_copies", "prompt_tokens", "generated_tokens", "rejected")
+        self.figures = {**dict.fromkeys(counters, 0), "prefill_seconds": 0.0, "decode_seconds": 0.0}
         self.finish_reasons: Counter[str] = Counter()
-        self.seconds = {"prefill_seconds": 0.0, "decode_seconds": 0.0}
         self._slots = self.scheduler.slots
         self._bos, self._sampler, self._observer = bos_id, sampler, observer
         self._unobserved: set[str] = set()  # the observer's methods that have raised
@@ -56,16 +54,14 @@ class EngineCore:
         self._last_step = 0.0
         self._failed_prompts = 0  # in a row
 
-    # -- from any thread ------------------------------------------------------------------------------------------
-
     def start(self, runtime: Runtime) -> None:
-        """Begin to work; what has been queued before is served."""
+        """From any thread: begin to work; what has been queued before is served."""
         self.runtime = self._slots.runtime = runtime
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
     def close(self, drain: bool, timeout: float | None) -> None:
-        """See :meth:`Engine.close`."""
+        """From any thread: see :meth:`Engine.close`."""
         scheduler = self.scheduler
         with scheduler.changed:
             if scheduler.closed is None:
@@ -80,21 +76,17 @@ class EngineCore:
             self._abort = True
             self._thread.join()
 
-    # -- the engine thread ----------------------------------------------------------------------------------------
-
     def _loop(self) -> None:
         scheduler = self.scheduler
         try:
             while True:
                 with scheduler.changed:
-                    while not (scheduler.busy or scheduler.closed):
-                        scheduler.changed.wait()
+                    scheduler.changed.wait_for(lambda: scheduler.busy or scheduler.closed)
                 if self._abort or (scheduler.closed and not scheduler.busy):
                     break
                 self._step()
         except BaseException:
             log.exception("the engine failed; every request fails with it")
-            self.failed = True
             scheduler.closed = EngineFailed("the engine has failed and has to be restarted")
             self._finish_all(EngineFailed, "the engine failed; the server's log says why")
         else:
@@ -111,8 +103,8 @@ class EngineCore:
         logits = self.runtime.decode(slots)
         self._sample(logits, 0, self._slots.requests, self._slots.special)
         now = time.perf_counter()
-        self.counts["steps"] += 1
-        self.seconds["decode_seconds"] += now - start
+        self.figures["steps"] += 1
+        self.figures["decode_seconds"] += now - start
         self._observe("step", used, now - start)
         if streams > 0 and self._last_step:
             self._observe("interval", now - self._last_step, streams)
@@ -121,7 +113,7 @@ class EngineCore:
     def _prefill(self) -> None:
         """Run the prompts of those whose turn it is."""
         for request, donor in self.scheduler.schedule(self.runtime.copies):
-            self.counts["prompt_tokens"] += len(request.prompt_ids)
+            self.figures["prompt_tokens"] += len(request.prompt_ids)
             try:
                 logits = self._run_prompt(request, donor)
             except Exception as error:
@@ -140,14 +132,14 @@ class EngineCore:
             logits = runtime.run_prompt(slot, request.prompt_ids)
             request.prompt_logits = None if logits is None else logits.copy()
         else:
-            self.counts["prompt_copies"] += 1
-            logits = donor.prompt_logits
+            self.figures["prompt_copies"] += 1
+            logits = request.prompt_logits = donor.prompt_logits
             runtime.share(donor.slots[0], slot, 0 if logits is None else len(request.prompt_ids))
         for beam in request.slots[1:]:
             runtime.share(slot, beam, 0)
-        self.counts["prefills"] += donor is None
+        self.figures["prefills"] += donor is None
         request.prefilled = time.perf_counter()
-        self.seconds["prefill_seconds"] += request.prefilled - request.admitted
+        self.figures["prefill_seconds"] += request.prefilled - request.admitted
         return None if logits is None else logits.copy()
 
     def _prompt_failed(self, request: Request, error: Exception) -> None:
@@ -191,7 +183,7 @@ class EngineCore:
                 request.finish("error", error)
             generated -= request.finish_reason in ("eos_token", "error")
             finished.append(request)
-        self.counts["generated_tokens"] += generated
+        self.figures["generated_tokens"] += generated
         return finished
 
     def _search(self, request: Request, logits_WV: np.ndarray) -> bool:
@@ -202,7 +194,7 @@ class EngineCore:
             parents, tokens = request.beam_search.step(logits_WV)
             if request.beam_search.done:
                 request.append_best()
-                self.counts["generated_tokens"] += len(request.token_ids)
+                self.figures["generated_tokens"] += len(request.token_ids)
             else:
                 self._slots.reorder(request, parents)
                 self.runtime.token_ids[request.slots, 0] = tokens

@@ -10,8 +10,6 @@ from __future__ import annotations
 import codecs
 import functools
 
-from model.tokenizer import Tokenizer
-
 _utf8 = codecs.getincrementaldecoder("utf-8")
 
 
@@ -109,17 +107,7 @@ def _borders(stop: str) -> list[int]:
     return borders
 
 
-def token_table(tokenizer: Tokenizer) -> list[bytes]:
-    """Bytes of every id of the vocabulary."""
-    return [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
-
-
 def whole_texts(table: list[bytes]) -> list[str | None]:
     """The text of every id whose bytes are whole characters; None for the others."""
-    texts: list[str | None] = []
-    for piece in table:
-        try:
-            texts.append(piece.decode())
-        except UnicodeDecodeError:
-            texts.append(None)
-    return texts
+    texts = [piece.decode(errors="ignore") for piece in table]
+    return [text if text.encode() == piece else None for text, piece in zip(texts, table, strict=True)]

@@ -23,7 +23,7 @@ from model.tokenizer.prompt import PromptError, encode_prompt
 from serving.engine.beam import BeamSearch
 from serving.engine.config import EngineConfig
 from serving.engine.core import EngineCore
-from serving.engine.detokenizer import Detokenizer, token_table, whole_texts
+from serving.engine.detokenizer import Detokenizer, whole_texts
 from serving.engine.generation import GenerationRequest, GenerationResult, Observer
 from serving.engine.limits import Limits, check_prompt, check_request, check_targets
 from serving.engine.request import OnEvent, Request
@@ -31,10 +31,6 @@ from serving.engine.runtime import Runtime
 from serving.engine.sampler import Sampler
 from serving.engine.sampling import SamplingState
 from serving.errors import EngineFailed, InvalidRequest, ServingError
-
-
-def _ignore(_: object) -> None:
-    """No one listens."""
 
 
 class Engine:
@@ -64,7 +60,7 @@ class Engine:
                 f"{bundle.vocab_size}; export the bundle again"
             )
         self.limits = Limits.of(bundle, self.config.slots)
-        self._table = token_table(self.tokenizer)
+        self._table = [self.tokenizer.token_bytes(i) for i in range(self.tokenizer.vocab_size)]
         self._texts = whole_texts(self._table)
         # The tokenizer's own leading space belongs to the start of a text; continued text keeps its spaces.
         self.drops_space = self.tokenizer.leading_space and bundle.task == "translation"
@@ -74,7 +70,6 @@ class Engine:
         self._runtime: Runtime | None = None
         self._core = EngineCore(self.config, self.tokenizer.bos_id, Sampler(self._forbidden), observer)
         self._starting = threading.Lock()
-        self._rejected = 0
 
     def start(self) -> Engine:
         """Load the graphs, run the longest case once, and start the thread.
@@ -140,10 +135,11 @@ class Engine:
             InvalidRequest, Overloaded, ShuttingDown, EngineFailed: at once; afterwards errors come as the last event.
         """
         try:
-            queued = self._request(request, on_event, stream)
+            queued = self._request(request, stream)
+            queued.on_event = on_event
             self._core.scheduler.add(queued)
         except ServingError:
-            self._rejected += 1
+            self._core.figures["rejected"] += 1
             raise
         return partial(self._core.scheduler.cancel, queued)
 
@@ -165,14 +161,14 @@ class Engine:
         for i, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
             prompt_ids = check_prompt(prompt, self.limits, f"prompts[{i}]")
             target_ids = check_targets(target, len(prompt_ids), self.limits, f"targets[{i}]")
-            requests.append(Request(prompt_ids, len(target_ids), _ignore, lambda _: "", target_ids=target_ids))
+            requests.append(Request(prompt_ids, len(target_ids), target_ids=target_ids))
         self._run_all([request for request in requests if request.max_tokens])
         return [request.nll for request in requests]
 
     @property
     def healthy(self) -> bool:
         """False once the engine has failed: the process should then be restarted."""
-        return not self._core.failed
+        return not isinstance(self._core.scheduler.closed, EngineFailed)
 
     @property
     def provider(self) -> str:
@@ -198,13 +194,11 @@ class Engine:
             "kv_bytes": runtime.cache_bytes if runtime else 0,
             "kv_tokens": int(runtime.lengths.sum()) if runtime else 0,
             "kv_capacity_tokens": self.config.slots * runtime.cache_tokens if runtime else 0,
-            **core.counts,
-            "rejected": self._rejected,
-            **core.seconds,
+            **core.figures,
             "finished": dict(core.finish_reasons),
         }
 
-    def _request(self, request: GenerationRequest, on_event: OnEvent = _ignore, stream: bool = False) -> Request:
+    def _request(self, request: GenerationRequest, stream: bool = False) -> Request:
         prompt_ids, max_tokens = check_request(request, self.limits)
         sampling = beam_search = detokenizer = None
         if request.beams > 1:
@@ -218,7 +212,6 @@ class Engine:
         return Request(
             prompt_ids,
             max_tokens,
-            on_event,
             self._decode,
             eos_id=None if request.ignore_eos else self.tokenizer.eos_id,
             stream=stream,

@@ -45,8 +45,7 @@ class Request:
 
     prompt_ids: np.ndarray
     max_tokens: int
-    on_event: OnEvent
-    decode: Callable[[list[int]], str]
+    decode: Callable[[list[int]], str] = lambda ids: ""
     eos_id: int | None = None
     stream: bool = False
     deadline: float | None = None
@@ -55,6 +54,7 @@ class Request:
     detokenizer: Detokenizer | None = None
     beam_search: BeamSearch | None = None
     target_ids: np.ndarray | None = None
+    on_event: OnEvent = lambda event: None
 
     slots: list[int] = field(default_factory=list)
     prompt_logits: np.ndarray | None = None

@@ -10,7 +10,7 @@ from model.config import TokenizerConfig
 from model.tokenizer import load_tokenizer
 from model.tokenizer.train import train_tokenizer
 from model.tokenizer.vocabulary import normalize
-from serving.engine.detokenizer import Detokenizer, token_table
+from serving.engine.detokenizer import Detokenizer
 from tests.helpers.bundles import tiny_tokenizer
 from tests.helpers.engines import tiny_corpus
 
@@ -27,7 +27,8 @@ def tokenizer(request, tmp_path_factory):
 
 def stream(tokenizer, ids, stop=(), strip=None):
     """Pieces as they come; the last one is what ``finish`` gave."""
-    detokenizer = Detokenizer(token_table(tokenizer), tokenizer.leading_space if strip is None else strip, stop)
+    table = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
+    detokenizer = Detokenizer(table, tokenizer.leading_space if strip is None else strip, stop)
     pieces = []
     for token in ids:
         pieces.append(detokenizer.push(token))

@@ -31,7 +31,7 @@ class Scored:
         self.events: list[TokenEvent] = []
         self.ended = threading.Event()
         ids = np.array(prompt(engine, text))
-        self.request = Request(ids, len(target), self._take, lambda _: "", target_ids=np.array(target))
+        self.request = Request(ids, len(target), target_ids=np.array(target), on_event=self._take)
         engine._core.scheduler.add(self.request)
 
     def _take(self, event: TokenEvent) -> None:
