@@ -18,23 +18,18 @@ class Detokenizer:
 
     Args:
         table: bytes of every token id (``tokenizer.token_bytes``), shared by all requests.
+        texts: :func:`whole_texts` of the table, likewise shared: what spares most tokens the decoder.
         strip: drop one leading space, the tokenizer's own (``leading_space``) where the ids begin a text; not where
             they continue one.
         stop: strings that end the text.
-        texts: :func:`whole_texts` of the table, likewise shared: what spares most tokens the decoder.
     """
 
     __slots__ = ("_begun", "_decoder", "_open", "_pending", "_stop", "_strip", "_table", "_texts", "stopped")
 
     def __init__(
-        self,
-        table: list[bytes],
-        strip: bool = False,
-        stop: tuple[str, ...] = (),
-        texts: list[str | None] | None = None,
+        self, table: list[bytes], texts: list[str | None], strip: bool = False, stop: tuple[str, ...] = ()
     ) -> None:
-        self._table = table
-        self._texts = whole_texts(table) if texts is None else texts
+        self._table, self._texts = table, texts
         self._decoder = _utf8("replace")
         self._open = False  # whether the decoder waits for the rest of a character
         self._strip = strip

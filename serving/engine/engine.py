@@ -208,7 +208,7 @@ class Engine:
             seen_ids = None if self.bundle.family == "seq2seq" else prompt_ids
             sampling = SamplingState(request, self.bundle.vocab_size, seen_ids)
         if stream or request.stop:
-            detokenizer = Detokenizer(self._table, self.drops_space, tuple(request.stop), self._texts)
+            detokenizer = Detokenizer(self._table, self._texts, self.drops_space, tuple(request.stop))
         return Request(
             prompt_ids,
             max_tokens,

@@ -10,7 +10,7 @@ from model.config import TokenizerConfig
 from model.tokenizer import load_tokenizer
 from model.tokenizer.train import train_tokenizer
 from model.tokenizer.vocabulary import normalize
-from serving.engine.detokenizer import Detokenizer
+from serving.engine.detokenizer import Detokenizer, whole_texts
 from tests.helpers.bundles import tiny_tokenizer
 from tests.helpers.engines import tiny_corpus
 
@@ -28,7 +28,7 @@ def tokenizer(request, tmp_path_factory):
 def stream(tokenizer, ids, stop=(), strip=None):
     """Pieces as they come; the last one is what ``finish`` gave."""
     table = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
-    detokenizer = Detokenizer(table, tokenizer.leading_space if strip is None else strip, stop)
+    detokenizer = Detokenizer(table, whole_texts(table), tokenizer.leading_space if strip is None else strip, stop)
     pieces = []
     for token in ids:
         pieces.append(detokenizer.push(token))
@@ -85,7 +85,7 @@ def reference(text: str, stops: list[str]) -> str:
 @given(text=st.text("ab ", max_size=25), stops=st.lists(st.text("ab ", min_size=1, max_size=5), min_size=1, max_size=3))
 def test_stop_strings_across_tokens(tmp_path_factory, text, stops):
     table = [b"a", b"b", b" "]
-    detokenizer = Detokenizer(table, False, tuple(stops))
+    detokenizer = Detokenizer(table, whole_texts(table), False, tuple(stops))
     shown, longest = "", max(map(len, stops))
     for i, character in enumerate(text):
         shown += detokenizer.push("ab ".index(character))
@@ -100,12 +100,12 @@ def test_stop_strings_across_tokens(tmp_path_factory, text, stops):
 
 def test_a_stop_string_inside_one_token_and_held_text_at_the_end():
     table = [b"one two", b" thr", b"ee", "ё".encode()[:1], "ё".encode()[1:]]
-    detokenizer = Detokenizer(table, False, ("e t",))
+    detokenizer = Detokenizer(table, whole_texts(table), False, ("e t",))
     assert (detokenizer.push(0), detokenizer.stopped) == ("on", True)
     assert detokenizer.finish() == ""
-    detokenizer = Detokenizer(table, False, (" three!", "ё"))
+    detokenizer = Detokenizer(table, whole_texts(table), False, (" three!", "ё"))
     assert [detokenizer.push(0), detokenizer.push(1), detokenizer.push(2)] == ["one two", "", ""]
     assert detokenizer.finish() == " three"
-    detokenizer = Detokenizer(table, False, ("ё",))
+    detokenizer = Detokenizer(table, whole_texts(table), False, ("ё",))
     assert [detokenizer.push(2), detokenizer.push(3), detokenizer.push(4)] == ["ee", "", ""]
     assert detokenizer.stopped

@@ -38,7 +38,7 @@ def test_a_token_costs_the_same_however_long_the_stop_strings_are(stops: str) ->
     """The text might become one of them all the time, and never does."""
 
     def push(strings: list[str]) -> None:
-        detokenizer = Detokenizer([b"aaaa"], False, tuple(strings))
+        detokenizer = Detokenizer([b"aaaa"], ["aaaa"], False, tuple(strings))
         for _ in range(2000):
             detokenizer.push(0)
 
