@@ -1,8 +1,4 @@
-"""The serving engine: ONNX Runtime sessions, slots of KV cache, continuous batching, sampling. It knows no HTTP.
-
-Legend of all files here: B slots of one run, N all slots, W beams, S prompt tokens, L source tokens, T cache tokens, K
-key/value heads, h head width, V vocabulary.
-"""
+"""The serving engine: ONNX Runtime sessions, slots of KV cache, continuous batching, sampling. It knows no HTTP."""
 
 from serving.engine.config import EngineConfig
 from serving.engine.engine import Engine

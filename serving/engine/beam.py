@@ -59,10 +59,8 @@ class BeamSearch:
 
     @property
     def best(self) -> Hypothesis:
-        """The winner so far; the live beam in front where nothing has been finished yet."""
-        if self._pool:
-            return self._pool[0]
-        return self._hypothesis(0, self._scores[0], self._length, ended=False)
+        """The winner, once ``done``."""
+        return self._pool[0]
 
     def step(self, logits_WV: np.ndarray) -> tuple[list[int], list[int]]:
         """Take one step.
@@ -111,7 +109,7 @@ class BeamSearch:
             self.done = (full and self._pool[-1].score >= now) or self._pool[0].score >= bound
 
     def _hypothesis(self, beam: int, total: float, length: int, ended: bool) -> Hypothesis:
-        score = float(total) / (length or 1) ** self._power
+        score = float(total) / length**self._power
         return Hypothesis(score, self._tokens[beam, : length - ended].tolist(), ended)
 
     def _finish(self, hypothesis: Hypothesis) -> None:

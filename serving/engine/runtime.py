@@ -94,20 +94,19 @@ class Runtime:
         self._longest = 0  # tokens in the fullest of their caches
 
         self._bucket, self._needed, self._slack = 0, 0, 0
-        self._buckets: list[int] = []
-        self._cross: dict[int, Block] = {}  # of each bucket
+        self._cross: dict[int, Block] = {}  # of each bucket, growing
         self.source_lengths = np.ones(slots, np.int64)
         if self.seq2seq:
             shorter = [b for b in config.source_buckets if b < limits.max_prompt_tokens] if self.dense else []
-            self._buckets = [*shorter, limits.max_prompt_tokens]
-            self._bucket = self._buckets[0]
+            buckets = [*shorter, limits.max_prompt_tokens]
+            self._bucket = buckets[0]
             chain = providers if self._device == "cuda" else [CPU]
             self._encoder = open_session(bundle.graph("encoder"), chain, self.threads, config.spin)
             dtype = DTYPES[types["cross_key_0"]]
             names = [f"cross_{part}" for part in parts]
             self._cross = {
                 bucket: Block(names, (slots, network.kv_heads, bucket, network.head_dim), dtype, self._device)
-                for bucket in self._buckets
+                for bucket in buckets
             }
         self.cache_bytes = sum(block.bytes for block in (self._cache, *self._cross.values()))
         nodes = ", ".join(f"{count} on {name}" for name, count in self.nodes.items())
@@ -138,7 +137,7 @@ class Runtime:
         """Seq2seq: encode a source into cross-attention keys and values of ``slot``; its cache is then empty."""
         size = len(source_L)
         if size > self._bucket:
-            self._rebucket(next(bucket for bucket in self._buckets if bucket >= size))
+            self._rebucket(next(bucket for bucket in self._cross if bucket >= size))
         target = self._cross[self._bucket]
         if self._device == "cpu":
             # At its own length: a source of 30 tokens already fills the matrix kernels, and padding to a neighbour's
@@ -253,7 +252,7 @@ class Runtime:
         self._longest = int(self.lengths[:slots].max())
         if self._bucket:
             longest = int(self.source_lengths[:slots].max())
-            self._needed = next(b for b in self._buckets if b >= longest)
+            self._needed = next(b for b in self._cross if b >= longest)
             if self._needed == self._bucket:
                 self._slack = 0
 

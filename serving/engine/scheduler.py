@@ -138,7 +138,7 @@ class Scheduler:
         """Empty queue and slots, whatever state the rest is in; who is still to be finalized."""
         with self.changed:
             self.waiting.clear()
-            self.slots.reset()
+            self.slots = Slots(self._config.slots)  # the runtime is not used any more
             return list(self.requests)
 
 
@@ -230,12 +230,6 @@ class Slots:
                 kept.add(parent)
                 new.append(old[parent])
         request.slots = new
-
-    def reset(self) -> None:
-        """Forget everyone; the runtime is not used any more."""
-        self.requests.clear()
-        self.special.clear()
-        self.used = 0
 
     def _free(self, request: Request) -> None:
         for slot in request.slots:
