@@ -141,7 +141,7 @@ class TextService:
             yield whole(_unfailed(text))
             return
         try:
-            async with aclosing(stream(self.engine, text)) as events:
+            async with aclosing(stream(self.engine, text)) as events:  # type: ignore[type-var]
                 async for event in events:
                     yield event
         except InvalidRequest as error:

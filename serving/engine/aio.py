@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from functools import partial
 
 from serving.engine.engine import Engine
@@ -47,7 +46,7 @@ class _Mailbox:
 _mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox] = weakref.WeakKeyDictionary()
 
 
-async def stream(engine: Engine, request: GenerationRequest, whole: bool = False) -> AsyncGenerator[TokenEvent, None]:
+async def stream(engine: Engine, request: GenerationRequest, whole: bool = False) -> AsyncIterator[TokenEvent]:
     """Events of one request, the last of which carries its result; only that one when the text is wanted ``whole``.
 
     Cancelling the task that awaits it cancels the request, and so does ``aclose()``; an early ``break`` alone does not
@@ -75,7 +74,6 @@ async def stream(engine: Engine, request: GenerationRequest, whole: bool = False
 
 async def generate(engine: Engine, request: GenerationRequest) -> GenerationResult:
     """The whole result of one request, otherwise like :func:`stream`."""
-    async with aclosing(stream(engine, request, whole=True)) as events:
-        result = (await anext(events)).result
-    assert result is not None  # the one event is the last
-    return result
+    (last,) = [event async for event in stream(engine, request, whole=True)]
+    assert last.result is not None
+    return last.result

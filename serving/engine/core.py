@@ -130,15 +130,13 @@ class EngineCore:
         request.admitted = time.perf_counter()
         if donor is None:
             logits = runtime.run_prompt(slot, request.prompt_ids)
-            request.prompt_logits = None if logits is None else logits.copy()
         else:
-            self.figures["prompt_copies"] += 1
-            logits = request.prompt_logits = donor.prompt_logits
+            logits = donor.prompt_logits
             runtime.share(donor.slots[0], slot, 0 if logits is None else len(request.prompt_ids))
         for beam in request.slots[1:]:
             runtime.share(slot, beam, 0)
-        self.figures["prefills"] += donor is None
-        request.prefilled = time.perf_counter()
+        request.prompt_logits, request.prefilled = logits, time.perf_counter()
+        self.figures["prefills" if donor is None else "prompt_copies"] += 1
         self.figures["prefill_seconds"] += request.prefilled - request.admitted
         return None if logits is None else logits.copy()
 

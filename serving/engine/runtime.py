@@ -121,17 +121,14 @@ class Runtime:
         return None
 
     def prefill(self, slot: int, prompt_S: np.ndarray, options: Any = None) -> np.ndarray:
-        """Decoder-only: run a fresh prompt into the cache of ``slot``; logits float32 [1, V] of its last token.
-
-        The result is overwritten by the next prefill.
-        """
+        """Decoder-only: run a fresh prompt into the cache of ``slot``; logits float32 [1, V] of its last token."""
         size = len(prompt_S)
         ids, past = prompt_S.reshape(1, size), np.array([size - 1], np.int32)
         last = np.array([size - 1], np.int64)
         self._total[...] = size
         self._run(self._bind(slot, 1, ids, past, last, self._one), options)
         self._set(slot, size)
-        return self._one
+        return self._one.copy()
 
     def encode(self, slot: int, source_L: np.ndarray) -> None:
         """Seq2seq: encode a source into cross-attention keys and values of ``slot``; its cache is then empty."""
