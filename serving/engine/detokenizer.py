@@ -24,8 +24,6 @@ class Detokenizer:
         stop: strings that end the text.
     """
 
-    __slots__ = ("_begun", "_decoder", "_open", "_pending", "_stop", "_strip", "_table", "_texts", "stopped")
-
     def __init__(
         self, table: list[bytes], texts: list[str | None], strip: bool = False, stop: tuple[str, ...] = ()
     ) -> None:
@@ -44,13 +42,13 @@ class Detokenizer:
         if text is None:
             text = self._decoder.decode(self._table[token_id])
             self._open = bool(self._decoder.getstate()[0])
-        return self._advance(text, last=False) if self._stop or self._strip else text
+        return self._advance(text) if self._stop or self._strip else text
 
     def finish(self) -> str:
         """The rest of the text, once no token follows: held-back text, and U+FFFD for a character left unfinished."""
-        return "" if self.stopped else self._advance(self._decoder.decode(b"", True), last=True)
+        return "" if self.stopped else self._advance(self._decoder.decode(b"", True)) + self._pending
 
-    def _advance(self, text: str, last: bool) -> str:
+    def _advance(self, text: str) -> str:
         if self._strip and text:
             self._strip = False
             text = text.removeprefix(" ")
@@ -65,8 +63,6 @@ class Detokenizer:
         if found:
             self.stopped = True
             return text[: min(found)]
-        if last:
-            return text
         self._begun = [_overlap(stop, begun, new) for stop, begun in zip(self._stop, self._begun, strict=True)]
         held = max(self._begun)
         if held:

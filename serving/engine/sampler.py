@@ -71,11 +71,8 @@ class Sampler:
             if request.num_logprobs is None:
                 request.nll -= logprob
                 continue
-            try:
-                top = _top(raw_MV[i], float(totals_M[i]), request.num_logprobs)
-                request.logprobs.append(TokenLogprobs(token, logprob, top))
-            except Exception as error:
-                request.finish("error", error)
+            top = _top(raw_MV[i], float(totals_M[i]), request.num_logprobs)
+            request.logprobs.append(TokenLogprobs(token, logprob, top))
 
 
 def _top(logits_V: np.ndarray, total: float, count: int) -> bytes:

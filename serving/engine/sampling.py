@@ -28,8 +28,6 @@ class SamplingState:
         prompt_ids: ids that the repetition penalty counts as generated (the prompt of a decoder-only model).
     """
 
-    __slots__ = ("_counts", "_random", "_request", "_seen")
-
     def __init__(self, request: GenerationRequest, vocab_size: int, prompt_ids: np.ndarray | None = None) -> None:
         self._request = request
         self._random = np.random.Generator(np.random.PCG64(request.seed)) if request.temperature > 0 else None
