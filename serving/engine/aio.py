@@ -11,43 +11,49 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from serving.engine.engine import Engine
 from serving.engine.generation import GenerationRequest, GenerationResult, TokenEvent
+from serving.engine.request import OnEvent
 
 
 class _Mailbox:
-    """Events on their way into one event loop, with the queue that each goes to."""
+    """Calls with events, waiting to be made in one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
-        self._events: deque[tuple[asyncio.Queue[TokenEvent], TokenEvent]] = deque()
+    def __init__(self) -> None:
+        self._calls: deque[tuple[OnEvent, TokenEvent]] = deque()
         self._scheduled = False
 
-    def post(self, queue: asyncio.Queue[TokenEvent], event: TokenEvent) -> None:
-        """Have an event put into a queue of the loop; from any thread."""
-        self._events.append((queue, event))
+    def post(self, loop: asyncio.AbstractEventLoop, call: OnEvent, event: TokenEvent) -> None:
+        """Have ``call(event)`` made in the loop; from any thread."""
+        self._calls.append((call, event))
         if not self._scheduled:
             self._scheduled = True
-            loop = self._loop()
-            if loop is not None and not loop.is_closed():
+            if not loop.is_closed():
                 loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        # Cleared first: an event posted from here on schedules the next delivery itself.
+        # Cleared first: a call posted from here on schedules the next delivery itself.
         self._scheduled = False
-        while self._events:
-            queue, event = self._events.popleft()
-            queue.put_nowait(event)
+        while self._calls:
+            call, event = self._calls.popleft()
+            call(event)
 
 
 _mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox] = weakref.WeakKeyDictionary()
 
 
-async def stream(engine: Engine, request: GenerationRequest, whole: bool = False) -> AsyncIterator[TokenEvent]:
-    """Events of one request, the last of which carries its result; only that one when the text is wanted ``whole``.
+def _submit(engine: Engine, request: GenerationRequest, on_event: OnEvent, stream: bool) -> Callable[[], None]:
+    """Submit a request whose events come into the running loop."""
+    loop = asyncio.get_running_loop()
+    box = _mailboxes.get(loop) or _mailboxes.setdefault(loop, _Mailbox())
+    return engine.submit(request, partial(box.post, loop, on_event), stream=stream)
+
+
+async def stream(engine: Engine, request: GenerationRequest) -> AsyncIterator[TokenEvent]:
+    """Events of one request, the last of which carries its result.
 
     Cancelling the task that awaits it cancels the request, and so does ``aclose()``; an early ``break`` alone does not
     close an asynchronous generator at once, so leave through ``contextlib.aclosing``.
@@ -55,10 +61,8 @@ async def stream(engine: Engine, request: GenerationRequest, whole: bool = False
     Raises:
         ServingError: at the border, or when the request ends by an error.
     """
-    loop = asyncio.get_running_loop()
-    box = _mailboxes.get(loop) or _mailboxes.setdefault(loop, _Mailbox(loop))
     events: asyncio.Queue[TokenEvent] = asyncio.Queue()
-    cancel = engine.submit(request, partial(box.post, events), stream=not whole)
+    cancel = _submit(engine, request, events.put_nowait, stream=True)
     result = None
     try:
         while result is None:
@@ -74,6 +78,19 @@ async def stream(engine: Engine, request: GenerationRequest, whole: bool = False
 
 async def generate(engine: Engine, request: GenerationRequest) -> GenerationResult:
     """The whole result of one request, otherwise like :func:`stream`."""
-    (last,) = [event async for event in stream(engine, request, whole=True)]
-    assert last.result is not None
-    return last.result
+    done: asyncio.Future[GenerationResult | None] = asyncio.get_running_loop().create_future()
+
+    def deliver(last: TokenEvent) -> None:
+        if not done.cancelled():
+            done.set_result(last.result)
+
+    cancel = _submit(engine, request, deliver, stream=False)
+    try:
+        result = await done
+    except asyncio.CancelledError:
+        cancel()
+        raise
+    assert result is not None  # only last events come without streaming
+    if result.error is not None:
+        raise result.error
+    return result

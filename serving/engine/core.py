@@ -72,9 +72,8 @@ class EngineCore:
             self._finish_all(ShuttingDown, UNFINISHED)
             return
         self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._abort = True
-            self._thread.join()
+        self._abort = True
+        self._thread.join()
 
     def _loop(self) -> None:
         scheduler = self.scheduler

@@ -242,11 +242,10 @@ class Engine:
             for request in queued:
                 self._core.scheduler.cancel(request)
             raise
-        results = [request.result for request in requests if request.result is not None]
-        for result in results:
-            if result.error is not None:
-                raise result.error
-        return results
+        for request in requests:
+            if request.error is not None:
+                raise request.error
+        return [request.result for request in requests if request.result is not None]
 
     def _decode(self, ids: list[int]) -> str:
         text = b"".join(map(self._table.__getitem__, ids)).decode("utf-8", "replace")

@@ -46,8 +46,7 @@ class Block:
             self.values: np.ndarray = raw[start : start + self.bytes].view(dtype).reshape(len(names), *shape)
             self._base = self.values.ctypes.data
         else:
-            whole = [len(names), *shape]
-            self._value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(whole, dtype, device, 0)
+            self._value = onnxruntime.OrtValue.ortvalue_from_shape_and_type([len(names), *shape], dtype, device, 0)
             self._base = self._value.data_ptr()
 
     def parts(self, slot: int, slots: int) -> list[tuple[str, tuple[Any, ...]]]:

@@ -36,7 +36,7 @@ class Scheduler:
         self.changed = threading.Condition()
         self.requests: dict[Request, None] = {}
         self.waiting: deque[Request] = deque()
-        self.slots = Slots(config.slots)
+        self.slots = Slots()
         self.closed: ServingError | None = None
         self._config = config
         self._cancelled: deque[Request] = deque()
@@ -71,11 +71,9 @@ class Scheduler:
 
     def aborted(self) -> list[Request]:
         """Cancelled and overdue requests, wherever they are, with their reason to finish."""
-        aborted = []
-        while self._cancelled:
-            request = self._cancelled.popleft()
+        aborted = [self._cancelled.popleft() for _ in range(len(self._cancelled))]
+        for request in aborted:
             request.finish("cancelled")
-            aborted.append(request)
         if (now := time.monotonic()) >= self._next_deadline:
             with self.changed:
                 deadlines = {r: r.deadline for r in self.requests if r.deadline is not None}
@@ -105,7 +103,7 @@ class Scheduler:
             donor = self._prompts.get(key) if copies else None
             # One prompt may always come in, or one above the whole budget never would.
             too_long = donor is None and size > budget < self._config.prefill_tokens
-            if request.num_slots > self.slots.free or too_long:
+            if self.slots.used + request.num_slots > self._config.slots or too_long:
                 return
             self.waiting.popleft()
             self.slots.allocate(request)
@@ -138,7 +136,7 @@ class Scheduler:
         """Empty queue and slots, whatever state the rest is in; who is still to be finalized."""
         with self.changed:
             self.waiting.clear()
-            self.slots = Slots(self._config.slots)  # the runtime is not used any more
+            self.slots = Slots()  # the runtime is not used any more
             return list(self.requests)
 
 
@@ -152,21 +150,15 @@ class Slots:
         special: the running requests that want more than an argmax.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self) -> None:
         self.requests: list[Request | None] = []
         self.used = 0
         self.special: list[Request] = []
-        self._count = count
         self.runtime: Runtime  # once there is one
 
     def __len__(self) -> int:
         """Slots that a run has to cover, free ones included."""
         return len(self.requests)
-
-    @property
-    def free(self) -> int:
-        """Slots that nobody has."""
-        return self._count - self.used
 
     @property
     def streams(self) -> int:
