@@ -10,16 +10,10 @@ import logging
 import sys
 import warnings
 
-from serving.kserve.sdk import errors
 from serving.logs import JsonFormatter, Lines
 
 # gRPC's own name, which is not public, for a client that has left before it took its answer.
 GONE = "ExecuteBatchError"
-# What a caller did wrong, or a probe's plain answer; KServe logs each with a stack trace.
-CALLERS_ERRORS = (
-    *(errors.InvalidInput, errors.ModelNotFound, errors.ModelNotReady),
-    *(errors.ServerNotLive, errors.ServerNotReady),
-)
 
 
 def configure() -> None:
@@ -29,7 +23,7 @@ def configure() -> None:
     """
     handler = Lines(sys.stdout)
     handler.setFormatter(JsonFormatter())
-    handler.addFilter(not_a_callers_error)
+    handler.addFilter(worth_a_line)
     for name in ("", "kserve"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
@@ -43,7 +37,6 @@ def configure() -> None:
         logging.getLogger(name).disabled = True
 
 
-def not_a_callers_error(record: logging.LogRecord) -> bool:
-    """Whether a log record is worth a line."""
-    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-    return not isinstance(error, CALLERS_ERRORS) and type(error).__name__ != GONE
+def worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a log record is no client's leaving."""
+    return not (isinstance(record.exc_info, tuple) and type(record.exc_info[1]).__name__ == GONE)

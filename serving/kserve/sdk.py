@@ -11,11 +11,10 @@ import sys
 _argv = sys.argv
 sys.argv = _argv[:1]
 try:
-    from kserve import Model, ModelServer, errors
+    from kserve import Model, ModelServer
     from kserve.model_server import app
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-    from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 finally:
     sys.argv = _argv
 
-__all__ = ["Model", "ModelRepositoryExtension", "ModelServer", "app", "errors", "pb"]
+__all__ = ["Model", "ModelServer", "app", "pb"]

@@ -14,9 +14,8 @@ from functools import partial
 
 import uvloop
 
-from serving.errors import PermissionDenied
 from serving.kserve.connection import Connection
-from serving.kserve.sdk import Model, ModelRepositoryExtension, ModelServer
+from serving.kserve.sdk import Model, ModelServer
 from serving.kserve.shutdown import MARGIN, Shutdown
 from serving.readers import LAST_WORDS
 from serving.service import TextService
@@ -25,8 +24,7 @@ log = logging.getLogger("serving")
 
 
 class Server(ModelServer):
-    """Tells the truth about health, keeps its repository closed, and leaves as ``shutdown.py`` says: the SDK would
-    close REST at once, and gRPC after it.
+    """Leaves as ``shutdown.py`` says: the SDK would close REST at once, and gRPC after it.
 
     Args:
         sockets: where REST is answered; the SDK would listen on IPv4 alone, and for everyone.
@@ -53,10 +51,8 @@ class Server(ModelServer):
             ssl_certfile=None,  # or an environment variable of the SDK's would turn TLS on for one of the two ports
             ssl_keyfile=None,
         )
-        self.service, self.sockets, self.predictor = service, sockets, Predictor(service)
-        self.model_repository_extension = ClosedRepository(self.registered_models)
-        self.dataplane.ready, self.dataplane.live = self._ready, self._live
-        self.stop_grpc = stop_grpc
+        self.service, self.sockets, self.stop_grpc = service, sockets, stop_grpc
+        self.predictor = Predictor(config.model_name)
         self.servers.append(grpc)
 
     def run(self) -> None:
@@ -70,14 +66,9 @@ class Server(ModelServer):
         self.start([self.predictor])
 
     def stop(self, sig: int) -> None:
-        """End: uvicorn repeats the signal when REST has drained; gRPC is stopped by then, or being stopped."""
-        self.predictor.stop()
-
-    async def _ready(self) -> bool:
-        return self.service.ready
-
-    async def _live(self) -> dict[str, str]:
-        return {"status": "alive" if self.service.live else "dead"}
+        """Take no new requests: uvicorn repeats the signal when REST has drained; gRPC calls may still be running."""
+        self.service.draining = self.service.closed = True
+        self.predictor.stopped.set()
 
     async def _serve(self) -> None:
         rest = self._rest_server
@@ -109,32 +100,12 @@ class Predictor(Model):
     service themselves.
     """
 
-    def __init__(self, service: TextService) -> None:
-        super().__init__(service.config.model_name)
-        self.service = service
-        self.ready = service.ready
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.ready = True  # or ModelServer would not start
         self.engine = True  # makes ModelServer run start_engine beside its servers
         self.stopped = asyncio.Event()
 
-    async def healthy(self) -> bool:
-        """Whether requests should be sent here."""
-        return self.service.ready
-
     async def start_engine(self) -> None:
-        """Stay until :meth:`stop`: ModelServer ends when all its coroutines have."""
+        """Stay until ``stopped``: ModelServer ends when all its coroutines have."""
         await self.stopped.wait()
-
-    def stop(self) -> None:
-        """Take no new requests; REST has drained by now, gRPC calls may still be running."""
-        self.service.draining = self.service.closed = True
-        self.stopped.set()
-
-
-class ClosedRepository(ModelRepositoryExtension):
-    """Refuses to load and unload: by default anyone who can reach the port could take the model away."""
-
-    async def load(self, model_name: str) -> None:
-        """Refuse."""
-        raise PermissionDenied("the repository API is closed on this server")
-
-    unload = load

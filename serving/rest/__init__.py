@@ -7,10 +7,10 @@
 ``[/openai]/v1/models[/{m}]``, ``completions``, ...       what OpenAI's clients call (``openai.py``)
 ``GET /v2``, ``/v2/models/{m}[/versions/{v}][/ready]``    v2 metadata and readiness (``inference.py``)
 ``GET /``                                                 a page to try the model on (``playground.py``)
-``GET /health``, ``/health/live``, ``/health/ready``      for people and for probes (``status.py``)
+``GET [/v2]/health/live``, ``/ready``, ``/health``        for probes and for people (``status.py``)
 ``GET /v1/health``, ``/openai/health``                    the same as ``/health``
 ``GET /info``                                             what is served (``status.py``)
-``GET /metrics``, ``/v2/health/*``, ``/v2/models``        KServe's own
+``GET /metrics``, ``/v2/models``                          KServe's own
 ``POST /v2/repository/*``, ``/v1/models/{m}:predict``     closed
 ========================================================  =====================================================
 """

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from serving import v2
 from serving.engine import GenerationResult
-from serving.errors import InvalidRequest, NotFound
+from serving.errors import InvalidRequest, NotFound, PermissionDenied
 from serving.rest.answers import complete
 from serving.rest.bodies import int_header, read_body, read_json
 from serving.rest.errors import json_response
@@ -47,7 +47,11 @@ def routes(service: TextService) -> list[Route]:
     async def server_metadata(request: Request) -> Response:
         return json_response(v2.server_metadata())
 
-    async def closed(request: Request) -> Response:
+    async def repository(request: Request) -> Response:
+        # By default anyone who can reach the port could take the model away.
+        raise PermissionDenied("the repository API is closed on this server")
+
+    async def protocol_v1(request: Request) -> Response:
         raise NotFound(f"protocol v1 is not served; POST /v2/models/{config.model_name}/infer or /generate")
 
     return [
@@ -56,7 +60,8 @@ def routes(service: TextService) -> list[Route]:
         *(Route(prefix, model_metadata) for prefix in PREFIXES),
         Route("/v2", server_metadata),
         Route("/v2/", server_metadata),
-        Route("/v1/models/{verb}", closed, methods=["POST"]),
+        *(Route(f"/v2/repository/models/{{name}}/{verb}", repository, methods=["POST"]) for verb in ("load", "unload")),
+        Route("/v1/models/{verb}", protocol_v1, methods=["POST"]),
     ]
 
 

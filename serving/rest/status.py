@@ -19,7 +19,7 @@ from serving.texts import MAX_SAMPLES
 
 
 def routes(service: TextService) -> list[Route]:
-    """``/health``, ``/health/live``, ``/health/ready`` and ``/info``."""
+    """``/health``, ``/health/live``, ``/health/ready``, v2's words for the same, and ``/info``."""
     facts = info(service)
 
     def health() -> dict[str, Any]:
@@ -36,10 +36,17 @@ def routes(service: TextService) -> list[Route]:
     return [
         route("/health/live", lambda: {"live": service.live}, lambda: service.live),
         route("/health/ready", lambda: {"ready": service.ready}, lambda: service.ready),
+        route("/v2/health/live", lambda: v2_health("live", service.live), lambda: service.live),
+        route("/v2/health/ready", lambda: v2_health("ready", service.ready), lambda: service.ready),
         # The last two are where clients of OpenAI's API look before they leap.
         *(route(path, health, lambda: service.ready) for path in ("/health", "/v1/health", "/openai/health")),
         route("/info", lambda: facts, lambda: True),
     ]
+
+
+def v2_health(word: str, healthy: bool) -> dict[str, Any]:
+    """As KServe's own routes say it."""
+    return {word: True} if healthy else {"error": f"Server is not {word}."}
 
 
 def info(service: TextService) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import signal
 import struct
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from grpc._cython import cygrpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -29,9 +31,9 @@ from serving.engine import Engine, EngineConfig
 from serving.engine.runtime import Runtime
 from serving.errors import EngineFailed, InvalidRequest, ServingError, ShuttingDown
 from serving.grpc.messages import grpc_value, grpc_values
-from serving.kserve.logs import not_a_callers_error
-from serving.kserve.sdk import errors, pb
-from serving.kserve.server import Predictor
+from serving.kserve.logs import worth_a_line
+from serving.kserve.sdk import pb
+from serving.kserve.server import Server
 from serving.metrics import Metrics
 from serving.parameters import read_parameters
 from serving.rest.answers import EventStream
@@ -179,17 +181,17 @@ def test_metrics_are_valid_and_cumulative() -> None:
     assert b"slm_generation_tokens_total" in generate_latest(registry)
 
 
-def test_log_lines_are_json_and_callers_errors_are_silent() -> None:
+def test_log_lines_are_json_and_a_client_that_left_is_none() -> None:
     record = logging.LogRecord("serving", logging.INFO, "", 0, "a %s", ("b",), None)
     record.fields = {"status": 200}
     line = json.loads(logs.JsonFormatter().format(record))
     assert (line["message"], line["status"]) == ("a b", 200)
     record.fields = {"route": "GET /\ud800"}
     assert json.loads(logs.JsonFormatter().format(record))["message"] == "a b"
-    error = errors.InvalidInput("x")
-    refused = logging.LogRecord("kserve", logging.ERROR, "", 0, "x", (), (type(error), error, None))
-    assert not not_a_callers_error(refused)
-    assert not_a_callers_error(record)
+    for error, written in ((cygrpc.ExecuteBatchError("x"), False), (ValueError("x"), True)):
+        unexpected = logging.LogRecord("grpc", logging.ERROR, "", 0, "x", (), (type(error), error, None))
+        assert worth_a_line(unexpected) is written
+    assert worth_a_line(record)
 
 
 def test_samples_differ_and_are_reproducible(service: TextService) -> None:
@@ -212,10 +214,10 @@ def test_long_texts_are_tokenized_elsewhere_with_the_same_errors(service: TextSe
 
 def test_draining_refuses_and_turns_readiness_off(service: TextService) -> None:
     async def call() -> None:
-        predictor = Predictor(service)
-        assert await predictor.healthy()
-        predictor.stop()
-        assert not await predictor.healthy()
+        server = Server(service, [], asyncio.Future(), asyncio.sleep)
+        assert service.ready
+        server.stop(signal.SIGTERM)
+        assert not service.ready
         assert service.live
         await service.complete(wanted(["a"]))
 
