@@ -2,10 +2,11 @@
 
 ========================================================  =====================================================
 ``POST /generate``, ``/generate_stream``                  prompt in, text out (``generate.py``)
-``POST /v2/models/{m}[/versions/{v}]/infer``              v2 inference, JSON and binary (``inference.py``)
+``POST /v2/models/{m}[/versions/{v}]/infer``              v2 inference, JSON and binary (``open_inference.py``)
 ``POST /v2/models/{m}[/...]/generate[_stream]``           Open Inference text generation (``open_inference.py``)
 ``[/openai]/v1/models[/{m}]``, ``completions``, ...       what OpenAI's clients call (``openai.py``)
-``GET /v2``, ``/v2/models/{m}[/versions/{v}][/ready]``    v2 metadata and readiness (``inference.py``)
+``GET /v2/models/{m}[/versions/{v}][/ready]``             the model's metadata and readiness (``open_inference.py``)
+``GET /v2``                                               the server's (``status.py``)
 ``GET /``                                                 a page to try the model on (``playground.py``)
 ``GET [/v2]/health/live``, ``/ready``, ``/health``        for probes and for people (``status.py``)
 ``GET /v1/health``, ``/openai/health``                    the same as ``/health``
@@ -20,14 +21,12 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 
 from serving.auth import BearerToken
-from serving.rest import generate, inference, open_inference, openai, playground, status
+from serving.rest import generate, open_inference, openai, playground, status
 from serving.rest.errors import http_exception
-from serving.rest.middleware import Direct, RestMiddleware
+from serving.rest.middleware import RestMiddleware
 from serving.service import TextService
-from serving.v2 import VERSION
 
 
 def register(app: FastAPI, service: TextService, token: BearerToken | None = None) -> None:
@@ -36,23 +35,15 @@ def register(app: FastAPI, service: TextService, token: BearerToken | None = Non
     They take the place of ``/openapi.json``, where FastAPI would describe KServe's routes: closed ones too, replaced
     ones as they are not, and none of ours.
     """
-    page = playground.routes()
     routes = [
-        *inference.routes(service),
         *open_inference.routes(service),
         *openai.routes(service),
         *generate.routes(service),
         *status.routes(service),
-        *page,
+        playground.route(),
     ]
     app.router.routes[:] = routes
-    app.add_middleware(
-        RestMiddleware,
-        service=service,
-        direct=direct(routes, {"name": service.config.model_name, "version": VERSION}),
-        token=token,
-        public=frozenset(route.path for route in page),
-    )
+    app.add_middleware(RestMiddleware, service=service, routes=routes, token=token)
     if service.config.allow_origins:
         # Around it: a browser asks before it sends the token, and reads errors and streams too.
         app.add_middleware(
@@ -64,15 +55,3 @@ def register(app: FastAPI, service: TextService, token: BearerToken | None = Non
             allow_private_network=True,  # a page of the internet and a server at home
         )
     app.add_exception_handler(HTTPException, http_exception)
-
-
-def direct(routes: list[Route], known: dict[str, str]) -> Direct:
-    """(method, address) -> path parameters and endpoint, of the routes whose parameters are all in ``known``."""
-    found: Direct = {}
-    for route in routes:
-        names = route.param_convertors.keys()
-        if names <= known.keys():
-            parameters = {name: known[name] for name in names}
-            for method in route.methods or ():
-                found.setdefault((method, route.path.format(**parameters)), (parameters, route.endpoint))
-    return found

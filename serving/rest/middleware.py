@@ -11,39 +11,44 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.auth import BearerToken
 from serving.logs import request_line
+from serving.rest import playground
 from serving.rest.errors import error_response
 from serving.service import TextService
+from serving.v2 import VERSION
 
 log = logging.getLogger("serving.edge")
 CLIENT_CLOSED = 499  # nginx's number; only ever seen in the log
 # Probes and scrapes: not logged, and open to callers without a token.
 PROBES = ("/health", "/v2/health/", "/v1/health", "/openai/health", "/metrics")
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-Direct = dict[tuple[str, str], tuple[dict[str, str], Endpoint]]
-
 
 class RestMiddleware:
     """ASGI middleware around KServe's application.
 
     Args:
-        direct: (method, path) of our own addresses -> path parameters and endpoint.
+        routes: our own addresses.
         token: what callers must send; None when the server is open.
-        public: further paths that need no token.
     """
 
-    def __init__(
-        self, app: ASGIApp, service: TextService, direct: Direct, token: BearerToken | None, public: frozenset[str]
-    ) -> None:
-        self.app, self.service, self.direct, self.token, self.public = app, service, direct, token, public
+    def __init__(self, app: ASGIApp, service: TextService, routes: Iterable[Route], token: BearerToken | None) -> None:
+        self.app, self.service, self.token = app, service, token
+        self.direct: dict[tuple[str, str], tuple[dict[str, str], Any]] = {}  # to path parameters and endpoint
+        known = {"name": service.config.model_name, "version": VERSION}
+        for route in routes:
+            names = route.param_convertors.keys()
+            if names <= known.keys():
+                parameters = {name: known[name] for name in names}
+                for method in route.methods or ():
+                    self.direct.setdefault((method, route.path.format(**parameters)), (parameters, route.endpoint))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -64,7 +69,7 @@ class RestMiddleware:
             await send(message)
 
         try:
-            if self.token is not None and not probe and path not in self.public:
+            if self.token is not None and not probe and path != playground.PATH:
                 self.token.check(next((value for name, value in scope["headers"] if name == b"authorization"), None))
             found = self.direct.get((method, path))
             if found is None:

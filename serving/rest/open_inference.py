@@ -1,44 +1,59 @@
-"""``/v2/models/{m}[/versions/{v}]/generate`` and ``/generate_stream``: text generation by the Open Inference API.
+"""The Open Inference Protocol over REST: v2 inference by tensors, JSON and binary, and text generation.
 
-By KServe's ``open_inference_generate_rest.yaml``, except for its defaults (temperature 1, 20 tokens): what a request
-leaves out is greedy and 128 tokens, as on all our addresses. ``parameters`` takes ours too, ``target`` first of all.
+KServe's own routes are replaced because they answer 422 and 500 to malformed input, 501 to every version, refuse JSON
+without a Content-Type (which tritonclient does not send), and close the connection after an error of their own.
+
+Generation is by KServe's ``open_inference_generate_rest.yaml``, except for its defaults (temperature 1, 20 tokens):
+what a request leaves out is greedy and 128 tokens, as on all our addresses. ``parameters`` takes ours too, ``target``
+first of all.
 
 curl localhost:8080/v2/models/prometheus-mini/generate -d '{"text_input": "Привет!", "parameters": {"target": "en"}}'
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.engine import Engine, TokenEvent
-from serving.engine.generation import TokenLogprobs
-from serving.errors import InvalidRequest
+from serving import v2
+from serving.engine import Engine, GenerationResult, TokenEvent, TokenLogprobs
+from serving.errors import InvalidRequest, NotFound, PermissionDenied
 from serving.parameters import NAMES, at_least_one_token, check_known, flag, json_object, text
 from serving.rest.answers import EventStream, complete
-from serving.rest.bodies import json_body
+from serving.rest.bodies import int_header, json_body, read_body, read_json
 from serving.rest.errors import json_response, sse
-from serving.rest.inference import PREFIXES, find_model
 from serving.service import Events, TextService
 from serving.texts import TextRequest
-from serving.v2 import VERSION
 
+JSON_LENGTH = "inference-header-content-length"
+PREFIXES = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 FIELDS = ("text_input", "parameters")
 STRICT = {"temperature": "a number", "top_p": "a number", "max_tokens": "an integer", "stop": "a list of strings"}
 
 
 def routes(service: TextService) -> list[Route]:
-    """Both calls, with and without a version."""
+    """The addresses of the model, with and without a version, and those that are closed."""
     config, engine = service.config, service.engine
-    model = {"model_name": config.model_name, "model_version": VERSION}
+    model = {"model_name": config.model_name, "model_version": v2.VERSION}
+
+    async def metadata(request: Request) -> Response:
+        return json_response(v2.model_metadata(service))
+
+    async def ready(request: Request) -> Response:
+        return json_response({"name": config.model_name, "ready": service.ready}, 200 if service.ready else 503)
+
+    async def infer(request: Request) -> Response:
+        body = await read_body(request, config)
+        wanted = read_infer(body, int_header(request, JSON_LENGTH, len(body)), config.max_prompts)
+        return infer_response(model, wanted, await complete(request, service, wanted.generation))
 
     async def generate(request: Request) -> Response:
-        find_model(request, config.model_name)
-        wanted = read_request(await json_body(request, config))
+        wanted = read_generate(await json_body(request, config))
         (result,) = await complete(request, service, wanted)
         answer: dict[str, Any] = {"text_output": result.text, **model}
         if wanted.logprobs is not None:
@@ -47,8 +62,7 @@ def routes(service: TextService) -> list[Route]:
         return json_response(answer)
 
     async def generate_stream(request: Request) -> Response:
-        find_model(request, config.model_name)
-        wanted = read_request(await json_body(request, config))
+        wanted = read_generate(await json_body(request, config))
         detailed = wanted.logprobs is not None
 
         async def chunks(events: Events) -> AsyncGenerator[bytes, None]:
@@ -60,10 +74,86 @@ def routes(service: TextService) -> list[Route]:
 
         return EventStream(request, service, wanted, chunks)
 
+    async def repository(request: Request) -> Response:
+        # By default anyone who can reach the port could take the model away.
+        raise PermissionDenied("the repository API is closed on this server")
+
+    async def protocol_v1(request: Request) -> Response:
+        raise NotFound(f"protocol v1 is not served; POST /v2/models/{config.model_name}/infer or /generate")
+
+    def of_model(path: str, method: str, endpoint: Callable[[Request], Awaitable[Response]]) -> list[Route]:
+        """An address of the model; every other model and version is refused by its name."""
+
+        async def checked(request: Request) -> Response:
+            v2.check_model(request.path_params["name"], request.path_params.get("version", ""), config.model_name)
+            return await endpoint(request)
+
+        return [Route(prefix + path, checked, methods=[method]) for prefix in PREFIXES]
+
     return [
-        *(Route(f"{prefix}/generate", generate, methods=["POST"]) for prefix in PREFIXES),
-        *(Route(f"{prefix}/generate_stream", generate_stream, methods=["POST"]) for prefix in PREFIXES),
+        *of_model("", "GET", metadata),
+        *of_model("/ready", "GET", ready),
+        *of_model("/infer", "POST", infer),
+        *of_model("/generate", "POST", generate),
+        *of_model("/generate_stream", "POST", generate_stream),
+        *(Route(f"/v2/repository/models/{{name}}/{verb}", repository, methods=["POST"]) for verb in ("load", "unload")),
+        Route("/v1/models/{verb}", protocol_v1, methods=["POST"]),
     ]
+
+
+def read_infer(body: bytes, json_length: int, max_prompts: int) -> v2.InferRequest:
+    """Read a request: JSON of ``json_length`` bytes, then the binary tensors that it announces.
+
+    Raises:
+        InvalidRequest: naming the field.
+    """
+    if json_length > len(body):
+        raise InvalidRequest("Inference-Header-Content-Length", f"says {json_length} bytes, the body has {len(body)}")
+    return v2.read_request(read_json(body[:json_length]), body[json_length:], max_prompts)
+
+
+def infer_response(model: dict[str, str], request: v2.InferRequest, results: Sequence[GenerationResult]) -> Response:
+    """The answer: JSON, followed by the tensors that were asked for as binary."""
+    values = v2.output_values(results)
+    outputs = []
+    tail = []
+    for name, binary in request.outputs.items():
+        tensor: dict[str, Any] = {"name": name, "datatype": v2.OUTPUTS[name], "shape": [len(results)]}
+        if binary:
+            tail.append(v2.pack(values[name]))
+            tensor["parameters"] = {"binary_data_size": len(tail[-1])}
+        else:
+            tensor["data"] = values[name]
+        outputs.append(tensor)
+    answer: dict[str, Any] = {**model, "id": request.id, "outputs": outputs}
+    if errors := v2.element_errors(results):
+        answer["parameters"] = errors
+    head = orjson.dumps(answer)
+    if not tail:
+        return Response(head, media_type="application/json")
+    return Response(b"".join((head, *tail)), 200, {JSON_LENGTH: str(len(head))}, "application/octet-stream")
+
+
+def read_generate(body: dict[str, Any]) -> TextRequest:
+    """Read a GenerateRequest.
+
+    Raises:
+        InvalidRequest: naming the field.
+    """
+    check_known(body, FIELDS, hint="; the rest goes into parameters")
+    prompt = text("text_input", body.get("text_input"))
+    parameters = json_object(body, "parameters")
+    check_known(parameters, ("details", *NAMES), "parameter")
+    for name, kind in STRICT.items():
+        if isinstance(parameters.get(name), str):  # taken elsewhere; the spec's types are narrower
+            raise InvalidRequest(name, f"must be {kind}, not a string")
+    details = parameters.pop("details", None)
+    return TextRequest(
+        [prompt],
+        at_least_one_token(parameters),
+        logprobs=0 if details is not None and flag("details", details) else None,
+        names={"text": "text_input", "logprobs": "details"},
+    )
 
 
 def details(engine: Engine, event: TokenEvent) -> dict[str, Any]:
@@ -79,28 +169,6 @@ def details(engine: Engine, event: TokenEvent) -> dict[str, Any]:
     if event.finish_reason is None:
         return {"token": one}
     return {"token": one, "details": {"finish_reason": event.finish_reason, "token": one}}
-
-
-def read_request(body: dict[str, Any]) -> TextRequest:
-    """Read a GenerateRequest.
-
-    Raises:
-        InvalidRequest: naming the field.
-    """
-    check_known(body, FIELDS, hint="; the rest goes into parameters")
-    prompt = text("text_input", body.get("text_input"))
-    parameters = json_object(body, "parameters")
-    check_known(parameters, ("details", *NAMES), "parameter")
-    for name, kind in STRICT.items():
-        if isinstance(parameters.get(name), str):  # taken elsewhere; the spec's types are narrower
-            raise InvalidRequest(name, f"must be {kind}, not a string")
-    details = parameters.get("details")
-    return TextRequest(
-        [prompt],
-        at_least_one_token({name: value for name, value in parameters.items() if name != "details"}),
-        logprobs=0 if details is not None and flag("details", details) else None,
-        names={"text": "text_input", "logprobs": "details"},
-    )
 
 
 def token(engine: Engine, found: TokenLogprobs) -> dict[str, Any]:

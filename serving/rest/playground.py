@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+PATH = "/"
 PAGE = Path(__file__).resolve().parents[1] / "playground" / "index.html"
 
 
-def routes() -> list[Route]:
+def route() -> Route:
     """``/``, for GET and HEAD."""
     page = PAGE.read_bytes()
     etag = f'"{hashlib.sha256(page).hexdigest()[:32]}"'
@@ -39,7 +40,7 @@ def routes() -> list[Route]:
             return Response(None, 304, headers)
         return Response(page, 200, headers, "text/html")
 
-    return [Route("/", show)]
+    return Route(PATH, show)
 
 
 def content_security_policy(html: str) -> str:

@@ -1,4 +1,4 @@
-"""Health for probes, health and facts for people."""
+"""Health for probes, health and facts for people, the server's v2 metadata."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from model.sessions import hardware
+from serving import v2
 from serving.rest.errors import json_response
 from serving.service import TextService
 from serving.texts import MAX_SAMPLES
 
 
 def routes(service: TextService) -> list[Route]:
-    """``/health``, ``/health/live``, ``/health/ready``, v2's words for the same, and ``/info``."""
+    """``/health``, ``/health/live``, ``/health/ready``, v2's words for the same, ``/v2`` and ``/info``."""
     facts = info(service)
 
     def health() -> dict[str, Any]:
@@ -40,6 +41,7 @@ def routes(service: TextService) -> list[Route]:
         route("/v2/health/ready", lambda: v2_health("ready", service.ready), lambda: service.ready),
         # The last two are where clients of OpenAI's API look before they leap.
         *(route(path, health, lambda: service.ready) for path in ("/health", "/v1/health", "/openai/health")),
+        *(route(path, v2.server_metadata, lambda: True) for path in ("/v2", "/v2/")),
         route("/info", lambda: facts, lambda: True),
     ]
 

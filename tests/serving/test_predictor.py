@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from model.bundle import Bundle
 from model.options import read_settings
@@ -258,8 +259,8 @@ def test_unexpected_errors_say_nothing_of_themselves(service: TextService) -> No
 
         return EventStream(request, service, wanted(["a"]), chunks)
 
-    direct = {("POST", path): ({}, endpoint) for path, endpoint in (("/a", broken), ("/openai/b", breaking))}
-    application = RestMiddleware(Starlette(), service, direct, None, frozenset())  # type: ignore[arg-type]
+    routes = [Route("/a", broken, methods=["POST"]), Route("/openai/b", breaking, methods=["POST"])]
+    application = RestMiddleware(Starlette(), service, routes, None)
 
     async def call(path: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://x") as client:
