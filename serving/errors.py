@@ -85,11 +85,10 @@ class EngineFailed(ServingError):
     """The engine broke and every request with it; the process has to be restarted."""
 
 
+class InternalError(ServingError):
+    """Nobody foresaw it."""
+
+
 def public(error: BaseException) -> ServingError:
-    """An error as its caller may hear of it: of an unexpected one nothing but that it happened."""
-    return error if isinstance(error, ServingError) else ServingError("internal error; the server's log says more")
-
-
-def reason(error: BaseException) -> str:
-    """The label under which an error is counted."""
-    return type(error).__name__ if isinstance(error, ServingError) else "InternalError"
+    """An error as its caller may hear of it, and as it is counted: of an unexpected one nothing but that it happened."""
+    return error if isinstance(error, ServingError) else InternalError("internal error; the server's log says more")

@@ -7,17 +7,21 @@ somebody scrapes. The process's own memory, processor time and start are prometh
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+import pynvml
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from serving.engine.generation import GenerationResult
 
+log = logging.getLogger("serving")
 PREFIX = "slm_"
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 # A small model makes a token in well under a millisecond; vLLM's own buckets begin at 10 ms.
@@ -25,17 +29,17 @@ TOKEN_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02,
 TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
-    "time_to_first_token_seconds": ("From the request's arrival to its first token.", SECONDS),
-    "inter_token_latency_seconds": ("Between two tokens of one request.", TOKEN_SECONDS),
-    "e2e_request_latency_seconds": ("From the request's arrival to its last token.", SECONDS),
-    "request_queue_time_seconds": ("Waiting for a slot.", SECONDS),
-    "request_prefill_time_seconds": ("Running the prompt.", SECONDS),
-    "request_decode_time_seconds": ("From the first token to the last.", SECONDS),
-    "request_prompt_tokens": ("Prompt tokens of a request.", TOKENS),
-    "request_generation_tokens": ("Tokens generated for a request.", TOKENS),
-    "batch_size": ("Rows decoded together in one step.", ROWS),
-    "step_seconds": ("Duration of one decode step.", TOKEN_SECONDS),
+HISTOGRAMS: dict[str, tuple[str, Sequence[float], str]] = {  # name -> (text, bounds, field of a result or "")
+    "time_to_first_token_seconds": ("From the request's arrival to its first token.", SECONDS, "first_token_seconds"),
+    "inter_token_latency_seconds": ("Between two tokens of one request.", TOKEN_SECONDS, ""),
+    "e2e_request_latency_seconds": ("From the request's arrival to its last token.", SECONDS, "seconds"),
+    "request_queue_time_seconds": ("Waiting for a slot.", SECONDS, "queue_seconds"),
+    "request_prefill_time_seconds": ("Running the prompt.", SECONDS, "prefill_seconds"),
+    "request_decode_time_seconds": ("From the first token to the last.", SECONDS, "decode_seconds"),
+    "request_prompt_tokens": ("Prompt tokens of a request.", TOKENS, "prompt_tokens"),
+    "request_generation_tokens": ("Tokens generated for a request.", TOKENS, "generated_tokens"),
+    "batch_size": ("Rows decoded together in one step.", ROWS, ""),
+    "step_seconds": ("Duration of one decode step.", TOKEN_SECONDS, ""),
 }
 COUNTERS: dict[str, tuple[str, str]] = {  # name -> (text, label or "")
     "prompt_tokens_total": ("Prompt tokens processed.", ""),
@@ -92,17 +96,9 @@ class Metrics:
             self._count("request_success_total", 1, result.finish_reason)
             self._count("prompt_tokens_total", result.prompt_tokens)
             self._count("generation_tokens_total", result.generated_tokens)
-            for name, value in (
-                ("e2e_request_latency_seconds", result.seconds),
-                ("request_queue_time_seconds", result.queue_seconds),
-                ("request_prefill_time_seconds", result.prefill_seconds),
-                ("request_decode_time_seconds", result.decode_seconds),
-                ("request_prompt_tokens", result.prompt_tokens),
-                ("request_generation_tokens", result.generated_tokens),
-            ):
-                self._histograms[name].add(value)
-            if result.first_token_seconds:
-                self._histograms["time_to_first_token_seconds"].add(result.first_token_seconds)
+            for name, (_, _, field) in HISTOGRAMS.items():
+                if field and (result.first_token_seconds or field != "first_token_seconds"):
+                    self._histograms[name].add(getattr(result, field))
 
     def refused(self, reason: str) -> None:
         """A call was answered with an error."""
@@ -120,7 +116,7 @@ class Metrics:
                 if counted == name:
                     counter.add_metric((self._model_name, *((value,) if label else ())), amount)
             yield counter
-        for name, (text, _) in HISTOGRAMS.items():
+        for name, (text, _, _) in HISTOGRAMS.items():
             histogram = HistogramMetricFamily(PREFIX + name, text, labels=("model_name",))
             histogram.add_metric((self._model_name,), *snapshots[name])
             yield histogram
@@ -139,7 +135,7 @@ class Metrics:
 
     def _clear(self) -> None:
         self._counters = {(name, ""): 0.0 for name, (_, label) in COUNTERS.items() if not label}
-        self._histograms = {name: _Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
+        self._histograms = {name: _Histogram(bounds) for name, (_, bounds, _) in HISTOGRAMS.items()}
 
     def _count(self, name: str, amount: float, value: str = "") -> None:
         self._counters[name, value] = self._counters.get((name, value), 0.0) + amount
@@ -159,3 +155,29 @@ class _Histogram:
         """Cumulative (upper bound, count) pairs, and the sum of all values."""
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         return list(zip(names, accumulate(map(float, self._counts)), strict=True)), self._sum
+
+
+def gpu_memory() -> Callable[[], dict[str, int]]:
+    """What reads the memory of the GPU that CUDA calls device 0; it finds nothing where there is no driver or GPU.
+
+    The driver brings NVIDIA's management library along. Written by nvidia-ml-py's source; it has NOT been run on a GPU:
+    none was at hand.
+    """
+    # CUDA counts only what this variable lets it see, NVML counts all.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    try:
+        pynvml.nvmlInit()
+        by_index, by_uuid = pynvml.nvmlDeviceGetHandleByIndex, pynvml.nvmlDeviceGetHandleByUUID
+        device = by_index(int(visible)) if visible.isdigit() else by_uuid(visible)
+    except pynvml.NVMLError as error:
+        log.info("no figures of GPU memory: %s", error)
+        return dict
+
+    def read() -> dict[str, int]:
+        try:
+            memory = pynvml.nvmlDeviceGetMemoryInfo(device)
+        except pynvml.NVMLError:
+            return {}
+        return {"gpu_used": memory.used, "gpu_total": memory.total}
+
+    return read

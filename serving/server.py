@@ -14,13 +14,12 @@ from serving.auth import BearerToken
 from serving.config import ServerConfig
 from serving.engine import Engine, EngineConfig
 from serving.engine.providers import CPU
-from serving.gpu import gpu_memory
 from serving.grpc.server import GrpcServer
-from serving.kserve.logs import configure
 from serving.kserve.sdk import app
 from serving.kserve.server import Server
 from serving.listeners import check_ports, listen
-from serving.metrics import Metrics
+from serving.logs import configure
+from serving.metrics import Metrics, gpu_memory
 from serving.rest import register
 from serving.service import TextService
 
@@ -39,12 +38,10 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
     token = BearerToken(config.token_file) if config.token_file else None
     check_ports(config)
     configure()
-    bundle = Bundle.load(config.bundle)
     metrics = Metrics(config.model_name)
-    engine = Engine(bundle, engine_config, observer=metrics)
-    engine.start()
+    engine = Engine(Bundle.load(config.bundle), engine_config, observer=metrics).start()
     try:
-        service = TextService(engine, bundle, config, metrics)
+        service = TextService(engine, config, metrics)
         service.warm_up()
         gpu = dict if engine.provider == CPU else gpu_memory()
         metrics.begin(lambda: {**service.stats(), **gpu()})
@@ -53,7 +50,7 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
             extra={
                 "fields": {
                     **service.describe(),
-                    "bundle": str(bundle.path),
+                    "bundle": str(service.bundle.path),
                     "host": config.host,
                     "http_port": config.http_port,
                     "grpc_port": config.grpc_port,

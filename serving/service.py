@@ -13,19 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
-from model.bundle import Bundle
 from serving.config import ServerConfig
 from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
 from serving.engine.aio import generate, stream
-from serving.errors import InvalidRequest, Overloaded, ServingError, ShuttingDown, reason
+from serving.errors import InvalidRequest, Overloaded, ServingError, ShuttingDown, public
 from serving.metrics import Metrics
 from serving.readers import Readers
-from serving.streams import merged
 from serving.texts import Prepared, TextRequest, failed, prepare, whole
 
 # Above this many characters in a call, tokenizing leaves the event loop, which has other requests to answer. It goes to
@@ -38,9 +36,9 @@ Events = AsyncGenerator[tuple[int, TokenEvent], None]  # (index of the text, eve
 class TextService:
     """One bundle behind one engine, ready to be called from the event loop."""
 
-    def __init__(self, engine: Engine, bundle: Bundle, config: ServerConfig, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics) -> None:
         self.engine = engine
-        self.bundle = bundle
+        self.bundle = engine.bundle
         self.config = config
         self.metrics = metrics
         self.readers = Readers(config.max_unread_bytes)
@@ -80,11 +78,8 @@ class TextService:
         texts = await self._prepare(request)
         if len(texts) == 1:
             return [await self._generate(request, 0, texts[0])]
-        results: dict[int, GenerationResult] = {}
-        async with aclosing(self._several(request, texts, self._last_event)) as events:
-            async for index, event in events:
-                assert event.result is not None
-                results[index] = event.result
+        async with aclosing(self._several(request, texts, steps=False)) as events:
+            results = {index: event.result async for index, event in events if event.result is not None}
         return [results[index] for index in range(len(texts))]
 
     async def stream(self, request: TextRequest) -> Events:
@@ -98,26 +93,21 @@ class TextService:
         """
         texts = await self._prepare(request)
         if len(texts) == 1:
-            async with aclosing(self._every_event(request, 0, texts[0])) as events:
+            async with aclosing(self._events(request, 0, texts[0])) as events:
                 async for event in events:
                     yield 0, event
             return
-        async with aclosing(self._several(request, texts, self._every_event)) as pairs:
+        async with aclosing(self._several(request, texts)) as pairs:
             async for pair in pairs:
                 yield pair
 
-    async def _several(
-        self,
-        request: TextRequest,
-        texts: list[Prepared],
-        run: Callable[[TextRequest, int, Prepared], AsyncGenerator[TokenEvent, None]],
-    ) -> Events:
-        """What ``run`` yields for each text; errors of single ones wait until another text has an event."""
+    async def _several(self, request: TextRequest, texts: list[Prepared], steps: bool = True) -> Events:
+        """The events of all texts; errors of single ones wait until another text has an event."""
         # What needs no engine comes last: a refusal by the engine then always precedes it.
         order = sorted(range(len(texts)), key=lambda index: isinstance(texts[index], GenerationResult))
         failures: dict[int, ServingError] = {}
         begun = False
-        async with aclosing(merged({index: run(request, index, texts[index]) for index in order})) as pairs:
+        async with aclosing(merged({i: self._events(request, i, texts[i], steps) for i in order})) as pairs:
             async for index, item in pairs:
                 if isinstance(item, TokenEvent):
                     begun = True
@@ -128,7 +118,7 @@ class TextService:
                 if not begun:
                     continue
                 for of, error in failures.items():
-                    self.metrics.refused(reason(error))
+                    self.metrics.refused(type(error).__name__)
                     yield of, whole(failed(error, request.logprobs))
                 failures.clear()
                 if isinstance(item, TokenEvent):
@@ -136,9 +126,12 @@ class TextService:
         if failures:
             raise failures[min(failures)]
 
-    async def _every_event(self, request: TextRequest, index: int, text: Prepared) -> AsyncGenerator[TokenEvent, None]:
-        if isinstance(text, GenerationResult):
-            yield whole(_unfailed(text))
+    async def _events(
+        self, request: TextRequest, index: int, text: Prepared, steps: bool = True
+    ) -> AsyncGenerator[TokenEvent, None]:
+        """The events of one text; its last one alone without ``steps``."""
+        if not steps or isinstance(text, GenerationResult):
+            yield whole(await self._generate(request, index, text))
             return
         try:
             async with aclosing(stream(self.engine, text)) as events:  # type: ignore[type-var]
@@ -149,12 +142,11 @@ class TextService:
         finally:
             self.called = time.monotonic()
 
-    async def _last_event(self, request: TextRequest, index: int, text: Prepared) -> AsyncGenerator[TokenEvent, None]:
-        yield whole(await self._generate(request, index, text))
-
     async def _generate(self, request: TextRequest, index: int, text: Prepared) -> GenerationResult:
         if isinstance(text, GenerationResult):
-            return _unfailed(text)
+            if text.error is not None:
+                raise text.error
+            return text
         try:
             return await generate(self.engine, text)
         except InvalidRequest as error:
@@ -174,8 +166,9 @@ class TextService:
         """Count an error that ends a call, log one that nobody foresaw, and return its label; in its ``except``."""
         if not isinstance(error, ServingError):
             log.exception("%s failed", call)
-        self.metrics.refused(reason(error))
-        return reason(error)
+        kind = type(public(error)).__name__
+        self.metrics.refused(kind)
+        return kind
 
     def stats(self) -> dict[str, Any]:
         """The engine's figures, and those of the readers."""
@@ -195,7 +188,33 @@ class TextService:
         }
 
 
-def _unfailed(result: GenerationResult) -> GenerationResult:
-    if result.error is not None:
-        raise result.error
-    return result
+async def merged(
+    streams: Mapping[int, AsyncGenerator[TokenEvent, None]],
+) -> AsyncGenerator[tuple[int, TokenEvent | Exception], None]:
+    """What the streams yield, as it comes; a stream that raises yields its exception as its last item.
+
+    All are begun in one turn of the event loop and in the given order, before anything is yielded. Closing this
+    generator closes them.
+    """
+    queue: asyncio.Queue[tuple[int, TokenEvent | Exception] | None] = asyncio.Queue()
+
+    async def pump(index: int, stream: AsyncGenerator[TokenEvent, None]) -> None:
+        try:
+            async with aclosing(stream) as items:
+                async for item in items:
+                    queue.put_nowait((index, item))
+        except Exception as error:
+            queue.put_nowait((index, error))
+        queue.put_nowait(None)
+
+    tasks = [asyncio.ensure_future(pump(index, stream)) for index, stream in streams.items()]
+    left = len(tasks)
+    try:
+        while left:
+            if (found := await queue.get()) is None:
+                left -= 1
+            else:
+                yield found
+    finally:
+        for task in tasks:
+            task.cancel()

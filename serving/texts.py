@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 from serving.config import ServerConfig
 from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
-from serving.engine.generation import FinishReason
 from serving.engine.limits import DEFAULT_MAX_TOKENS, check_request
 from serving.errors import InvalidRequest, ServingError
 from serving.parameters import Parameters, read_parameters
@@ -160,32 +159,14 @@ def has_letters(text: str) -> bool:
 
 def unchanged(text: str, logprobs: int | None = None) -> GenerationResult:
     """The outcome of a text that comes back as it is; no token of it was read or written."""
-    return _outcome(text, "eos_token", logprobs)
+    return GenerationResult(text, [], "eos_token", logprobs=None if logprobs is None else [])
 
 
 def failed(error: ServingError, logprobs: int | None = None) -> GenerationResult:
     """The outcome of a text in fault."""
-    return _outcome("", "error", logprobs, error)
+    return GenerationResult("", [], "error", error=error, logprobs=None if logprobs is None else [])
 
 
 def whole(result: GenerationResult) -> TokenEvent:
     """An outcome as the one event of a stream."""
     return TokenEvent(result.text, None, result.finish_reason, 0, 0, time.perf_counter(), result)
-
-
-def _outcome(
-    text: str, reason: FinishReason, logprobs: int | None, error: ServingError | None = None
-) -> GenerationResult:
-    return GenerationResult(
-        text=text,
-        token_ids=[],
-        finish_reason=reason,
-        prompt_tokens=0,
-        generated_tokens=0,
-        queue_seconds=0.0,
-        prefill_seconds=0.0,
-        first_token_seconds=0.0,
-        seconds=0.0,
-        error=error,
-        logprobs=None if logprobs is None else [],
-    )

@@ -107,18 +107,18 @@ class GenerationResult:
     Times are in seconds: ``queue`` until a slot was free, ``prefill`` in the prompt's own run, ``first_token`` from
     submission to the first token (0 when there was none), ``seconds`` from submission to the end. A beam search's
     first token is its first step, which no one outside sees. ``logprobs`` go with ``token_ids`` where they were asked
-    for; ``score`` is what a beam search's text won by.
+    for; ``score`` is what a beam search's text won by. All numbers are 0 for a text that never was in the engine.
     """
 
     text: str
     token_ids: list[int]
     finish_reason: FinishReason
-    prompt_tokens: int
-    generated_tokens: int
-    queue_seconds: float
-    prefill_seconds: float
-    first_token_seconds: float
-    seconds: float
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    queue_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    first_token_seconds: float = 0.0
+    seconds: float = 0.0
     error: ServingError | None = None
     logprobs: list[TokenLogprobs] | None = None
     score: float | None = None

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from serving.gpu import gpu_memory
+from serving.metrics import gpu_memory
 
 
 def test_no_driver_means_no_figures_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

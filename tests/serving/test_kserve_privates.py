@@ -25,7 +25,8 @@ from grpc._cython import cygrpc
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.server import ServerState
 
-from serving.kserve import logs, sdk
+from serving import logs
+from serving.kserve import sdk
 from serving.kserve.connection import Connection
 from serving.kserve.server import Server
 
@@ -174,7 +175,7 @@ def test_the_parser_stops_where_another_protocol_is_offered() -> None:
 
 
 def test_grpc_names_its_peers_and_its_errors_as_ours_expect() -> None:
-    assert hasattr(cygrpc, logs.GONE), f"gRPC has no {logs.GONE}; see kserve/logs.py"
+    assert hasattr(cygrpc, logs.GONE), f"gRPC has no {logs.GONE}; see serving/logs.py"
     assert parameters(aio.ServicerContext.add_done_callback) == ["self", "callback"]
     assert callable(aio.ServicerContext.peer)  # what it returns is tested where a peer is shut down
 
@@ -190,7 +191,7 @@ def test_kserves_message_still_loses_doubles() -> None:
 
 def test_the_silenced_loggers_exist() -> None:
     for name in ("kserve", "kserve.trace", "uvicorn.access", "uvicorn.error"):
-        assert name in logging.root.manager.loggerDict, f"nobody logs to {name} any more; see kserve/logs.py"
+        assert name in logging.root.manager.loggerDict, f"nobody logs to {name} any more; see serving/logs.py"
 
 
 def others() -> Iterator[tuple[str, ast.Module]]:

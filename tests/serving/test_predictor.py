@@ -25,16 +25,15 @@ from starlette.routing import Route
 
 from model.bundle import Bundle
 from model.options import read_settings
-from serving import logs
 from serving.__main__ import parser
 from serving.config import ServerConfig
 from serving.engine import Engine, EngineConfig
 from serving.engine.runtime import Runtime
 from serving.errors import EngineFailed, InvalidRequest, ServingError, ShuttingDown
 from serving.grpc.messages import grpc_value, grpc_values
-from serving.kserve.logs import worth_a_line
 from serving.kserve.sdk import pb
 from serving.kserve.server import Server
+from serving.logs import JsonFormatter, worth_a_line
 from serving.metrics import Metrics
 from serving.parameters import read_parameters
 from serving.rest.answers import EventStream
@@ -53,7 +52,7 @@ def service(tiny: Path) -> Iterator[TextService]:
     bundle = Bundle.load(tiny)
     engine = Engine(bundle, EngineConfig(slots=4, threads=1), observer=metrics)
     engine.start()
-    found = TextService(engine, bundle, ServerConfig(bundle=str(tiny)), metrics)
+    found = TextService(engine, ServerConfig(bundle=str(tiny)), metrics)
     found.warm_up()
     metrics.begin(engine.stats)
     yield found
@@ -185,10 +184,10 @@ def test_metrics_are_valid_and_cumulative() -> None:
 def test_log_lines_are_json_and_a_client_that_left_is_none() -> None:
     record = logging.LogRecord("serving", logging.INFO, "", 0, "a %s", ("b",), None)
     record.fields = {"status": 200}
-    line = json.loads(logs.JsonFormatter().format(record))
+    line = json.loads(JsonFormatter().format(record))
     assert (line["message"], line["status"]) == ("a b", 200)
     record.fields = {"route": "GET /\ud800"}
-    assert json.loads(logs.JsonFormatter().format(record))["message"] == "a b"
+    assert json.loads(JsonFormatter().format(record))["message"] == "a b"
     for error, written in ((cygrpc.ExecuteBatchError("x"), False), (ValueError("x"), True)):
         unexpected = logging.LogRecord("grpc", logging.ERROR, "", 0, "x", (), (type(error), error, None))
         assert worth_a_line(unexpected) is written

@@ -265,7 +265,7 @@ def test_a_model_that_continues_text_is_given_whatever_there_is(tmp_path: Path) 
 def service(tiny: Path) -> Iterator[TextService]:
     bundle = Bundle.load(tiny)
     with Engine(bundle, EngineConfig(slots=2, threads=1, queue=2)) as engine:
-        yield TextService(engine, bundle, ServerConfig(bundle=str(tiny)), Metrics(MODEL, CollectorRegistry()))
+        yield TextService(engine, ServerConfig(bundle=str(tiny)), Metrics(MODEL, CollectorRegistry()))
 
 
 def asked(*texts: str, **parameters: Any) -> TextRequest:
