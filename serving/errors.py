@@ -90,5 +90,5 @@ class InternalError(ServingError):
 
 
 def public(error: BaseException) -> ServingError:
-    """An error as its caller may hear of it, and as it is counted: of an unexpected one nothing but that it happened."""
+    """An error as its caller hears of it, and as it is counted: of an unexpected one nothing but that it happened."""
     return error if isinstance(error, ServingError) else InternalError("internal error; the server's log says more")

@@ -3,6 +3,8 @@
 Every protocol hands its raw parameters to :func:`read_parameters`, so names, types and the sentence of an error are
 the same everywhere; ranges are checked by the engine. Numbers may come as text, because KServe's
 gRPC message has no float field and its own client therefore cannot send one.
+
+All functions that read a value raise InvalidRequest, naming the parameter and what it may be.
 """
 
 from __future__ import annotations
@@ -48,11 +50,7 @@ class Parameters:
 
 
 def read_parameters(raw: Mapping[str, Any]) -> Parameters:
-    """Read raw parameters; a null value counts as not given.
-
-    Raises:
-        InvalidRequest: naming the parameter and what it may be.
-    """
+    """Read raw parameters; a null value counts as not given."""
     choices: dict[str, str] = {}
     sampling: dict[str, Any] = {}
     for name, value in given(raw).items():
@@ -85,22 +83,14 @@ def at_least_one_token(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_known(names: Iterable[str], known: Sequence[str], what: str = "field", hint: str = "") -> None:
-    """Refuse names that are not known.
-
-    Raises:
-        InvalidRequest: naming the first one, and those that are known.
-    """
+    """Refuse names that are not known."""
     for name in names:
         if name not in known:
             raise InvalidRequest(name[:64], f"unknown {what}; known: {', '.join(known)}{hint}")
 
 
 def number(name: str, value: Any, kind: type) -> Any:
-    """An int or a float, given as a number or as text.
-
-    Raises:
-        InvalidRequest: naming the parameter.
-    """
+    """An int or a float, given as a number or as text."""
     found = value
     if isinstance(value, str) and len(value) <= 32:
         try:
@@ -115,34 +105,26 @@ def number(name: str, value: Any, kind: type) -> Any:
 
 
 def flag(name: str, value: Any) -> bool:
-    """A true or false.
-
-    Raises:
-        InvalidRequest: naming the parameter.
-    """
+    """A true or false."""
     if not isinstance(value, bool):
         raise InvalidRequest(name, f"must be true or false, not {shown(value)}")
     return value
 
 
 def of_type(name: str, value: Any, kind: type[Kind], words: str) -> Kind:
-    """A value that has to be there, and ``words`` what it must be.
-
-    Raises:
-        InvalidRequest: naming the parameter.
-    """
+    """A value that has to be there, and ``words`` what it must be."""
     if not isinstance(value, kind):
         raise InvalidRequest(name, "is missing" if value is None else f"must be {words}, not {type(value).__name__}")
     return value
 
 
 def text(name: str, value: Any) -> str:
-    """A text that has to be there; raises as :func:`of_type`."""
+    """A text that has to be there."""
     return of_type(name, value, str, "a string")
 
 
 def json_object(parent: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The object ``name`` of another one, empty where there is none; raises as :func:`of_type`."""
+    """The object ``name`` of another one, empty where there is none."""
     value = parent.get(name)
     return {} if value is None else of_type(name, value, dict, "a JSON object")
 

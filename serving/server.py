@@ -44,7 +44,7 @@ def serve(config: ServerConfig, engine_config: EngineConfig) -> None:
         service = TextService(engine, config, metrics)
         service.warm_up()
         gpu = dict if engine.provider == CPU else gpu_memory()
-        metrics.begin(lambda: {**service.stats(), **gpu()})
+        metrics.begin(lambda: {**engine.stats(), **service.readers.stats(), **gpu()})
         log.info(
             "serving",
             extra={

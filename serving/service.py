@@ -170,10 +170,6 @@ class TextService:
         self.metrics.refused(kind)
         return kind
 
-    def stats(self) -> dict[str, Any]:
-        """The engine's figures, and those of the readers."""
-        return {**self.engine.stats(), **self.readers.stats()}
-
     def describe(self) -> dict[str, Any]:
         """What is served: facts of the bundle's manifest, and how the engine runs it."""
         bundle = self.bundle

@@ -52,7 +52,7 @@ class Server(ModelServer):
             ssl_keyfile=None,
         )
         self.service, self.sockets, self.stop_grpc = service, sockets, stop_grpc
-        self.predictor = Predictor(config.model_name)
+        self.stopped = asyncio.Event()
         self.servers.append(grpc)
 
     def run(self) -> None:
@@ -63,12 +63,17 @@ class Server(ModelServer):
         """
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         asyncio.set_event_loop(asyncio.new_event_loop())  # the SDK wants one to be there before it runs its own
-        self.start([self.predictor])
+        self.servers.append(self.stopped.wait())  # all of them have to end
+        # So that KServe's address lists one. It is never asked to predict: the SDK's timers, look-ups and conversions
+        # around a call cost more than a short generation does; ``rest/`` and ``grpc/`` call the service themselves.
+        model = Model(self.service.config.model_name)
+        model.ready = True
+        self.start([model])
 
     def stop(self, sig: int) -> None:
         """Take no new requests: uvicorn repeats the signal when REST has drained; gRPC calls may still be running."""
         self.service.draining = self.service.closed = True
-        self.predictor.stopped.set()
+        self.stopped.set()
 
     async def _serve(self) -> None:
         rest = self._rest_server
@@ -92,20 +97,3 @@ class Server(ModelServer):
         log.error("the engine has died; its callers are told, and the process ends with status 1")
         await asyncio.sleep(LAST_WORDS)
         os._exit(1)  # nothing that hangs, a thread or a device, may keep it
-
-
-class Predictor(Model):
-    """The model that ModelServer holds, so that its address lists one. It is never asked to predict: the SDK's timers,
-    look-ups and conversions around a call cost more than a short generation does, so ``rest/`` and ``grpc/`` call the
-    service themselves.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.ready = True  # or ModelServer would not start
-        self.engine = True  # makes ModelServer run start_engine beside its servers
-        self.stopped = asyncio.Event()
-
-    async def start_engine(self) -> None:
-        """Stay until ``stopped``: ModelServer ends when all its coroutines have."""
-        await self.stopped.wait()

@@ -24,7 +24,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serving.auth import BearerToken
 from serving.rest import generate, open_inference, openai, playground, status
-from serving.rest.errors import http_exception
+from serving.rest.answers import http_exception
 from serving.rest.middleware import RestMiddleware
 from serving.service import TextService
 

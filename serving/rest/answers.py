@@ -1,4 +1,4 @@
-"""Answers of the routes that generate: whole, or token by token as server-sent events.
+"""Answers of REST: whole, or token by token as server-sent events; and errors as each protocol wants them.
 
 Of a stream nothing is sent until the first event is there, so a full queue, a bad field or a deadline still get a
 status of their own; what fails later becomes the stream's last event. A client that leaves ends its generation within a
@@ -6,30 +6,62 @@ step: KServe does this for gRPC only.
 
     results = await complete(request, service, wanted)
     return EventStream(request, service, wanted, chunks)
+
+An error is the same sentence and, but for one, the same status in three dresses:
+
+==========================================  ===========================================================
+address                                     answer
+==========================================  ===========================================================
+``/v1/*``, ``/openai/*``                    ``{"error": {"message", "type", "param", "code"}}``
+``/v2/models/{m}/.../generate[_stream]``    ``{"error": sentence}``, bad input is 422 as their spec says
+everything else                             ``{"error": sentence}``
+==========================================  ===========================================================
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from http import HTTPStatus
+from typing import Any
 
+import orjson
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from serving.engine import GenerationResult
-from serving.rest.errors import EVENT_STREAM, error_event
+from serving.errors import BodyTooSlow, DeadlineExceeded, InvalidRequest, ModelNotFound, NotFound, Unauthorized, public
 from serving.service import Events, TextService
 from serving.texts import TextRequest
 
 log = logging.getLogger("serving.sse")
+EVENT_STREAM = "text/event-stream"
 HEADERS = [
     (b"content-type", f"{EVENT_STREAM}; charset=utf-8".encode()),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would collect the tokens and send them together
 ]
+OPENAI = ("/v1/", "/openai/")
+V1_PROTOCOL = re.compile("/v1/models/[^/]+:")  # KServe's, whose verbs follow a colon
+SERVED = "OpenAI's API is at /v1, the Open Inference protocol at /v2, our own at /generate, a page to try it at /"
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+OPENAI_CODES = {401: "invalid_api_key", 413: "request_too_large", 429: "overloaded", 503: "shutting_down"}
+
+
+def sse(content: Any) -> bytes:
+    """One server-sent event."""
+    return b"data: " + orjson.dumps(content) + b"\n\n"
+
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response."""
+    return Response(orjson.dumps(content), status, headers, "application/json")
 
 
 async def complete(request: Request, service: TextService, wanted: TextRequest) -> list[GenerationResult]:
@@ -55,7 +87,6 @@ class EventStream(Response):
         chunks: Callable[[Events], AsyncGenerator[bytes, None]],
     ) -> None:
         self._request, self._service, self._wanted, self._chunks = request, service, wanted, chunks
-        self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer.
@@ -109,3 +140,59 @@ async def _cancelled_when_client_leaves(request: Request) -> AsyncIterator[None]
         yield
     finally:
         watcher.cancel()
+
+
+def error_response(error: Exception, path: str) -> Response:
+    """The answer for an error at an address; unexpected ones say nothing of themselves."""
+    error = public(error)
+    status = error.status
+    headers = {}
+    if status in (429, 503):
+        headers["retry-after"] = "1"
+    if isinstance(error, BodyTooSlow):
+        headers["connection"] = "close"  # or the rest of the body would keep it open for ever
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    if path.startswith("/v2/models/") and path.endswith(("/generate", "/generate_stream")):
+        # What the Open Inference generate spec has for an error; for what it does not foresee, ours.
+        status = 422 if isinstance(error, InvalidRequest) else 424 if isinstance(error, DeadlineExceeded) else status
+        if path.endswith("_stream"):
+            return Response(error_event(error, path), status, headers, EVENT_STREAM)
+    return json_response(error_body(error, path), status, headers)
+
+
+def error_body(error: Exception, path: str) -> dict[str, Any]:
+    """The JSON object for an error at an address."""
+    error = public(error)
+    if not path.startswith(OPENAI) or V1_PROTOCOL.match(path):
+        return {"error": str(error)}
+    kind = OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    param = error.field.split("[")[0] if isinstance(error, InvalidRequest | ModelNotFound) else None
+    code = "model_not_found" if isinstance(error, ModelNotFound) else OPENAI_CODES.get(error.status)
+    return {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
+
+
+def error_event(error: Exception, path: str) -> bytes:
+    """The event that ends a stream which cannot go on."""
+    return sse(error_body(error, path))
+
+
+async def http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals (no such path, wrong method) in the address's error format."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    path, method = request.url.path[:200], request.method
+    headers = getattr(error, "headers", None)
+    text = HTTPStatus(status).phrase
+    if status == 404:
+        text = f"no such address: {path}; {SERVED}"
+    elif status == 405:
+        # Starlette names the methods of one route; an address may have several.
+        found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        allowed = {method for route in found for method in getattr(route, "methods", None) or ()}
+        allowed.update(filter(None, (headers or {}).get("Allow", "").split(", ")))
+        allowed |= {"HEAD"} if "GET" in allowed else set()
+        headers = {"allow": ", ".join(sorted(allowed))}
+        text = f"{method} is not answered at {path}; send {' or '.join(sorted(allowed - {'HEAD'}))}"
+    refusal = NotFound(text)
+    refusal.status = status
+    return json_response(error_body(refusal, path), status, headers)

@@ -17,9 +17,8 @@ from starlette.routing import Route
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest
 from serving.parameters import NAMES, check_known, flag, given, number, text
-from serving.rest.answers import EventStream, complete
+from serving.rest.answers import EventStream, complete, json_response, sse
 from serving.rest.bodies import json_body
-from serving.rest.errors import json_response, sse
 from serving.service import Events, TextService
 from serving.texts import TextRequest
 

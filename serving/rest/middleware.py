@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.auth import BearerToken
 from serving.logs import request_line
 from serving.rest import playground
-from serving.rest.errors import error_response
+from serving.rest.answers import error_response
 from serving.service import TextService
 from serving.v2 import VERSION
 

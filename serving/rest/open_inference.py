@@ -24,9 +24,8 @@ from serving import v2
 from serving.engine import Engine, GenerationResult, TokenEvent, TokenLogprobs
 from serving.errors import InvalidRequest, NotFound, PermissionDenied
 from serving.parameters import NAMES, at_least_one_token, check_known, flag, json_object, text
-from serving.rest.answers import EventStream, complete
+from serving.rest.answers import EventStream, complete, json_response, sse
 from serving.rest.bodies import int_header, json_body, read_body, read_json
-from serving.rest.errors import json_response, sse
 from serving.service import Events, TextService
 from serving.texts import TextRequest
 

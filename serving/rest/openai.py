@@ -24,9 +24,8 @@ from starlette.routing import Route
 from serving.engine import GenerationResult, TokenEvent
 from serving.engine.generation import TokenLogprobs
 from serving.errors import ModelNotFound
-from serving.rest.answers import EventStream, complete
+from serving.rest.answers import OPENAI, EventStream, complete, error_body, json_response, sse
 from serving.rest.bodies import json_body
-from serving.rest.errors import OPENAI, error_body, json_response, sse
 from serving.rest.openai_fields import OpenAIRequest, read_chat, read_completion
 from serving.service import Events, TextService
 
@@ -70,7 +69,10 @@ def routes(service: TextService) -> list[Route]:
         if call.stream:
             return EventStream(request, service, call.generation, partial(chunks, call, shape))
         results = await complete(request, service, call.generation)
-        choices = [shape.choice(index, result) for index, result in enumerate(results)]
+        choices = [
+            shape.choice(index, shape.whole(result.text), result.logprobs, result)
+            for index, result in enumerate(results)
+        ]
         counts = usage(dict(enumerate(results)), call.generation.samples)
         return json_response({**shape.head, "choices": choices, "usage": counts})
 
@@ -81,7 +83,8 @@ def routes(service: TextService) -> list[Route]:
             counts[index] = event
             if event.result is None and not event.text and event.logprobs is None:
                 continue
-            choice = shape.piece(index, event)
+            logprobs = None if event.token_id is None or event.logprobs is None else [event.logprobs]
+            choice = shape.choice(index, shape.part(index, event.text), logprobs, event.result)
             if call.running_usage:
                 head["usage"] = usage(counts, call.generation.samples)
             yield sse({**head, "choices": [choice]})
@@ -102,7 +105,7 @@ def routes(service: TextService) -> list[Route]:
 
 
 class Completion:
-    """The shape of ``/completions``: one answer, whole (``choice``) or piece by piece (``piece``)."""
+    """The shape of ``/completions``: one answer, whole or part by part."""
 
     prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
 
@@ -114,22 +117,14 @@ class Completion:
         self.chunk_head: dict[str, Any] = {"id": name, "object": self.chunk_kind, **rest}
         self._begun: dict[int, int] = {}  # index of a choice -> characters of it that were sent with log-probabilities
 
-    def choice(self, index: int, result: GenerationResult) -> dict[str, Any]:
-        """A finished text."""
-        return self._choice(index, self._whole(result.text), result.logprobs, result)
-
-    def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
-        """New text of one choice."""
-        logprobs = None if event.token_id is None or event.logprobs is None else [event.logprobs]
-        return self._choice(index, self._part(index, event.text), logprobs, event.result)
-
-    def _choice(
+    def choice(
         self,
         index: int,
         content: dict[str, Any],
         logprobs: Sequence[TokenLogprobs] | None,
         result: GenerationResult | None,
     ) -> dict[str, Any]:
+        """A finished text, or new text of one that will go on."""
         return {
             "index": index,
             **content,
@@ -138,10 +133,12 @@ class Completion:
             **({} if result is None or result.error is None else error_body(result.error, OPENAI[0])),
         }
 
-    def _whole(self, text: str) -> dict[str, Any]:
+    def whole(self, text: str) -> dict[str, Any]:
+        """The content of a finished text."""
         return {"text": text}
 
-    def _part(self, index: int, text: str) -> dict[str, Any]:
+    def part(self, index: int, text: str) -> dict[str, Any]:
+        """The content of new text."""
         return {"text": text}
 
     def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs]) -> dict[str, Any]:
@@ -170,10 +167,10 @@ class Chat(Completion):
 
     prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def _whole(self, text: str) -> dict[str, Any]:
+    def whole(self, text: str) -> dict[str, Any]:
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
-    def _part(self, index: int, text: str) -> dict[str, Any]:
+    def part(self, index: int, text: str) -> dict[str, Any]:
         """The first piece of a choice names the role."""
         if index in self._begun:
             return {"delta": {"content": text} if text else {}}

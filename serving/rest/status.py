@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from model.sessions import hardware
 from serving import v2
-from serving.rest.errors import json_response
+from serving.rest.answers import json_response
 from serving.service import TextService
 from serving.texts import MAX_SAMPLES
 

@@ -36,8 +36,7 @@ from serving.kserve.server import Server
 from serving.logs import JsonFormatter, worth_a_line
 from serving.metrics import Metrics
 from serving.parameters import read_parameters
-from serving.rest.answers import EventStream
-from serving.rest.errors import sse
+from serving.rest.answers import EventStream, sse
 from serving.rest.middleware import RestMiddleware
 from serving.service import Events, TextService
 from serving.texts import TextRequest
