@@ -35,13 +35,12 @@ def listen(config: ServerConfig, name: str) -> list[socket.socket]:
         sockets = []
         for family, address in addresses(config.host):
             try:
-                sockets.append(socket.create_server((address, port), family=family, backlog=BACKLOG))
+                made = socket.create_server((address, port), family=family, backlog=BACKLOG)
+                sockets.append(taken.enter_context(made))
             except OSError as error:
                 if error.errno not in NO_FAMILY:
                     raise refused(config, name, os.strerror(error.errno or 0)) from None
                 missing = error
-            else:
-                taken.callback(sockets[-1].close)
         taken.pop_all()
     if not sockets:
         why = os.strerror(missing.errno or 0) if missing else "it has no address"
@@ -50,11 +49,7 @@ def listen(config: ServerConfig, name: str) -> list[socket.socket]:
 
 
 def check_ports(config: ServerConfig) -> None:
-    """Find out before the model is loaded whether both ports are free.
-
-    Raises:
-        ConfigError: naming the port, or the host.
-    """
+    """Find out before the model is loaded whether both ports are free; raises as :func:`listen`."""
     for name in ("http_port", "grpc_port"):
         for found in listen(config, name):
             found.close()

@@ -118,11 +118,6 @@ def of_type(name: str, value: Any, kind: type[Kind], words: str) -> Kind:
     return value
 
 
-def text(name: str, value: Any) -> str:
-    """A text that has to be there."""
-    return of_type(name, value, str, "a string")
-
-
 def json_object(parent: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The object ``name`` of another one, empty where there is none."""
     value = parent.get(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from serving.config import ServerConfig
 from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
@@ -74,12 +75,9 @@ def prepare(request: TextRequest, engine: Engine, config: ServerConfig) -> list[
     errors = [one.error for one in found if isinstance(one, GenerationResult) and one.error is not None]
     if len(errors) == len(found):
         raise errors[0]
-    if request.samples == 1:
-        return found
-    drawn: list[Prepared] = []
-    for one in found:
-        drawn += one.samples(request.samples) if isinstance(one, GenerationRequest) else [one] * request.samples
-    return drawn
+    count = request.samples
+    drawn = (one.samples(count) if isinstance(one, GenerationRequest) else [one] * count for one in found)
+    return list(chain.from_iterable(drawn))
 
 
 class _Call:

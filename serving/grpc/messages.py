@@ -67,10 +67,8 @@ def _tensor(tensor: Any, raw: Sequence[bytes]) -> dict[str, Any]:
 
 
 def grpc_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a request. A list cannot travel over gRPC, its JSON can: ``stop`` may be one.
-
-    Raises:
-        InvalidRequest: as :func:`grpc_value`.
+    """The parameters of a request. A list cannot travel over gRPC, its JSON can: ``stop`` may be one. Raises
+    as :func:`grpc_value`.
     """
     values = {name: grpc_value(name, value) for name, value in parameters.items()}
     stop = values.get("stop")

@@ -41,6 +41,7 @@ from serving.service import Events, TextService
 from serving.texts import TextRequest
 
 log = logging.getLogger("serving.sse")
+Chunks = Callable[[Events], AsyncGenerator[bytes, None]]
 EVENT_STREAM = "text/event-stream"
 HEADERS = [
     (b"content-type", f"{EVENT_STREAM}; charset=utf-8".encode()),
@@ -79,13 +80,7 @@ class EventStream(Response):
         chunks: makes the answer's events, as bytes, from those of ``service.stream``.
     """
 
-    def __init__(
-        self,
-        request: Request,
-        service: TextService,
-        wanted: TextRequest,
-        chunks: Callable[[Events], AsyncGenerator[bytes, None]],
-    ) -> None:
+    def __init__(self, request: Request, service: TextService, wanted: TextRequest, chunks: Chunks) -> None:
         self._request, self._service, self._wanted, self._chunks = request, service, wanted, chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

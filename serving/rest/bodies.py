@@ -22,11 +22,7 @@ DRAIN = 64
 
 
 async def json_body(request: Request, config: ServerConfig) -> dict[str, Any]:
-    """The request's body, a JSON object.
-
-    Raises:
-        ServingError: as :func:`read_body` and :func:`read_json`.
-    """
+    """The request's body, a JSON object; raises as :func:`read_body` and :func:`read_json`."""
     return read_json(await read_body(request, config))
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest
-from serving.parameters import NAMES, check_known, flag, given, number, text
+from serving.parameters import NAMES, check_known, flag, given, number, of_type
 from serving.rest.answers import EventStream, complete, json_response, sse
 from serving.rest.bodies import json_body
 from serving.service import Events, TextService
@@ -83,7 +83,7 @@ def read_fields(body: dict[str, Any]) -> TextRequest:
     """
     check_known(body, FIELDS)
     body = given(body)
-    prompt = text("prompt", body.get("prompt"))
+    prompt = of_type("prompt", body.get("prompt"), str, "a string")
     parameters = {name: value for name, value in body.items() if name in NAMES}
     names = {"text": "prompt", "n": "num_return_sequences"}
     for alias, name in ALIASES.items():

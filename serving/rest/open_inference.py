@@ -23,7 +23,7 @@ from starlette.routing import Route
 from serving import v2
 from serving.engine import Engine, GenerationResult, TokenEvent, TokenLogprobs
 from serving.errors import InvalidRequest, NotFound, PermissionDenied
-from serving.parameters import NAMES, at_least_one_token, check_known, flag, json_object, text
+from serving.parameters import NAMES, at_least_one_token, check_known, flag, json_object, of_type
 from serving.rest.answers import EventStream, complete, json_response, sse
 from serving.rest.bodies import int_header, json_body, read_body, read_json
 from serving.service import Events, TextService
@@ -48,7 +48,10 @@ def routes(service: TextService) -> list[Route]:
 
     async def infer(request: Request) -> Response:
         body = await read_body(request, config)
-        wanted = read_infer(body, int_header(request, JSON_LENGTH, len(body)), config.max_prompts)
+        length = int_header(request, JSON_LENGTH, len(body))
+        if length > len(body):
+            raise InvalidRequest("Inference-Header-Content-Length", f"says {length} bytes, the body has {len(body)}")
+        wanted = v2.read_request(read_json(body[:length]), body[length:], config.max_prompts)
         return infer_response(model, wanted, await complete(request, service, wanted.generation))
 
     async def generate(request: Request) -> Response:
@@ -100,17 +103,6 @@ def routes(service: TextService) -> list[Route]:
     ]
 
 
-def read_infer(body: bytes, json_length: int, max_prompts: int) -> v2.InferRequest:
-    """Read a request: JSON of ``json_length`` bytes, then the binary tensors that it announces.
-
-    Raises:
-        InvalidRequest: naming the field.
-    """
-    if json_length > len(body):
-        raise InvalidRequest("Inference-Header-Content-Length", f"says {json_length} bytes, the body has {len(body)}")
-    return v2.read_request(read_json(body[:json_length]), body[json_length:], max_prompts)
-
-
 def infer_response(model: dict[str, str], request: v2.InferRequest, results: Sequence[GenerationResult]) -> Response:
     """The answer: JSON, followed by the tensors that were asked for as binary."""
     values = v2.output_values(results)
@@ -140,7 +132,7 @@ def read_generate(body: dict[str, Any]) -> TextRequest:
         InvalidRequest: naming the field.
     """
     check_known(body, FIELDS, hint="; the rest goes into parameters")
-    prompt = text("text_input", body.get("text_input"))
+    prompt = of_type("text_input", body.get("text_input"), str, "a string")
     parameters = json_object(body, "parameters")
     check_known(parameters, ("details", *NAMES), "parameter")
     for name, kind in STRICT.items():
