@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             translation_prompt(engine, row, *ways[i % 2]) if ways else engine.prompt(row["text"])
             for i, row in enumerate(islice(read_split(options.corpus, "heldout"), count))
         ]
-        result = compare(engine, options.checkpoint, [cut(engine, ids)[0] for ids in prompts])
+        result = compare(engine, options.checkpoint, cut(engine, prompts)[0])
     print(f"greedy outputs identical: {result.identical} of {result.rows}")
     print(f"largest difference of a log-probability over {result.positions} positions: {result.difference:.2e}")
     print("passed" if result.passed else f"FAILED (all outputs identical, log-probabilities within {TOLERANCE:g})")
