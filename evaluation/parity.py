@@ -68,9 +68,8 @@ def compare(engine: Engine, checkpoint_dir: str | Path, prompts: Sequence[list[i
     never_said = [i for i in range(len(engine.tokenizer.control_tokens)) if i != eos_id]
     requests = [bounded_request(engine, prompt, steps, logprobs=LIKELIEST) for prompt in prompts]
     identical, differences = 0, [0.0]
-    results = engine.generate(requests)
-    for prompt, result in zip(prompts, results, strict=True):
-        said = [*result.token_ids, eos_id]
+    for prompt, result in zip(prompts, engine.generate(requests), strict=True):
+        said = [*result.token_ids, *([eos_id] if result.finish_reason == "eos_token" else [])]
         inputs = Example(config.family, prompt, said).inputs
         with torch.inference_mode():
             logits = network(torch.tensor([prompt]), torch.tensor([inputs]))[0, -len(said) :]
@@ -79,9 +78,7 @@ def compare(engine: Engine, checkpoint_dir: str | Path, prompts: Sequence[list[i
             likeliest = dict([(ours.token_id, ours.logprob), *ours.top])
             differences.append(np.abs(theirs[i, list(likeliest)] - list(likeliest.values())).max())
         theirs[:, never_said] = -np.inf
-        if result.finish_reason != "eos_token":
-            said.pop()
-        identical += theirs[: len(said)].argmax(axis=1).tolist() == said
+        identical += theirs.argmax(axis=1).tolist() == said
     return Parity(len(prompts), identical, len(differences) - 1, float(np.max(differences)))
 
 
