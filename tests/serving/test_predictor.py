@@ -38,6 +38,7 @@ from serving.metrics import Metrics
 from serving.parameters import read_parameters
 from serving.rest.answers import EventStream, sse
 from serving.rest.middleware import RestMiddleware
+from serving.rest.status import v2_health
 from serving.service import Events, TextService
 from serving.texts import TextRequest
 from serving.v2 import decode_text, pack, unpack_bytes
@@ -218,6 +219,8 @@ def test_draining_refuses_and_turns_readiness_off(service: TextService) -> None:
         server.stop(signal.SIGTERM)
         assert not service.ready
         assert service.live
+        assert v2_health("ready", service.ready) == {"error": "Server is not ready."}  # KServe's words
+        assert v2_health("live", service.live) == {"live": True}
         await service.complete(wanted(["a"]))
 
     with pytest.raises(ShuttingDown, match="shutting down"):
