@@ -150,7 +150,7 @@ def training(name: str, threads: int) -> Callable[[str], int]:
     from model.training.loop import choose_precision
     from model.training.loss import linear_cross_entropy
     from model.training.optimizer import build_optimizers
-    from pipelines.settings import load_profile
+    from pipelines.request import load_profile
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

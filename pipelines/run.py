@@ -26,7 +26,7 @@ from model.files import write_json, write_text
 from model.options import FAILED, INTERRUPTED, OK, Parser, run
 from model.settings import describe
 from pipelines.given import not_text
-from pipelines.settings import Request, UsageError, profile_names, read_request
+from pipelines.request import Request, UsageError, profile_names, read_request
 from pipelines.summary import gather, point_latest, read_steps
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.settings import read_request
+from pipelines.request import read_request
 from tests.helpers.commands import ROOT, TARGETS, Command, commands, tracked
 
 BENCH = re.findall(r"^([\w-]+)", (ROOT / "requirements" / "bench.in").read_text("utf-8"), re.M)

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.results import main as results
 from model.config import Profile, to_dict
-from pipelines.settings import load_profile, profile_names
+from pipelines.request import load_profile, profile_names
 from serving import errors
 from serving.config import ServerConfig
 from serving.engine import EngineConfig, GenerationRequest

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from model.config import PRESETS, NetworkConfig, Profile, from_dict, to_dict
-from pipelines.settings import (
+from pipelines.request import (
     PROFILES,
     UsageError,
     load_profile,

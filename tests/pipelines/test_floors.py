@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.settings import UsageError, load_profile, profile_names, read_request
+from pipelines.request import UsageError, load_profile, profile_names, read_request
 
 GERMAN = "corpus.languages=[de, en]"
 

@@ -13,7 +13,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from model.config import Profile, from_dict
 from pipelines.compile import compile_pipeline
-from pipelines.settings import PROFILES
+from pipelines.request import PROFILES
 
 STEPS = {"prepare-data", "train-tokenizer", "train-model", "export-onnx", "gate", "publish"}
 STEPS |= {"quantize", "quantize-2", "evaluate", "evaluate-2", "evaluate-3"}
