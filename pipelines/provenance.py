@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from model.options import OK, Parser, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +56,6 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """The machine: processor, cores this process may use, memory, GPUs that PyTorch can use."""
-    import psutil
     import torch
 
     from model import sessions

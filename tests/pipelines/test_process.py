@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kfp import dsl, local
@@ -11,7 +12,8 @@ from kfp.local import placeholder_utils, subprocess_task_handler
 from kfp.local.config import LocalExecutionConfig
 
 from components.image import component
-from pipelines import process
+from pipelines.local import StepProcess, fill_in, install
+from pipelines.pipeline import pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:You may be attemping")
 
@@ -62,7 +64,7 @@ def runner(monkeypatch):
     ):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(LocalExecutionConfig, "instance", LocalExecutionConfig.instance)
-    process.install()
+    install()
 
     def run(root: Path, **arguments) -> list:
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
@@ -103,17 +105,13 @@ def test_thousands_of_names_are_not_too_long_for_a_command_line(runner, tmp_path
 @given(st.recursive(NAMES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=20))
 def test_a_command_is_not_text_to_be_replaced(value):
     given_input = {"inputs": {"parameterValues": {"value": value}}}
-    filled = process.fill_in(["sh", "-ec", "python3", "source {{$}}", "--executor_input", "{{$}}"], given_input)
+    filled = fill_in(["sh", "-ec", "python3", "source {{$}}", "--executor_input", "{{$}}"], given_input)
     assert filled[:5] == ["sh", "-ec", "python3", "source {{$}}", "--executor_input"]
     assert json.loads(filled[5]) == given_input
 
 
 def test_our_steps_ask_for_nothing_else():
     """The one placeholder that is filled in is the only one in the pipeline; another one would stay as it is."""
-    from google.protobuf import json_format
-
-    from pipelines.pipeline import pipeline
-
     executors = json_format.MessageToDict(pipeline.pipeline_spec)["deploymentSpec"]["executors"].values()
     assert len(executors) == 11
     for executor in executors:
@@ -130,7 +128,7 @@ def test_what_a_person_has_set_comes_before_the_pipelines_own(monkeypatch, tmp_p
     inputs = {"inputs": {"parameterValues": {"out": str(tmp_path / "said")}}}
     inputs["outputs"] = {"outputFile": str(tmp_path / "executor_output.json")}
     command = ["sh", "-ec", "kfp.dsl.executor_main", source, "--executor_input", json.dumps(inputs)]
-    handler = process.StepProcess(
+    handler = StepProcess(
         "python",
         [*command, "--function_to_execute", "tell"],
         "",
