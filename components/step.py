@@ -8,8 +8,8 @@ A step's lines go to standard output between two marks, so that a log with many 
 
 Components import their library inside the frame, so that a broken image is told like any other failure.
 
-Where $PROMETHEUS_STEPS names a file, a JSON record of the start and one of the end are appended to it; a start
-without an end is how the runner knows that a step was killed.
+Where $PROMETHEUS_STEPS names a file, the step's record is appended to it at its start and, in its last form, at its
+end; one that is still running is how the runner knows that a step was killed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evaluation.results import finite
 from model.errors import ProjectError, reason
 
 START, END = "==> ", "<== "
@@ -42,26 +43,25 @@ def step(name: str, **outputs: str) -> Iterator[None]:
     """
     print(f"{START}{name}", flush=True)
     begin = time.monotonic()
-    _record({"event": "start", "name": name, "time": time.time()})
-    status, error = "failed", ""
+    record: dict[str, Any] = {"name": name, "status": "running", "began": time.time(), "error": "", "outputs": {}}
+    _append(record)
+    record["status"] = "failed"
     try:
         yield
         _check(name, outputs)
-        status = "ok"
+        record.update(status="ok", outputs=outputs)
     except KeyboardInterrupt:
-        status, error = "killed", "interrupted"
+        record.update(status="killed", error="interrupted")
         raise
     except Exception as failure:
-        error = describe(failure)
+        record["error"] = describe(failure)
         raise
     finally:
-        seconds = round(time.monotonic() - begin, 3)
-        written = outputs if status == "ok" else {}
-        _record(
-            {"event": "end", "name": name, "status": status, "seconds": seconds, "error": error, "outputs": written}
-        )
+        seconds = time.monotonic() - begin
+        _append({**record, "seconds": round(seconds, 3)})
         sys.stdout.flush()
-        print(f"{END}{name}: {status}, {seconds:.1f} s" + (f"\n{END}{error}" if error else ""), flush=True)
+        error = f"\n{END}{record['error']}" if record["error"] else ""
+        print(f"{END}{name}: {record['status']}, {seconds:.1f} s{error}", flush=True)
 
 
 def describe(error: BaseException) -> str:
@@ -76,8 +76,6 @@ def scalars(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
     >>> scalars({"train": {"loss": 1.5}, "kind": "bpe"})
     {'train.loss': 1.5}
     """
-    from evaluation.results import finite
-
     found: dict[str, float] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -93,8 +91,8 @@ def _check(name: str, outputs: dict[str, str]) -> None:
             raise StepError(f"step {name} ended without writing its output {output!r} to {path}")
 
 
-def _record(event: dict[str, Any]) -> None:
+def _append(record: dict[str, Any]) -> None:
     if path := os.environ.get(STEPS_VARIABLE):
         # One short write in append mode, so that steps that run side by side do not mix their lines.
         with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(event, ensure_ascii=False) + "\n")
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")

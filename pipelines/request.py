@@ -16,15 +16,10 @@ from model.corpus import CorpusError
 from model.corpus.files import stem
 from model.corpus.reading import Tally, read_documents, read_pairs
 from model.corpus.sources import expand, gather
-from model.errors import ProjectError
 from model.tokenizer.vocabulary import SPECIAL_TOKENS
 from pipelines.given import not_text, settings, sources
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
-
-
-class UsageError(ProjectError, ValueError):
-    """A request that cannot be run; the message lists every problem, one per line."""
 
 
 class Request(NamedTuple):
@@ -40,7 +35,7 @@ def read_request(name: str, overrides: Sequence[str], corpus: Sequence[str], tes
     """The request, when it can be run.
 
     Raises:
-        UsageError: with every problem of the profile, of what is changed in it, and of the sources.
+        ConfigError: with every problem of the profile, of what is changed in it, and of the sources.
     """
     corpus, tests, overrides = sources(corpus), sources(tests), settings(overrides)
     problems = not_text([*corpus, *tests])
@@ -52,11 +47,11 @@ def read_request(name: str, overrides: Sequence[str], corpus: Sequence[str], tes
             _apply(asked, override)
         profile, notes, unreachable = _fit_floors(profile, asked, corpus, tests)
         problems += [*unreachable, *([] if corpus else own_text_problems(profile))]
-    except UsageError as error:
+    except ConfigError as error:
         problems += str(error).splitlines()
     problems += source_problems(profile, corpus, tests)
     if problems:
-        raise UsageError("\n".join(["Nothing was run:", *problems]))
+        raise ConfigError("\n".join(["Nothing was run:", *problems]))
     return Request(profile, corpus, tests, [*notes, *_doubts(profile)])
 
 
@@ -73,18 +68,18 @@ def load_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
         overrides: For example ``["training.steps=50", "gate.min_chrf={}"]``.
 
     Raises:
-        UsageError: with every problem of the file and of the overrides.
+        ConfigError: with every problem of the file and of the overrides.
     """
     path = PROFILES / f"{name}.yaml" if name in profile_names() else Path(name)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         known = ", ".join(profile_names())
-        raise UsageError(f"no profile {name!r}; shipped: {known}; or give the path of a .yaml file")
+        raise ConfigError(f"no profile {name!r}; shipped: {known}; or give the path of a .yaml file")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML: {error}") from None
+        raise ConfigError(f"{path}: not YAML: {error}") from None
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: expected sections such as 'training:', found {data!r}")
+        raise ConfigError(f"{path}: expected sections such as 'training:', found {data!r}")
     _find_text(data, path.parent)
     problems = [problem for override in overrides if (problem := _apply(data, override))]
     try:
@@ -93,7 +88,7 @@ def load_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
     except ConfigError as error:
         problems += str(error).splitlines()
     if problems:
-        raise UsageError("\n".join(problems))
+        raise ConfigError("\n".join(problems))
     return profile
 
 

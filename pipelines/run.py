@@ -20,13 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from model.config import Profile, to_dict
+from evaluation.figures import reasons, result_table
+from evaluation.report.page import render_report
+from model.config import ConfigError, Profile, to_dict
 from model.corpus.files import display
 from model.files import write_json, write_text
 from model.options import FAILED, INTERRUPTED, OK, Parser, run
 from model.settings import describe
 from pipelines.given import not_text
-from pipelines.request import Request, UsageError, profile_names, read_request
+from pipelines.provenance import code_version, hardware, versions
+from pipelines.request import Request, profile_names, read_request
 from pipelines.summary import gather, point_latest, read_steps
 
 
@@ -39,53 +42,54 @@ def run_pipeline(request: Request, machine: str, publish_to: str, runs: Path) ->
         publish_to: Where to publish; empty for the run's own folder.
         runs: Folder that holds the runs.
     """
-    from pipelines.provenance import code_version, hardware, versions
-
     profile, started, begin = request.profile, datetime.now(UTC), time.monotonic()
     run_dir = _new_run(runs, started, profile.name)
     found = hardware()
     if machine == "auto":
         machine = "gpu" if found["gpus"] else "cpu"
-    target = publish_to or str(run_dir / "bundle")
-    shown = to_dict(profile)
-    shown["corpus"]["sources"] = [*map(display, profile.corpus.sources)]
-    summary: dict[str, Any] = {
-        "run_id": run_dir.name,
-        "profile": profile.name,
-        "code_version": code_version(),
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": 0.0,
-        "status": "ok",
-        "error": None,
-        "versions": versions(),
-        "hardware": found,
-        "settings": shown,
-        "machine": machine,
-    }
+    target, version, settings = publish_to or str(run_dir / "bundle"), code_version(), to_dict(profile)
     text = ", ".join(map(display, request.corpus or profile.corpus.sources))
     print(
         f"run {run_dir}: profile {profile.name}, {text}, for a {machine} machine", *request.notes, sep="\n", flush=True
     )
-    arguments = {name: section for name, section in to_dict(profile).items() if name != "name"} | {
+    arguments = {name: section for name, section in settings.items() if name != "name"} | {
         "sources": request.corpus,
         "tests": request.tests,
         "publish_to": target,
         "machine": machine,
         "run_id": run_dir.name,
-        "code_version": summary["code_version"],
+        "code_version": version,
     }
     steps = run_dir / "steps.jsonl"
-    interrupted = False
+    interrupted, failure = False, ""
     try:
         from pipelines.local import run_locally
 
         run_locally(arguments, run_dir, steps)
     except KeyboardInterrupt:
-        interrupted, summary["error"] = True, "interrupted"
+        interrupted, failure = True, "interrupted"
     except Exception as error:
-        summary["error"] = str(error) or type(error).__name__
-    _finish(summary, run_dir, read_steps(steps, time.time(), interrupted), target, time.monotonic() - begin)
-    return INTERRUPTED if interrupted else OK if summary["status"] == "ok" else FAILED
+        failure = str(error) or type(error).__name__
+    shown = to_dict(profile)
+    shown["corpus"]["sources"] = [*map(display, profile.corpus.sources)]
+    summary = {
+        "run_id": run_dir.name,
+        "profile": profile.name,
+        "code_version": version,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - begin, 1),
+        "status": "",
+        "error": failure,
+        "versions": versions(),
+        "hardware": found,
+        "settings": shown,
+        "machine": machine,
+        **gather(read_steps(steps, time.time(), interrupted), target),
+    }
+    why = reasons(summary)
+    summary.update(status="failed" if why else "ok", error="; ".join(why) or None)
+    _tell(summary, run_dir)
+    return INTERRUPTED if interrupted else FAILED if why else OK
 
 
 def _new_run(runs: Path, started: datetime, name: str) -> Path:
@@ -96,24 +100,10 @@ def _new_run(runs: Path, started: datetime, name: str) -> Path:
     return run_dir
 
 
-def _finish(summary: dict[str, Any], run_dir: Path, steps: list[dict], target: str, seconds: float) -> None:
-    """Complete the summary, write it with its report, and print the result, last of all what failed."""
-    from evaluation.figures import reasons, result_table
-
-    parts = gather(steps)
-    published = any(step["name"] == "publish" and step["status"] == "ok" for step in steps)
-    summary["published"] = {"variant": parts["chosen"], "path": target} if published else None
-    del parts["chosen"]
-    summary.update(parts, seconds=round(seconds, 1))
-    summary["steps"] = [{key: value for key, value in step.items() if key != "outputs"} for step in steps]
-    why = reasons(summary)
-    summary["status"] = "failed" if why else "ok"
-    summary["error"] = "; ".join(why) or None
+def _tell(summary: dict[str, Any], run_dir: Path) -> None:
+    """Write the summary and its report, and print the result, last of all what failed."""
     write_json(run_dir / "summary.json", summary)
     point_latest(run_dir)
-
-    from evaluation.report.page import render_report
-
     write_text(run_dir / "report.html", render_report(summary))
     print(f"\nsummary  {run_dir}/summary.json\nreport   {run_dir}/report.html\nlog      {run_dir}/kfp.log\n")
     print(result_table(summary), flush=True)
@@ -153,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(describe(Profile)))
         return OK
     if problems := not_text([options.publish_to, str(options.runs)]):
-        raise UsageError("\n".join(problems))
+        raise ConfigError("\n".join(problems))
     request = read_request(options.profile, options.set, options.corpus, options.test)
     # Asked to end (a job's time limit, a closed terminal), a run leaves its summary as it does for Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

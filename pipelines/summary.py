@@ -5,9 +5,10 @@ Every part comes from an artifact's own manifest, so a summary can only hold wha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,47 +31,45 @@ def read_steps(records: Path, now: float, interrupted: bool = False) -> list[Jso
     """
     steps: dict[str, Json] = {}
     for line in records.read_text(encoding="utf-8").splitlines() if records.exists() else []:
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the process died while writing it
-        name = event["name"]
-        if event["event"] == "start":
-            seconds = round(now - event["time"], 3)
-            steps[name] = {"name": name, "status": "killed", "seconds": seconds, "error": KILLED, "outputs": {}}
-        elif name in steps:
-            steps[name] = {key: event[key] for key in ("name", "status", "seconds", "error", "outputs")}
-    found = list(steps.values())
-    if interrupted and found and found[-1]["status"] != "ok":
-        found[-1].update(status="killed", error="interrupted")
-    for step in found:
+        with contextlib.suppress(json.JSONDecodeError):  # the process died while writing it
+            step = json.loads(line)
+            steps[step["name"]] = step
+    for step in steps.values():
+        began = step.pop("began")
+        if step["status"] == "running":
+            step.update(status="killed", seconds=round(now - began, 3), error=KILLED)
+        if interrupted and step["status"] != "ok":
+            step.update(status="killed", error="interrupted")
         if not step["error"]:
             del step["error"]
-    return found
+    return list(steps.values())
 
 
-def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
-    """The parts of the summary that artifacts hold: corpus, tokenizer, training, curves, variants, gates.
+def gather(steps: Sequence[Mapping[str, Any]], target: str) -> Json:
+    """The parts of the summary that the steps and their artifacts hold; ``target`` is where a bundle is published.
 
     ``row_counts`` is what became of every row, from the first step to the last, as each step counted it.
     """
     outputs = {step["name"]: step["outputs"] for step in steps}
 
-    def manifest(step: str, output: str, file: str) -> Json:
-        return _json(Path(outputs[step][output]) / file) if outputs.get(step) else {}
+    def read(step: str, output: str, file: str) -> str:
+        path = Path(outputs[step][output], file) if outputs.get(step) else None
+        return path.read_text(encoding="utf-8") if path and path.exists() else ""
 
-    checkpoint = outputs.get("train-model", {}).get("checkpoint")
-    names = [name for name in outputs if name.startswith("evaluate-") and outputs[name]]
-    measured = {name.removeprefix("evaluate-"): Evaluation.read(outputs[name]["evaluation"]) for name in names}
+    def manifest(*place: str) -> Json:
+        return json.loads(read(*place) or "{}")
+
+    evaluated = [outputs.get(f"evaluate-{variant}") for variant in ("fp32", "fp16", "int8")]
+    measured = [Evaluation.read(found["evaluation"]) for found in evaluated if found]
     verdict = Verdict.read(outputs["gate"]["verdict"]) if outputs.get("gate") else Verdict()
-    order = sorted(measured, key=["fp32", "fp16", "int8"].index)
+    published = any(step["name"] == "publish" and step["status"] == "ok" for step in steps)
     corpus = manifest("prepare-data", "corpus", "corpus.json")
     tokenizer = manifest("train-tokenizer", "tokenizer", "tokenizer_report.json")
     training = manifest("train-model", "checkpoint", "training.json")
     int8 = manifest("quantize-int8", "quantized", "bundle.json").get("provenance", {}).get("quantization", {})
     counted = [_prepared(corpus)] if corpus else []
     told = [part.get("row_counts", []) for part in (tokenizer, training, int8)]
-    for entries in (*told, *(measured[variant].row_counts for variant in order)):
+    for entries in (*told, *(evaluation.row_counts for evaluation in measured)):
         # The variants are measured on the same rows: what is told again is not told twice.
         counted += [entry for entry in entries if entry not in counted]
     return {
@@ -78,10 +77,11 @@ def gather(steps: Iterable[Mapping[str, Any]]) -> Json:
         "tokenizer": tokenizer,
         "training": training,
         "row_counts": counted,
-        "curves": _lines(Path(checkpoint) / "curves.jsonl") if checkpoint else [],
-        "variants": [measured[variant].model_dump() for variant in order],
+        "curves": [json.loads(line) for line in read("train-model", "checkpoint", "curves.jsonl").splitlines()],
+        "variants": [evaluation.model_dump() for evaluation in measured],
         "gates": [result.model_dump() for result in verdict.gates],
-        "chosen": verdict.variant,
+        "published": {"variant": verdict.variant, "path": target} if published else None,
+        "steps": [{key: value for key, value in step.items() if key != "outputs"} for step in steps],
     }
 
 
@@ -98,11 +98,3 @@ def point_latest(run_dir: Path) -> None:
     draft.unlink(missing_ok=True)
     draft.symlink_to(run_dir.name)
     os.replace(draft, run_dir.parent / "latest")
-
-
-def _json(path: Path) -> Json:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _lines(path: Path) -> list[Json]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

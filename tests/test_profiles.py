@@ -7,10 +7,9 @@ import jsonschema
 import pytest
 import yaml
 
-from model.config import PRESETS, NetworkConfig, Profile, from_dict, to_dict
+from model.config import PRESETS, ConfigError, NetworkConfig, Profile, from_dict, to_dict
 from pipelines.request import (
     PROFILES,
-    UsageError,
     load_profile,
     own_text_problems,
     profile_names,
@@ -49,7 +48,7 @@ def test_a_profile_survives_what_kubeflow_does_to_numbers(name):
 def test_all_problems_of_a_profile_are_told_together(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("training: {stepz: 5, precision: int4}\nnetwork: {heads: many}\nextra: 1\n")
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(ConfigError) as caught:
         load_profile(str(path), ["nonsense"])
     message = str(caught.value)
     for part in (
@@ -81,12 +80,12 @@ def test_overrides_reach_nested_settings():
 def test_files_that_are_no_profile(tmp_path, text, message):
     path = tmp_path / "broken.yaml"
     path.write_text(text)
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_profile(str(path))
 
 
 def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(UsageError, match=r"no profile 'huge'; shipped: demo, gpt, small, tiny; or give the path"):
+    with pytest.raises(ConfigError, match=r"no profile 'huge'; shipped: demo, gpt, small, tiny; or give the path"):
         load_profile("huge")
 
 
@@ -97,7 +96,7 @@ def test_an_empty_file_is_all_defaults(tmp_path):
 
 
 def test_text_for_a_seq2seq_network_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"a seq2seq network needs corpus\.kind parallel"):
+    with pytest.raises(ConfigError, match=r"a seq2seq network needs corpus\.kind parallel"):
         load_profile("tiny", ["corpus.kind=text"])
 
 
@@ -144,13 +143,13 @@ def test_test_sets_need_names_of_their_own(tmp_path):
 )
 def test_a_profile_without_text_of_its_own_needs_a_corpus(name, message):
     assert list(own_text_problems(load_profile(name))) == [message]
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         read_request(name, [], [], [])
     assert read_request(name, [], ["s3://anything.tsv"], []).corpus == ["s3://anything.tsv"]
 
 
 def test_a_profile_that_cannot_be_read_is_not_blamed_for_its_text():
-    with pytest.raises(UsageError, match=r"^Nothing was run:\ntiny.training.stepz: .*$"):
+    with pytest.raises(ConfigError, match=r"^Nothing was run:\ntiny.training.stepz: .*$"):
         read_request("tiny", ["training.stepz=1"], [], [])
 
 
@@ -189,12 +188,12 @@ def test_the_text_of_a_profile_is_in_its_languages(name):
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(profile, settings, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(ConfigError, match=message):
         load_profile(profile, settings)
 
 
 def test_all_contradictions_are_told_together():
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(ConfigError) as caught:
         load_profile("tiny", ["corpus.heldout_rows=0", "corpus.valid_rows=0", "tokenizer.vocab_size=260"])
     assert len(str(caught.value).splitlines()) == 3
 
@@ -206,7 +205,7 @@ def test_a_trial_without_the_peak_of_its_learning_rate_is_told():
 
 
 def test_every_problem_of_a_request_is_told_together():
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read_request("tiny", ["training.stepz=1"], ["absent.tsv"], ["gone.tsv"])
     assert re.fullmatch(
         r"Nothing was run:\ntiny.training.stepz: unknown .*\nCORPUS: absent.tsv: no such.*\nTEST: gone.tsv: no such.*",

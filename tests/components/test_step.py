@@ -24,7 +24,7 @@ def test_a_good_step_is_marked_and_recorded(tmp_path, records, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["==> bake", "kneading"] and lines[2].startswith("<== bake: ok, ")
     start, end = records()
-    assert (start["event"], start["name"]) == ("start", "bake")
+    assert (start["name"], start["status"]) == ("bake", "running")
     assert (end["status"], end["error"], end["outputs"]) == ("ok", "", {"bread": str(out)})
     assert end["seconds"] >= 0
 

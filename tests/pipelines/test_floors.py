@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipelines.request import UsageError, load_profile, profile_names, read_request
+from model.config import ConfigError
+from pipelines.request import load_profile, profile_names, read_request
 
 GERMAN = "corpus.languages=[de, en]"
 
@@ -63,14 +64,14 @@ def test_floors_of_ones_own_hold(pairs):
     ],
 )
 def test_a_floor_asked_of_a_run_that_cannot_measure_it_is_refused(pairs, profile, settings, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(ConfigError, match=message):
         read_request(profile, settings, [pairs], [pairs])
 
 
 def test_a_profile_that_contradicts_itself_is_refused(tmp_path, pairs):
     path = tmp_path / "mine.yaml"
     path.write_text("corpus: {languages: [de, en]}\ngate: {min_chrf: {heldout/ru-en: 40}}\n")
-    with pytest.raises(UsageError, match=r"heldout/ru-en cannot be measured, for corpus.languages is"):
+    with pytest.raises(ConfigError, match=r"heldout/ru-en cannot be measured, for corpus.languages is"):
         read_request(str(path), [], [pairs], [])
 
 

@@ -55,18 +55,18 @@ def record(path, *events):
 
 
 def started(name, at=100.0):
-    return {"event": "start", "name": name, "time": at}
+    return {"name": name, "status": "running", "began": at, "error": "", "outputs": {}}
 
 
 def ended(name, status="ok", error="", **outputs):
-    return {"event": "end", "name": name, "status": status, "seconds": 1.5, "error": error, "outputs": outputs}
+    return {**started(name), "status": status, "seconds": 1.5, "error": error, "outputs": outputs}
 
 
 def test_a_start_without_an_end_is_a_killed_step(tmp_path):
     path = tmp_path / "steps.jsonl"
     record(path, started("one"), ended("one", out="/x"), started("two", at=103.0))
     with open(path, "a") as file:
-        file.write('{"event": "end", "name": "tw')
+        file.write('{"name": "two", "status": "ok", "beg')
     one, two = read_steps(path, 110.0)
     assert one == {"name": "one", "status": "ok", "seconds": 1.5, "outputs": {"out": "/x"}}
     assert two == {"name": "two", "status": "killed", "seconds": 7.0, "error": KILLED, "outputs": {}}
@@ -96,11 +96,12 @@ def test_gather_makes_a_summary_of_what_there_is(tmp_path):
         (tmp_path / variant / "evaluation.json").write_text(json.dumps(report))
         evaluations.append({"name": f"evaluate-{variant}", "outputs": {"evaluation": str(tmp_path / variant)}})
     steps = [{"name": "train-model", "outputs": {"checkpoint": str(checkpoint)}}, *evaluations]
-    summary = gather([*steps, {"name": "gate", "outputs": {}}])
+    summary = gather([*steps, {"name": "gate", "outputs": {}}], str(tmp_path / "bundle"))
     assert summary["training"] == {"steps": 3} and len(summary["curves"]) == 2
     assert [v["variant"] for v in summary["variants"]] == ["fp32", "int8"]
     assert summary["variants"][1]["samples"][0]["output"] == "да"
-    assert (summary["corpus"], summary["gates"], summary["chosen"]) == ({}, [], "none")
+    assert (summary["corpus"], summary["gates"], summary["published"]) == ({}, [], None)
+    assert [step["name"] for step in summary["steps"]] == ["train-model", "evaluate-int8", "evaluate-fp32", "gate"]
 
 
 def test_latest_moves_to_the_newest_run(tmp_path):
