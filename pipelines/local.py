@@ -13,28 +13,27 @@ than a command line, are handed over in a file.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen
 from typing import Any, TextIO
 
 import psutil
 from kfp import local
 from kfp.dsl import PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER
-from kfp.local import placeholder_utils, subprocess_task_handler
+from kfp.local import logging_utils, placeholder_utils, subprocess_task_handler
 from kfp.local.status import Status
 
 from components.step import END, START, STEPS_VARIABLE
 from pipelines.pipeline import pipeline
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_KUBEFLOW = re.compile(r"\d\d:\d\d:\d\d\.\d{3} - [A-Z]+ - ")
 _CHATTER = re.compile(r"\[KFP Executor .* (INFO|DEBUG)\]: ")  # any library's logging, in Kubeflow's format
 # Kubeflow's own entry point, which its shell line starts by `python3 -m`.
 _MAIN = """
@@ -46,38 +45,22 @@ executor_main()
 """
 
 
-class StepLines(io.TextIOBase):
-    """A text stream that keeps everything in ``log`` and shows the lines of steps on ``terminal``."""
-
-    def __init__(self, log: TextIO, terminal: TextIO) -> None:
-        self._log, self._terminal = log, terminal
-        self._pending = ""
-        self._inside = False
-
-    def write(self, text: str) -> int:
-        """Take text in any portions; whole lines are judged."""
-        *lines, self._pending = (self._pending + text).split("\n")
-        for line in lines:
-            self._line(_ANSI.sub("", line))
-        return len(text)
-
-    def _line(self, line: str) -> None:
-        self._log.write(line + "\n")
-        self._log.flush()
-        said = line.removeprefix("    ")  # Kubeflow's indentation of what a step prints
-        if said.startswith(START):
-            self._inside = True
-        elif _KUBEFLOW.match(line):
-            self._inside = False  # a killed step never says its end
-        if (self._inside and not _CHATTER.match(said)) or said.startswith(END):
-            self._terminal.write(said + "\n")
-            self._terminal.flush()
-        if said.startswith(END):
-            self._inside = False
+def pass_on(lines: Iterable[str], terminal: TextIO) -> None:
+    """Print what a step's process says, for the log; what the step says between its marks, on the terminal as well."""
+    inside = False
+    for line in lines:
+        print(plain := _ANSI.sub("", line), end="")
+        inside = inside or plain.startswith(START)
+        if (inside and not _CHATTER.match(plain)) or plain.startswith(END):
+            terminal.write(plain)
+            terminal.flush()
+        inside = inside and not plain.startswith(END)
 
 
 class StepProcess(subprocess_task_handler.SubprocessTaskHandler):
     """Runs a lightweight component's function in a process of this interpreter."""
+
+    terminal: TextIO = sys.stdout
 
     def run(self) -> Status:
         """Wait for the step; what it prints is passed on as it comes."""
@@ -86,12 +69,14 @@ class StepProcess(subprocess_task_handler.SubprocessTaskHandler):
             module, handed = Path(folder, "component.py"), Path(folder, "arguments.json")
             module.write_text(source, encoding="utf-8")
             handed.write_text(json.dumps(["--component_module_path", str(module), *arguments]), encoding="utf-8")
-            code = subprocess_task_handler.run_local_subprocess(
-                [sys.executable, "-c", _MAIN, str(handed)],
-                # What a person has set for himself comes before what the pipeline sets for a cluster.
-                {**self.env_vars, **os.environ, "_KFP_RUNTIME": "true"},
-            )
-        return Status.SUCCESS if code == 0 else Status.FAILURE
+            command = [sys.executable, "-c", _MAIN, str(handed)]
+            # What a person has set for himself comes before what the pipeline sets for a cluster.
+            environment = {**self.env_vars, **os.environ, "_KFP_RUNTIME": "true"}
+            with Popen(
+                command, env=environment, stdout=PIPE, stderr=STDOUT, encoding="utf-8", errors="replace"
+            ) as process:
+                pass_on(process.stdout or (), self.terminal)
+        return Status.SUCCESS if process.returncode == 0 else Status.FAILURE
 
 
 def fill_in(full_command: list[str], executor_input_dict: dict[str, Any], **_: Any) -> list[str]:
@@ -100,8 +85,10 @@ def fill_in(full_command: list[str], executor_input_dict: dict[str, Any], **_: A
     return [json.dumps(executor_input_dict) if part == asked else part for part in full_command]
 
 
-def install() -> None:
-    """Make Kubeflow's local runner start steps this way."""
+def install(terminal: TextIO) -> None:
+    """Make Kubeflow's local runner start steps this way, and write without colours."""
+    StepProcess.terminal = terminal
+    logging_utils.color_text = lambda text, color: text
     subprocess_task_handler.SubprocessTaskHandler = StepProcess
     placeholder_utils.replace_placeholders = fill_in
 
@@ -118,13 +105,13 @@ def run_locally(arguments: Mapping[str, Any], run_dir: Path, steps: Path) -> Non
         RuntimeError: where a step failed; which one and why is in ``steps``.
         KeyboardInterrupt: after the running step has been stopped.
     """
-    install()
+    install(sys.stdout)
     # A second attempt helps when a cluster's node dies; on one machine it meets the same error again.
     for component in (pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()):
         for task in component.dag.tasks.values():
             task.ClearField("retry_policy")
     os.environ.update({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", STEPS_VARIABLE: str(steps)})
-    with open(run_dir / "kfp.log", "w", encoding="utf-8") as log, warnings.catch_warnings():
+    with open(run_dir / "kfp.log", "w", 1, encoding="utf-8") as log, warnings.catch_warnings():
         for noise in (".*have no effect in the current local runner", ".*non-Python base image"):
             warnings.filterwarnings("ignore", message=noise)
         local.init(
@@ -133,17 +120,14 @@ def run_locally(arguments: Mapping[str, Any], run_dir: Path, steps: Path) -> Non
             raise_on_error=True,
             enable_caching=False,
         )
-        lines = StepLines(log, sys.stdout)
         try:
-            with contextlib.redirect_stdout(lines):
+            with contextlib.redirect_stdout(log):
                 pipeline(**arguments)
         except KeyboardInterrupt:
             _stop_children()
             raise
         except RuntimeError as error:
-            raise RuntimeError(f"{_ANSI.sub('', str(error))} See {run_dir / 'kfp.log'}") from None
-        finally:
-            lines.write("\n")
+            raise RuntimeError(f"{error} See {run_dir / 'kfp.log'}") from None
 
 
 def _stop_children() -> None:

@@ -9,45 +9,39 @@ import pytest
 
 from model.files import write_text
 from pipelines import provenance
-from pipelines.local import StepLines
+from pipelines.local import pass_on
+from pipelines.request import read_request
 from pipelines.run import _new_run, run_pipeline
-from pipelines.settings import read_request
 from pipelines.summary import KILLED, gather, point_latest, read_steps
-
-KUBEFLOW = "07:14:25.123 - INFO - Executing task \x1b[96m'train'\x1b[0m\n"
 
 
 @pytest.fixture
-def stream():
-    log, terminal = io.StringIO(), io.StringIO()
-    return StepLines(log, terminal), log, terminal
+def told(capsys):
+    """What the terminal is shown of a step's lines, and what the log is."""
+
+    def tell(text):
+        terminal = io.StringIO()
+        pass_on(text.splitlines(keepends=True), terminal)
+        return terminal.getvalue(), capsys.readouterr().out
+
+    return tell
 
 
-def test_only_what_a_step_says_reaches_the_terminal(stream):
-    lines, log, terminal = stream
-    said = "    noise\n    ==> train\n    step 1\n      more\n    <== train: ok, 1.0 s\n    [KFP Executor] noise\n"
-    for character in KUBEFLOW + said + KUBEFLOW:
-        lines.write(character)
-    assert terminal.getvalue() == "==> train\nstep 1\n  more\n<== train: ok, 1.0 s\n"
-    assert "noise" in log.getvalue() and "\x1b" not in log.getvalue()
+def test_only_what_a_step_says_reaches_the_terminal(told):
+    text = "noise\n==> train\nstep \x1b[96m1\x1b[0m\n  more\n<== train: ok, 1.0 s\n[KFP Executor] noise\n"
+    shown, logged = told(text)
+    assert shown == "==> train\nstep 1\n  more\n<== train: ok, 1.0 s\n"
+    assert logged.count("noise") == 2 and "\x1b" not in logged
 
 
-def test_a_killed_step_does_not_open_the_flood_gates(stream):
-    lines, _, terminal = stream
-    lines.write("    ==> train\n    step 1\n" + KUBEFLOW + "{a page of json}\n")
-    assert terminal.getvalue() == "==> train\nstep 1\n"
+def test_library_logging_stays_in_the_log_unless_it_warns(told):
+    shown, logged = told("==> a\n[KFP Executor 2026-01-01 INFO]: hello\n[KFP Executor 2026-01-01 WARNING]: oh\n")
+    assert shown == "==> a\n[KFP Executor 2026-01-01 WARNING]: oh\n" and "hello" in logged
 
 
-def test_library_logging_stays_in_the_log_unless_it_warns(stream):
-    lines, _, terminal = stream
-    lines.write("    ==> a\n    [KFP Executor 2026-01-01 INFO]: hello\n    [KFP Executor 2026-01-01 WARNING]: oh\n")
-    assert terminal.getvalue() == "==> a\n[KFP Executor 2026-01-01 WARNING]: oh\n"
-
-
-def test_the_reason_of_a_failure_is_shown(stream):
-    lines, _, terminal = stream
-    lines.write("    ==> train\n    <== train: failed, 1.0 s\n    <== no such file\n    Traceback ...\n")
-    assert terminal.getvalue().splitlines()[1:] == ["<== train: failed, 1.0 s", "<== no such file"]
+def test_the_reason_of_a_failure_is_shown(told):
+    shown, _ = told("==> train\n<== train: failed, 1.0 s\n<== no such file\nTraceback ...\n")
+    assert shown.splitlines()[1:] == ["<== train: failed, 1.0 s", "<== no such file"]
 
 
 def record(path, *events):

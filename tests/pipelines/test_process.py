@@ -1,5 +1,6 @@
 """What people name reaches a step as it was written, whatever it is: through Kubeflow's runner, in real processes."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from google.protobuf import json_format
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kfp import dsl, local
-from kfp.local import placeholder_utils, subprocess_task_handler
+from kfp.local import logging_utils, placeholder_utils, subprocess_task_handler
 from kfp.local.config import LocalExecutionConfig
 
 from components.image import component
@@ -55,16 +56,34 @@ def names(text: str, listed: list, mapped: dict):
     echo(text=first.outputs["Output"], listed=[], mapped={})
 
 
+@component
+def vanish():
+    """Begin, and be killed."""
+    import os
+    import signal
+
+    print("==> vanish\nhalf-way", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.fixture
-def runner(monkeypatch):
-    """Kubeflow's local runner with our processes, and everything as it was afterwards."""
+def terminal(monkeypatch):
+    """What Kubeflow's local runner shows with our processes; everything is as it was afterwards."""
     for module, name in (
+        (logging_utils, "color_text"),
         (subprocess_task_handler, "SubprocessTaskHandler"),
         (placeholder_utils, "replace_placeholders"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(LocalExecutionConfig, "instance", LocalExecutionConfig.instance)
-    install()
+    shown = io.StringIO()
+    install(shown)
+    return shown
+
+
+@pytest.fixture
+def runner(terminal):
+    """Runs the pipeline of this file; what its steps have seen."""
 
     def run(root: Path, **arguments) -> list:
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
@@ -108,6 +127,15 @@ def test_a_command_is_not_text_to_be_replaced(value):
     filled = fill_in(["sh", "-ec", "python3", "source {{$}}", "--executor_input", "{{$}}"], given_input)
     assert filled[:5] == ["sh", "-ec", "python3", "source {{$}}", "--executor_input"]
     assert json.loads(filled[5]) == given_input
+
+
+def test_of_a_killed_step_only_its_own_words_are_shown(terminal, tmp_path, capsys):
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path), raise_on_error=True)
+    with pytest.raises(RuntimeError, match="'vanish' finished with status FAILURE"):
+        vanish()
+    assert terminal.getvalue() == "==> vanish\nhalf-way\n"
+    log = capsys.readouterr().out
+    assert "half-way" in log and "Executing task 'vanish'" in log and "\x1b" not in log
 
 
 def test_our_steps_ask_for_nothing_else():
