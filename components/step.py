@@ -12,8 +12,6 @@ Where $PROMETHEUS_STEPS names a file, the step's record is appended to it at its
 end; one that is still running is how the runner knows that a step was killed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -6,8 +6,6 @@ Profiles (``pipelines/profiles/*.yaml``), the command lines and the pipeline's p
     python -m model.config --schema   # a profile's JSON Schema, for editors
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence
@@ -204,14 +202,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # 8,870,144 parameters with an 8,000-piece vocabulary: deep encoder, shallow decoder, multi-query attention.
     "prometheus-8m": {},
     # Character model in the shape of nanoGPT's CPU recipe (README: 4 layers, 128 wide), with our layers.
-    "mini-gpt": {
-        "family": "decoder",
-        "d_model": 128,
-        "decoder_layers": 4,
-        "heads": 2,
-        "d_ff": 640,
-        "max_positions": 256,
-    },
+    "mini-gpt": {"family": "decoder", "d_model": 128, "decoder_layers": 4, "heads": 2, "d_ff": 640},
 }
 
 

@@ -12,8 +12,6 @@ if __name__ == "__main__":
     sys.exit(run(main))
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -5,8 +5,6 @@ A setting is a field of a pydantic model with its default, its range and a sente
 wrong type or a value out of range is an error wherever it comes from, and all problems of a file are told together.
 """
 
-from __future__ import annotations
-
 import contextlib
 import typing
 from collections.abc import Iterator
@@ -75,8 +73,6 @@ T = TypeVar("T", bound=Settings)
 
 def from_dict(model: type[T], data: Any, where: str = "") -> T:
     """Build settings from plain data; a network section may start from ``preset: <name>``.
-
-    Integral floats become ints, because Kubeflow carries every number inside a dict as a float.
 
     Raises:
         ConfigError: naming every unknown key and every value of the wrong type or out of range, together.

@@ -5,8 +5,6 @@
 The file holds two documents: the pipeline, and its Kubernetes settings. The image comes from $PROMETHEUS_IMAGE.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 make pipeline-run CORPUS="s3://bucket/a.parquet my file.tsv" SET="training.steps=50 corpus.languages=[de, en]"
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable

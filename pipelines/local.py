@@ -10,8 +10,6 @@ placeholder of our steps is filled in, no text is replaced, there is no shell, a
 than a command line, are handed over in a file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

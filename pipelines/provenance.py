@@ -3,8 +3,6 @@
 python -m pipelines.provenance
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform

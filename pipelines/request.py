@@ -1,7 +1,5 @@
 """What a run is asked to do, checked before anything starts: every problem is found and told together."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +50,13 @@ def read_request(name: str, overrides: Sequence[str], corpus: Sequence[str], tes
     problems += source_problems(profile, corpus, tests)
     if problems:
         raise ConfigError("\n".join(["Nothing was run:", *problems]))
-    return Request(profile, corpus, tests, [*notes, *_doubts(profile)])
+    training = profile.training
+    if training.warmup_steps >= training.steps:
+        notes.append(
+            f"training.warmup_steps is {training.warmup_steps} and training.steps {training.steps}: the learning rate "
+            "does not reach its peak"
+        )
+    return Request(profile, corpus, tests, notes)
 
 
 def profile_names() -> list[str]:
@@ -194,15 +198,6 @@ def _fit_floors(
             kept[place] = floor
     gate = profile.gate.model_copy(update={"min_chrf": kept})
     return profile.model_copy(update={"gate": gate}), left_out, problems
-
-
-def _doubts(profile: Profile) -> Iterator[str]:
-    training = profile.training
-    if training.warmup_steps >= training.steps:
-        yield (
-            f"training.warmup_steps is {training.warmup_steps} and training.steps {training.steps}: the learning rate "
-            "does not reach its peak"
-        )
 
 
 def _find_text(data: dict[str, Any], folder: Path) -> None:

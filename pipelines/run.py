@@ -8,8 +8,6 @@ A run's folder holds summary.json (every figure), report.html (the same for a pe
 artifacts/ (what every step wrote) and kfp.log. They are written for failed runs too; runs/latest is the newest run.
 """
 
-from __future__ import annotations
-
 import re
 import secrets
 import signal

@@ -3,8 +3,6 @@
 Every part comes from an artifact's own manifest, so a summary can only hold what a step has really written.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -5,8 +5,6 @@
 The command line is read before KServe is imported: so ``--help`` is ours, and instant.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

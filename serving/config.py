@@ -3,8 +3,6 @@
 python -m serving --help
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator

@@ -1,7 +1,5 @@
 """The engine's few dials; everything else is derived from the bundle."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import field_validator
