@@ -54,10 +54,5 @@ def settings(values: Iterable[str]) -> list[str]:
 
 def not_text(names: Iterable[str]) -> list[str]:
     """A problem for each name that is not UTF-8: neither JSON nor a summary can hold it."""
-    problems = []
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            problems.append(f"{os.fsencode(name)!r}: the name is not UTF-8; rename it (convmv does whole folders)")
-    return problems
+    wrong = [os.fsencode(name) for name in names if re.search(r"[\ud800-\udfff]", name)]
+    return [f"{name!r}: the name is not UTF-8; rename it (convmv does whole folders)" for name in wrong]

@@ -29,14 +29,17 @@ DEFAULTS["corpus"]["sources"] = ["pipelines/profiles/demo.jsonl.zst"]
 GPU = "nvidia.com/gpu"
 
 # Secrets are optional: a cluster without them still starts the pods, and the step says what it lacks.
-STORAGE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
-STORAGE_SECRET = {name: name for name in STORAGE}
-TRACKING_SECRET = {name: name for name in ("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY")}
-HUB_SECRET = {"HF_TOKEN": "HF_TOKEN"}
+SECRETS = {
+    "prometheus-storage": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"),
+    "prometheus-tracking": ("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"),
+    "prometheus-hub": ("HF_TOKEN",),
+}
 
 
-def _placed(task: dsl.PipelineTask, *, hours: int, cpu: str, memory: str) -> dsl.PipelineTask:
-    """What every step asks of a cluster: a share of a node, a time limit, a second attempt, and to report nothing."""
+def _placed(task: dsl.PipelineTask, *secrets: str, hours: int, cpu: str, memory: str) -> dsl.PipelineTask:
+    """What a step asks of a cluster: a share of a node, a time limit, a second attempt, secrets, to report nothing."""
+    for secret in secrets:
+        kubernetes.use_secret_as_env(task, secret, {name: name for name in SECRETS[secret]}, optional=True)
     for name, value in NO_TELEMETRY.items():
         task.set_env_variable(name, value)
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
@@ -83,26 +86,20 @@ def pipeline(
         gpu_tolerations: Tolerations of the training pod.
     """
     prepared = prepare_data(sources=sources, tests=tests, config=corpus, code_version=code_version)
-    _placed(prepared, hours=12, cpu="2", memory="8Gi")
-    kubernetes.use_secret_as_env(prepared, "prometheus-storage", STORAGE_SECRET, optional=True)
-    kubernetes.use_secret_as_env(prepared, "prometheus-hub", HUB_SECRET, optional=True)
+    _placed(prepared, "prometheus-storage", "prometheus-hub", hours=12, cpu="2", memory="8Gi")
     text = prepared.outputs["corpus"]
 
     cut = train_tokenizer(corpus=text, config=tokenizer, code_version=code_version)
     _placed(cut, hours=4, cpu="4", memory="16Gi")
 
     trained = train_model(
-        corpus=text,
-        tokenizer=cut.outputs["tokenizer"],
-        network=network,
-        config=training,
-        code_version=code_version,
+        corpus=text, tokenizer=cut.outputs["tokenizer"], network=network, config=training, code_version=code_version
     )
-    _placed(trained, hours=72, cpu="4", memory="32Gi").set_accelerator_type(GPU).set_accelerator_limit(1)
+    _placed(trained, "prometheus-tracking", hours=72, cpu="4", memory="32Gi")
+    trained.set_accelerator_type(GPU).set_accelerator_limit(1)
     kubernetes.add_node_selector_json(trained, gpu_node_selector)
     kubernetes.add_toleration_json(trained, gpu_tolerations)
     kubernetes.empty_dir_mount(trained, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit="4Gi")
-    kubernetes.use_secret_as_env(trained, "prometheus-tracking", TRACKING_SECRET, optional=True)
 
     exported = export_onnx(
         checkpoint=trained.outputs["checkpoint"], tokenizer=cut.outputs["tokenizer"], code_version=code_version
@@ -112,11 +109,7 @@ def pipeline(
     bundles = {"fp32": exported.outputs["bundle"]}
     for precision in VARIANTS[1:]:
         smaller = quantize(
-            bundle=bundles["fp32"],
-            corpus=text,
-            precision=precision,
-            config=quantization,
-            code_version=code_version,
+            bundle=bundles["fp32"], corpus=text, precision=precision, config=quantization, code_version=code_version
         )
         _placed(smaller, hours=1, cpu="2", memory="8Gi").set_display_name(f"quantize {precision}")
         bundles[precision] = smaller.outputs["quantized"]
@@ -142,5 +135,4 @@ def pipeline(
             code_version=code_version,
         )
         # A cached publication would leave the target as it is, which need not be what this run measured.
-        _placed(published, hours=1, cpu="1", memory="4Gi").set_caching_options(False)
-        kubernetes.use_secret_as_env(published, "prometheus-storage", STORAGE_SECRET, optional=True)
+        _placed(published, "prometheus-storage", hours=1, cpu="1", memory="4Gi").set_caching_options(False)

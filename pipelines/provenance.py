@@ -3,6 +3,7 @@
 python -m pipelines.provenance
 """
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -45,10 +46,8 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide a result."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -45,19 +45,14 @@ def run_pipeline(request: Request, machine: str, publish_to: str, runs: Path) ->
     found = hardware()
     if machine == "auto":
         machine = "gpu" if found["gpus"] else "cpu"
-    target, version, settings = publish_to or str(run_dir / "bundle"), code_version(), to_dict(profile)
+    target = publish_to or str(run_dir / "bundle")
+    facts = {"run_id": run_dir.name, "code_version": code_version(), "machine": machine}
     text = ", ".join(map(display, request.corpus or profile.corpus.sources))
     print(
         f"run {run_dir}: profile {profile.name}, {text}, for a {machine} machine", *request.notes, sep="\n", flush=True
     )
-    arguments = {name: section for name, section in settings.items() if name != "name"} | {
-        "sources": request.corpus,
-        "tests": request.tests,
-        "publish_to": target,
-        "machine": machine,
-        "run_id": run_dir.name,
-        "code_version": version,
-    }
+    sections = {name: section for name, section in to_dict(profile).items() if name != "name"}
+    arguments = sections | facts | {"sources": request.corpus, "tests": request.tests, "publish_to": target}
     steps = run_dir / "steps.jsonl"
     interrupted, failure = False, ""
     try:
@@ -71,9 +66,8 @@ def run_pipeline(request: Request, machine: str, publish_to: str, runs: Path) ->
     shown = to_dict(profile)
     shown["corpus"]["sources"] = [*map(display, profile.corpus.sources)]
     summary = {
-        "run_id": run_dir.name,
+        **facts,
         "profile": profile.name,
-        "code_version": version,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - begin, 1),
         "status": "",
@@ -81,7 +75,6 @@ def run_pipeline(request: Request, machine: str, publish_to: str, runs: Path) ->
         "versions": versions(),
         "hardware": found,
         "settings": shown,
-        "machine": machine,
         **gather(read_steps(steps, time.time(), interrupted), target),
     }
     why = reasons(summary)

@@ -14,8 +14,6 @@ from evaluation.results import Evaluation, Verdict
 from model.row_counts import RowCount, row_count
 
 Json = dict[str, Any]
-
-
 KILLED = "its process ended without a word: killed from outside, or out of memory"
 
 

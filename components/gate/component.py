@@ -38,5 +38,4 @@ def gate(
         from model.config import GateConfig, from_dict
 
         evaluations = {"fp32": fp32.path, "fp16": fp16.path, "int8": int8.path}
-        chosen = decide(evaluations, from_dict(GateConfig, config), machine, verdict.path, report.path)
-    return chosen
+        return decide(evaluations, from_dict(GateConfig, config), machine, verdict.path, report.path)
