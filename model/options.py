@@ -18,14 +18,13 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from pydantic.fields import FieldInfo
 
 from model.errors import ProjectError
-from model.settings import ConfigError, Settings, from_dict, limits
+from model.settings import ConfigError, Settings, T, from_dict, limits
 
-T = TypeVar("T", bound=Settings)
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 

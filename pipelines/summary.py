@@ -5,7 +5,6 @@ Every part comes from an artifact's own manifest, so a summary can only hold wha
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,4 +92,4 @@ def point_latest(run_dir: Path) -> None:
     draft = run_dir.parent / f".latest-{run_dir.name}"
     draft.unlink(missing_ok=True)
     draft.symlink_to(run_dir.name)
-    os.replace(draft, run_dir.parent / "latest")
+    draft.replace(run_dir.parent / "latest")

@@ -34,7 +34,6 @@ def evaluate(
         from evaluation.evaluate import evaluate_bundle
         from model.config import EvaluationConfig, from_dict
 
-        settings = from_dict(EvaluationConfig, config)
-        measured = evaluate_bundle(bundle.path, corpus.path, evaluation.path, settings)
+        measured = evaluate_bundle(bundle.path, corpus.path, evaluation.path, from_dict(EvaluationConfig, config))
         scores = {f"{score.test_set}.{score.direction}": score.model_dump() for score in measured.scores}
         metrics.metadata.update(scalars({**measured.figures(), **scores}))
