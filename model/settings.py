@@ -66,8 +66,6 @@ Natural = Annotated[int, Field(ge=0, le=MAX)]
 Count = Annotated[int, Field(ge=1, le=MAX)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Threads = Annotated[int, Field(ge=0, le=4096)]  # 0 takes the processors at hand
-
-
 T = TypeVar("T", bound=Settings)
 
 

@@ -110,8 +110,7 @@ def run_locally(arguments: Mapping[str, Any], run_dir: Path, steps: Path) -> Non
             task.ClearField("retry_policy")
     os.environ.update({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", STEPS_VARIABLE: str(steps)})
     with open(run_dir / "kfp.log", "w", 1, encoding="utf-8") as log, warnings.catch_warnings():
-        noise = ".*(have no effect in the current local runner|non-Python base image)"
-        warnings.filterwarnings("ignore", message=noise)
+        warnings.filterwarnings("ignore", ".*(have no effect in the current local runner|non-Python base image)")
         local.init(
             runner=local.SubprocessRunner(use_venv=False),
             pipeline_root=str(run_dir / "artifacts"),

@@ -57,10 +57,9 @@ def hardware() -> dict[str, Any]:
 
     from model import sessions
 
-    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    memory = round(psutil.virtual_memory().total / 2**30, 1)
-    names = [torch.cuda.get_device_name(i) for i in gpus]
-    return {**sessions.hardware(), "memory_gib": memory, "gpus": names, "system": platform.system()}
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus, memory = [*map(torch.cuda.get_device_name, range(count))], psutil.virtual_memory().total
+    return {**sessions.hardware(), "memory_gib": round(memory / 2**30, 1), "gpus": gpus, "system": platform.system()}
 
 
 def parser() -> Parser:
