@@ -6,7 +6,6 @@ code names no script (as ``rus_Cyrl`` does), is not judged by its script: no gue
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Sequence
@@ -72,9 +71,4 @@ def script_of(text: str) -> str:
 
 def _count(script: str, text: str) -> int:
     """How many letters of a script a text has."""
-    return sum(map(len, _letters(script).findall(text)))
-
-
-@functools.cache
-def _letters(script: str) -> re.Pattern[str]:
-    return re.compile(f"[{SCRIPTS[script]}]+")
+    return sum(map(len, re.findall(f"[{SCRIPTS[script]}]+", text)))

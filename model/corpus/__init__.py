@@ -1,7 +1,4 @@
-"""From text to a corpus: reading, cleaning, deduplicating, shuffling and splitting; shards on disk with a card.
-
-python -m model.corpus train.tsv.zst --out corpus --test test.tsv
-"""
+"""From text to a corpus: reading, cleaning, deduplicating, shuffling and splitting; shards on disk with a card."""
 
 from model.corpus.files import CorpusError
 from model.corpus.prepare import prepare_corpus

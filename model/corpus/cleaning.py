@@ -57,17 +57,15 @@ class Script:
     def __init__(self, languages: Iterable[str], min_ratio: float) -> None:
         written = [scripts(code) for code in languages]
         names = {name for names in written for name in names} if all(written) else set[str]()
-        ranges = "".join(SCRIPTS[name] for name in sorted(names))
-        self._unknown, self._ascii = not names, "Latin" in names
-        if self._unknown:
-            return
+        ranges = "".join(SCRIPTS[name] for name in sorted(names)) or r"\w"  # no letter is foreign where none is known
+        self._ascii = "Latin" in names
         self._own = re.compile(f"[{ranges}]+")
         self._foreign = re.compile(rf"[^\W\d_{ranges}]+")
         self._min_ratio = min_ratio
 
     def accepts(self, text: str) -> bool:
         """True as well for a text without letters: there is nothing to judge."""
-        if self._unknown or (self._ascii and text.isascii()):
+        if self._ascii and text.isascii():
             return True
         foreign = sum(map(len, self._foreign.findall(text)))
         if not foreign:

@@ -27,6 +27,7 @@ HEAD_BYTES = 32  # enough to tell what a file is
 BLOCK_BYTES = 1 << 18  # compressed bytes per read; highly compressible input grows about 100-fold
 MAX_LINE_BYTES = 1 << 22  # a longer line is not a sentence, and would have to be held in memory
 EXTENSIONS = {"parallel": (".tsv", ".jsonl", ".parquet"), "text": (".txt", ".jsonl", ".parquet")}
+READ = frozenset(itertools.chain(*EXTENSIONS.values()))
 COMPRESSIONS = (".gz", ".zst")
 WEB = ("http://", "https://")
 SILENCE_SECONDS = 60  # a source that sends nothing for so long is given up; a slow one may take its time
@@ -67,7 +68,7 @@ class SourceFile:
 
     @property
     def format(self) -> str:
-        """ ".tsv", ".txt", ".jsonl" or ".parquet", or "" for what is not read."""
+        """ ".tsv", ".txt", ".jsonl" or ".parquet", or what is not read."""
         return extensions(self.name)[0]
 
 
@@ -83,18 +84,16 @@ def display(source: str) -> str:
 
 
 def extensions(path: str) -> tuple[str, str]:
-    """``"a/b.tsv.zst"`` -> ``(".tsv", ".zst")``; the first is empty when the type is not one we read."""
-    name = PurePosixPath(path)
-    compression = name.suffix.lower() if name.suffix.lower() in COMPRESSIONS else ""
-    kind = PurePosixPath(name.stem).suffix.lower() if compression else name.suffix.lower()
-    return (kind if any(kind in known for known in EXTENSIONS.values()) else ""), compression
+    """``"a/b.tsv.zst"`` -> ``(".tsv", ".zst")``."""
+    name = PurePosixPath(path.lower())
+    return (PurePosixPath(name.stem).suffix, name.suffix) if name.suffix in COMPRESSIONS else (name.suffix, "")
 
 
 def stem(source: str) -> str:
     """The file's name without its type and compression: the name of a test set."""
-    path = display(source).rstrip("/")
-    kind, compression = extensions(path)
-    return PurePosixPath(path).name.removesuffix(compression).removesuffix(kind) or "test"
+    name = PurePosixPath(display(source)).name
+    kind, compression = extensions(name)
+    return name.removesuffix(compression).removesuffix(kind if kind in READ else "") or "test"
 
 
 def reach(url: str) -> tuple[Any, str]:

@@ -290,8 +290,8 @@ def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, Any]]:
     But for those of a .jsonl that are not UTF-8: they come as bytes, for it may be in what nobody reads.
     """
     number, inside = 0, False  # inside: within a line too long to hold
-    for full in _blocks(file):
-        block = full
+    for block in _blocks(file):
+        lines = block.removesuffix(b"\n").split(b"\n") if block else []
         if inside or (len(block) >= MAX_LINE_BYTES // 2 and b"\n" not in block):
             if not inside:
                 number += 1
@@ -299,10 +299,7 @@ def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, Any]]:
                 array = file.format == ".jsonl" and block.lstrip().startswith(b"[")
                 hint = f"; {ONE_A_LINE.format(ARRAY)}" if array else ""
                 tally.reject(number, f"the line is longer than {MAX_LINE_BYTES >> 21} MiB{hint}")
-            end = block.find(b"\n") + 1
-            inside = not end
-            block = block[end:] if end else b""
-        lines = block.removesuffix(b"\n").split(b"\n") if block else []
+            inside, lines = b"\n" not in block, lines[1:]
         try:
             numbered: Iterator[tuple[int, Any]] = enumerate([line.decode() for line in lines], number + 1)
         except UnicodeDecodeError:

@@ -16,8 +16,8 @@ from typing import Any
 
 from model.config import CorpusConfig
 from model.corpus.files import (
-    COMPRESSIONS,
     EXTENSIONS,
+    READ,
     CorpusError,
     SourceFile,
     display,
@@ -171,7 +171,7 @@ def _folder(source: str, url: str, filesystem: Any, path: str, kind: str, langua
     _one_data_set(root, [f for f in files if f.role in (TRAIN, TEST, VALID)], kind, languages)
     if not any(file.role in (TRAIN, TEST, VALID, UNCLEAR) for file in files):
         names = [_relative(file.name, root) for file in files]
-        found = ", ".join(sorted({_suffix(name) or "no extension" for name in names})) or "no files"
+        found = ", ".join(sorted({extensions(name)[0] or "no extension" for name in names})) or "no files"
         cure = next((cure for name in names if (cure := _cure(name, kind, languages))), "")
         raise CorpusError(
             f"{root}: no file of a supported type for kind {kind} ({_supported(kind)}); found: {found}{cure}"
@@ -257,12 +257,11 @@ def _language(name: str) -> frozenset[str] | None:
 
 
 def _cure(name: str, kind: str, languages: Sequence[str]) -> str:
-    format_, _ = extensions(name)
-    if format_:
+    suffix = extensions(name)[0]
+    if suffix in READ:
         other = "text" if kind == "parallel" else "parallel"
         also = "; if its lines are source<TAB>target, name it .tsv; if it is one of two, `paste ONE TWO > BOTH.tsv`"
-        return f"; this type is read with corpus.kind {other}{also if format_ == '.txt' else ''}"
-    suffix = _suffix(name)
+        return f"; this type is read with corpus.kind {other}{also if suffix == '.txt' else ''}"
     if suffix in _CURES:
         return f"; {_PROSE if kind == 'text' and _CURES[suffix] == _TABLE else _CURES[suffix]}"
     if kind == "parallel" and scripts(suffix[1:]):
@@ -270,11 +269,6 @@ def _cure(name: str, kind: str, languages: Sequence[str]) -> str:
         one, two = languages if len(languages) == 2 else ("SOURCE", "TARGET")
         return f"; make one file of one for each language: `paste {base}.{one} {base}.{two} > {base}.tsv`"
     return ""
-
-
-def _suffix(name: str) -> str:
-    path = PurePosixPath(name.lower().rstrip("/"))
-    return PurePosixPath(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
 
 
 def _supported(kind: str) -> str:
