@@ -90,18 +90,16 @@ class _Preparation:
 
     def run(self, files: list[SourceFile], tests: dict[str, list[SourceFile]]) -> None:
         """Write everything but the card, and tell what was made of what."""
-        for name, found in tests.items():
-            self.test_rows[name] = self._write_test(name, found)
+        self.test_rows = {name: self._write_test(name, found) for name, found in tests.items()}
         shuffle = Shuffle(self.out / "shuffle", self.config.seed)
         self._clean_into(shuffle, files)
         held_out, rest = self._hold_out(shuffle.distinct())
         self._write_shards(self._training(rest, held_out))
+        self.rows = {"train": sum(shard["rows"] for shard in self.shards)}
         for name, split in held_out.items():
-            write_records(self.out / f"{name}{SUFFIX}", split)
+            self.rows[name] = write_records(self.out / f"{name}{SUFFIX}", split)
         shutil.rmtree(self.out / "shuffle")
         self.duplicates = shuffle.duplicates
-        self.rows = {"train": sum(shard["rows"] for shard in self.shards)}
-        self.rows |= {name: len(split) for name, split in held_out.items()}
         self._conclude()
 
     def card(self, sources: list[str], left_out: list[SourceFile], seconds: float) -> dict[str, Any]:

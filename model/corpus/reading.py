@@ -276,12 +276,10 @@ def _missing(columns: list[tuple[str, ...]], found: list[str]) -> str:
 
 
 def _blocks(file: SourceFile) -> Iterator[bytes]:
-    start = True
-    for block in line_blocks(read_blocks(file)):
-        if start and (name := encoding.wide(block[:4096])):
+    for i, block in enumerate(line_blocks(read_blocks(file))):
+        if i == 0 and (name := encoding.wide(block[:4096])):
             raise CorpusError(f"{file.name}: the text is in {name}, not UTF-8; {encoding.cure(name)}")
-        yield block.removeprefix(BOM) if start else block
-        start = False
+        yield block if i else block.removeprefix(BOM)
 
 
 def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, Any]]:

@@ -64,15 +64,15 @@ class Examples:
         self, corpus: str | Path, tokenizer: Tokenizer, network: NetworkConfig, config: TrainingConfig
     ) -> None:
         self.corpus, self.tokenizer, self.network, self.config = corpus, tokenizer, network, config
-        card = read_card(corpus)
-        self.task = "translation" if card["kind"] == "parallel" else "text"
-        self.languages: list[str] = card["languages"]
+        self.card = read_card(corpus)
+        self.task = "translation" if self.card["kind"] == "parallel" else "text"
+        self.languages: list[str] = self.card["languages"]
         if network.family == "seq2seq" and self.task == "text":
             raise ExamplesError(
                 "an encoder-decoder network learns from sentence pairs, and this corpus is running text: "
                 "set network.family=decoder (for example preset mini-gpt), or give a parallel corpus"
             )
-        self._fate = np.zeros(card["counts"]["train"], np.uint8)
+        self._fate = np.zeros(self.card["counts"]["train"], np.uint8)
 
     def from_rows(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:
         """Encode a pool of rows; those longer than the network's positions are left out (translation) or cut (text)."""
@@ -142,7 +142,7 @@ class Examples:
         long, reason = int((self._fate == _LEFT_OUT).sum()), too_long(self.network.max_positions)
         left_out = {reason: long, "not reached (training.steps)": total - trained - long}
         scored = len({row for batch in valid for row in batch.rows})
-        rows = read_card(self.corpus)["counts"]["valid"]
+        rows = self.card["counts"]["valid"]
         return [
             row_count("training", "train", total, trained, left_out),
             row_count("validation", "valid", rows, scored, {reason: rows - scored}),

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from model.config import NetworkConfig, TrainingConfig, to_dict
-from model.corpus import read_card
 from model.errors import ProjectError
 from model.files import write_json, write_text
 from model.network import Transformer, count_parameters
@@ -64,15 +63,15 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads or available_cpus())
     torch.manual_seed(config.seed)
-    tokens, card = load_tokenizer(tokenizer), read_card(corpus)
+    tokens = load_tokenizer(tokenizer)
     examples = Examples(corpus, tokens, network, config)
-    trainer = Trainer(examples, out)
+    trainer, card = Trainer(examples, out), examples.card
     print(
         f"training {count_parameters(trainer.network):,} parameters ({network.family}) on {trainer.device}, "
         f"{trainer.precision}, {config.steps} steps of {config.grad_accum_steps} x {config.batch_tokens} tokens",
         flush=True,
     )
-    trainer.fit(
+    row_counts = trainer.fit(
         identity={
             "network": to_dict(network),
             "training": to_dict(config),
@@ -80,17 +79,26 @@ def train(
             "corpus": [shard["sha256"] for shard in card["shards"]],
         }
     )
-    print(sentence(trainer.row_counts), flush=True)
+    print(sentence(row_counts), flush=True)
+    state = trainer.state
     info = {
         "network": to_dict(network),
         "config": to_dict(config),
         "vocab_size": tokens.vocab_size,
         "task": examples.task,
-        "languages": card["languages"],
+        "languages": examples.languages,
         "authors": card.get("authors", []),
         "parameters": count_parameters(trainer.network),
-        **trainer.state.summary(),
-        "row_counts": trainer.row_counts,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "train_loss": state.train_loss,
+        "valid_loss": state.best_loss,
+        "last_valid_loss": state.valid_loss,
+        "train_tokens": state.tokens,
+        "target_tokens": state.target_tokens,
+        "seconds": round(state.seconds, 2),
+        "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
+        "row_counts": row_counts,
         "device": str(trainer.device),
         "precision": trainer.precision,
         "threads": torch.get_num_threads(),
@@ -116,20 +124,6 @@ class TrainState:
     best_step: int = 0
     stale: int = 0  # validations since the best one
 
-    def summary(self) -> dict[str, Any]:
-        """The figures of the run for ``training.json``."""
-        return {
-            "steps": self.step,
-            "best_step": self.best_step,
-            "train_loss": self.train_loss,
-            "valid_loss": self.best_loss,
-            "last_valid_loss": self.valid_loss,
-            "train_tokens": self.tokens,
-            "target_tokens": self.target_tokens,
-            "seconds": round(self.seconds, 2),
-            "tokens_per_second": round(self.tokens / max(1e-9, self.seconds), 1),
-        }
-
 
 class Trainer:
     """One run: a new network, its optimisers, and where it is."""
@@ -145,10 +139,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.state = TrainState()
         self.curve: list[dict[str, float]] = []
-        self.row_counts: list[RowCount] = []
 
-    def fit(self, identity: dict[str, Any]) -> None:
-        """Train to the end of the schedule, resuming first where there is something to resume."""
+    def fit(self, identity: dict[str, Any]) -> list[RowCount]:
+        """Train to the end of the schedule, resuming where there is something to resume; what became of the rows."""
         if saved := load_last(self.out, self.network, self.optimizers, identity):
             self.state, self.curve = TrainState(**saved["state"]), saved["curve"]
             print(f"resuming after step {self.state.step}, {self.state.seconds:.0f} s into the run", flush=True)
@@ -156,7 +149,7 @@ class Trainer:
         valid = self.examples.valid_batches()
         with tracked(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out):
             self._loop(identity, valid)
-        self.row_counts = self.examples.row_counts(valid)
+        return self.examples.row_counts(valid)
 
     def _loop(self, identity: dict[str, Any], valid: list[Batch]) -> None:
         config, state = self.config, self.state

@@ -36,16 +36,17 @@ def tracked(name: str, settings: dict[str, Any], folder: Path) -> Iterator[None]
         return
     write_json(folder / SETTINGS, settings)
     command = [sys.executable, "-m", "model.training.tracking", str(folder.resolve()), f"--name={name}"]
-    root, process = Path(__file__).parents[2], None
+    root = Path(__file__).parents[2]
     try:
         process = subprocess.Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, cwd=root)
     except OSError as error:
         print(f"tracking is off: {error}", file=sys.stderr)
+        yield
+        return
     try:
         yield
     finally:
-        if process is not None:
-            finish(process)
+        finish(process)
 
 
 def finish(process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
