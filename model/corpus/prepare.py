@@ -1,10 +1,10 @@
 """From source files to a clean, shuffled, split corpus, in one stream and one sort on disk.
 
-Rows are read, cleaned and spilled to disk by a seeded hash of their content (see :mod:`model.corpus.shuffle`); read
-back in the order of the hashes, the first become the held-out and valid splits, the rest the train shards. A train row
-that shares a side with a held-out or valid row is left out, as is one that shares a side with a test set. 1,077,100
-pairs take 12 s of one core and 205 MB. Memory grows with the test sets, by 100 MB per million of max_rows where that is
-set, and with the corpus only by one bucket of the sort, 1/256 of it.
+Rows are read, cleaned and sorted by a seeded hash of their content (:class:`model.corpus.storage.Shuffle`): the first
+become the held-out and valid splits, the rest the train shards. A train row that shares a side with a held-out or valid
+row is left out, as is one that shares a side with a test set. 1,077,100 pairs take 12 s of one core and 205 MB. Memory
+grows with the test sets, by 100 MB per million of max_rows where that is set, and with the corpus only by one bucket of
+the sort, 1/256 of it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from model.corpus import account
 from model.corpus.cleaning import MAX_AUTHORS, PairCleaner, PieceFilter, TestText, clean_author, clean_text, cut_pieces
 from model.corpus.files import CorpusError, SourceFile, display
 from model.corpus.reading import Tally, read_documents, read_pairs
-from model.corpus.shuffle import Shuffle
 from model.corpus.sources import TEST, TRAIN, gather
-from model.corpus.storage import CARD, FORMAT_VERSION, SUFFIX, write_records
+from model.corpus.storage import CARD, FORMAT_VERSION, SUFFIX, Shuffle, write_records
 from model.files import replace_directory, sha256_file, write_json
 from model.languages import scripts
 from model.progress import Progress
 
 PROGRESS_ROWS = 1000
-PROGRESS_SECONDS = 2.0
 SMALL_SHARE = 0.05  # of a small corpus, for each of the two held-out splits
 
 Row = tuple[tuple[str, ...], str | None]  # a record's values in the order of its columns, and the author
@@ -180,7 +178,7 @@ class _Preparation:
     def _clean_into(self, shuffle: Shuffle, files: list[SourceFile]) -> None:
         """Add the rows that are fit for training to the shuffle, up to max_rows of them; count the others by reason."""
         clean = (PairCleaner if self.parallel else PieceFilter)(self.config, self.test_text)
-        progress = Progress("corpus", unit="rows", every=PROGRESS_SECONDS)
+        progress = Progress("corpus", unit="rows", every=2.0)
         taken = set[str]()
         for values, author in self._segments(files, self.tally):
             self.read += 1
@@ -253,7 +251,7 @@ class _Preparation:
         if unknown := [code for code in self.config.languages if not scripts(code)]:
             self.notes.append(f"not judged by script: {', '.join(unknown)}, of which model/languages.py knows none")
         if doubtful := account.doubtful(self.tally.files) if self.parallel else []:
-            self.notes += [*doubtful, *self._examples()]
+            self.notes += [*doubtful, *account.examples(self.first, self.rejected, self.config.languages)]
         _tell(
             *account.rows_of(self.tally.files + self.test_tally.files),
             f"{self.read:,} rows read, {kept:,} kept; left out: {left_out}",
@@ -261,11 +259,9 @@ class _Preparation:
             *self.notes,
         )
 
-    def _examples(self) -> list[str]:
-        return account.examples(self.first, self.rejected, self.config.languages)
-
     def _refuse(self, problem: str) -> NoReturn:
-        raise CorpusError("\n".join([problem, *self._examples()]))
+        examples = account.examples(self.first, self.rejected, self.config.languages)
+        raise CorpusError("\n".join([problem, *examples]))
 
 
 def _tell(*lines: str) -> None:

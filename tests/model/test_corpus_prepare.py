@@ -14,7 +14,7 @@ import pytest
 from model import corpus
 from model.config import CorpusConfig, to_dict
 from model.corpus import CorpusError, prepare_corpus, read_card, read_split
-from model.corpus.shuffle import Shuffle
+from model.corpus.storage import Shuffle
 from model.files import sha256_file
 
 CONFIG = CorpusConfig(valid_rows=30, heldout_rows=40, shard_rows=500)
@@ -246,7 +246,7 @@ def test_readers_say_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_the_shuffle_spills_and_sorts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.corpus.shuffle.BUFFER_BYTES", 1000)
+    monkeypatch.setattr("model.corpus.storage.BUFFER_BYTES", 1000)
     shuffle = Shuffle(tmp_path / "s", seed=3)
     for number in [*range(500), *range(0, 500, 5)]:
         shuffle.add(shuffle.key(str(number)), str(number).encode())
