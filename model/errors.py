@@ -9,7 +9,5 @@ class ProjectError(Exception):
 
 def reason(error: BaseException) -> str:
     """The error's type and words on one line; some errors have no words of their own, as a time-out has not."""
-    words = " ".join(str(error).split())
-    if not words and error.__cause__ is not None:
-        words = " ".join(str(error.__cause__).split())
+    words = " ".join((str(error).strip() or str(error.__cause__ or "")).split())
     return f"{type(error).__name__}: {words}" if words else f"{type(error).__name__}, which gives no reason"

@@ -51,8 +51,7 @@ def available_cpus(root: Path = Path("/")) -> int:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         count = os.cpu_count() or 1
-    quota = cpu_quota(root)
-    return count if quota is None else max(1, min(count, math.ceil(quota)))
+    return min(count, math.ceil(cpu_quota(root) or count))
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:

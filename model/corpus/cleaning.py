@@ -68,10 +68,7 @@ class Script:
         if self._ascii and text.isascii():
             return True
         foreign = sum(map(len, self._foreign.findall(text)))
-        if not foreign:
-            return True
-        own = sum(map(len, self._own.findall(text)))
-        return own >= self._min_ratio * (own + foreign)
+        return not foreign or (own := sum(map(len, self._own.findall(text)))) >= self._min_ratio * (own + foreign)
 
 
 class TestText:

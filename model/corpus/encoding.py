@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from collections.abc import Sequence
 
@@ -30,8 +31,12 @@ def wide(head: bytes) -> str:
         if head.startswith("\ufeff".encode(name)):
             return name.rstrip("BLE")
     zeros = head.count(0)
-    if zeros < 2 or (not head.isascii() and _is_utf8(head)):
+    if zeros < 2:
         return ""
+    if not head.isascii():
+        with contextlib.suppress(UnicodeDecodeError):
+            codecs.getincrementaldecoder("utf-8")().decode(head)
+            return ""  # UTF-8, whatever character the head's end cuts
     for name, size in _UNITS:
         units = len(head) // size
         # In the wrong units blanks and line ends are other characters; in the right ones all zeros belong to ASCII.
@@ -44,14 +49,6 @@ def wide(head: bytes) -> str:
         if plausible and 50 * ascii_letters >= units and zeros >= ascii_letters * (size - 1):
             return name
     return ""
-
-
-def _is_utf8(head: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def guess(sample: bytes, languages: Sequence[str]) -> tuple[str, str]:

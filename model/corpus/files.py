@@ -28,7 +28,6 @@ BLOCK_BYTES = 1 << 18  # compressed bytes per read; highly compressible input gr
 MAX_LINE_BYTES = 1 << 22  # a longer line is not a sentence, and would have to be held in memory
 EXTENSIONS = {"parallel": (".tsv", ".jsonl", ".parquet"), "text": (".txt", ".jsonl", ".parquet")}
 READ = frozenset(itertools.chain(*EXTENSIONS.values()))
-COMPRESSIONS = (".gz", ".zst")
 WEB = ("http://", "https://")
 SILENCE_SECONDS = 60  # a source that sends nothing for so long is given up; a slow one may take its time
 _COMPRESSED = re.compile(rb"(?P<gz>\x1f\x8b\x08)|(?P<zst>\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)")
@@ -86,7 +85,7 @@ def display(source: str) -> str:
 def extensions(path: str) -> tuple[str, str]:
     """``"a/b.tsv.zst"`` -> ``(".tsv", ".zst")``."""
     name = PurePosixPath(path.lower())
-    return (PurePosixPath(name.stem).suffix, name.suffix) if name.suffix in COMPRESSIONS else (name.suffix, "")
+    return (PurePosixPath(name.stem).suffix, name.suffix) if name.suffix in (".gz", ".zst") else (name.suffix, "")
 
 
 def stem(source: str) -> str:
@@ -133,16 +132,12 @@ def line_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The same bytes in blocks that end at a line's end, but for the last, and for lines beyond MAX_LINE_BYTES."""
     rest = bytearray()  # grows in place, however small the blocks are
     for block in blocks:
-        end = block.rfind(b"\n") + 1
-        if end:
-            yield bytes(rest) + block[:end]
-            rest = bytearray(block[end:])
-        else:
-            rest += block
-            if len(rest) > MAX_LINE_BYTES:
-                cut = _boundary(rest)
-                yield bytes(rest[:cut])
-                del rest[:cut]
+        end = len(rest) + block.rfind(b"\n") + 1 if b"\n" in block else 0
+        rest += block
+        if end or len(rest) > MAX_LINE_BYTES:
+            end = end or _boundary(rest)
+            yield bytes(rest[:end])
+            del rest[:end]
     if rest:
         yield bytes(rest)
 
@@ -205,12 +200,8 @@ def _decompress(chunks: Iterator[bytes], file: SourceFile, compression: str) -> 
 
 
 def _chunks(stream: IO[bytes], name: str) -> Iterator[bytes]:
-    while True:
-        with reported(name):
-            chunk = stream.read(BLOCK_BYTES)
-        if not chunk:
-            return
-        yield chunk
+    with reported(name):
+        yield from iter(lambda: stream.read(BLOCK_BYTES), b"")
 
 
 def _boundary(data: bytes | bytearray) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +50,7 @@ class Tally:
 
     def begin(self, file: SourceFile) -> None:
         """Start counting a file."""
-        self.files.append({"file": file.name, "role": file.role, "rows": 0, "malformed": 0, "rejected": {}})
+        self.files.append({"file": file.name, "role": file.role, "rows": 0, "malformed": 0, "rejected": Counter()})
         self.first = ""
 
     def count(self, rows: int = 1) -> None:
@@ -59,8 +60,7 @@ class Tally:
 
     def leave_out(self, reason: str) -> None:
         """Count a row of the current file that cleaning has rejected."""
-        rejected = self.files[-1]["rejected"]
-        rejected[reason] = rejected.get(reason, 0) + 1
+        self.files[-1]["rejected"][reason] += 1
 
     def reject(self, row: int, problem: str) -> None:
         """Count a malformed row; its place is kept for the first few, and for the first of each file."""

@@ -15,17 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from model.config import CorpusConfig
-from model.corpus.files import (
-    EXTENSIONS,
-    READ,
-    CorpusError,
-    SourceFile,
-    display,
-    extensions,
-    reach,
-    reported,
-    stem,
-)
+from model.corpus.files import EXTENSIONS, READ, CorpusError, SourceFile, display, extensions, reach, reported, stem
 from model.languages import scripts
 
 TRAIN, TEST = "train", "test"
@@ -48,7 +38,6 @@ _TABLE = "save it as tab-separated text in UTF-8, one source<TAB>target a line, 
 _PROSE = "save its text as plain text in UTF-8 and name it .txt"
 _SUBTITLES = "it holds one language: align two of them into a .tsv, or save the lines of one as .txt for kind text"
 _CATALOGUE = "turn it into a .tsv of one source<TAB>target a line, for example with translate-toolkit's {}"
-_UNPACK = "unpack it and give the folder"
 _CURES = {
     **dict.fromkeys((".csv", ".xlsx", ".xls", ".ods", ".tab"), _TABLE),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf", ".epub", ".fb2", ".html", ".htm", ".md", ".tex"), _PROSE),
@@ -58,7 +47,7 @@ _CURES = {
     ".json": "save it with one record a line: `jq -c '.[]' OLD.json > NEW.jsonl`",
     **dict.fromkeys((".ndjson", ".jl", ".jsonlines"), "name it .jsonl"),
     **dict.fromkeys((".arrow", ".feather", ".orc", ".avro"), "save it as .parquet"),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "unpack it and give the folder"),
     ".bz2": "decompress it with `bzip2 -d`",
     ".xz": "decompress it with `xz -d`",
     ".lz4": "decompress it with `lz4 -d`",

@@ -153,14 +153,10 @@ class Examples:
         order = rng.permutation(len(examples))
         ordered = sorted((examples[i] for i in order), key=lambda e: (e.width, len(e.inputs)))
         batches: list[list[Example]] = []
-        current: list[Example] = []
         for example in ordered:  # ascending width: the newest example is the widest
-            if current and example.width * (len(current) + 1) > self.config.batch_tokens:
-                batches.append(current)
-                current = []
-            current.append(example)
-        if current:
-            batches.append(current)
+            if not batches or example.width * (len(batches[-1]) + 1) > self.config.batch_tokens:
+                batches.append([])
+            batches[-1].append(example)
         for i in rng.permutation(len(batches)):
             yield collate(batches[i])
 

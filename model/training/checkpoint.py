@@ -39,8 +39,7 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str
         CheckpointError: when a file is missing or unreadable.
     """
     folder = Path(folder)
-    missing = [name for name in (WEIGHTS, INFO) if not (folder / name).exists()]
-    if missing:
+    if missing := [name for name in (WEIGHTS, INFO) if not (folder / name).exists()]:
         raise CheckpointError(f"{folder} is not a finished checkpoint: {', '.join(missing)} is missing")
     try:
         return safetensors.load_file(folder / WEIGHTS), json.loads((folder / INFO).read_text("utf-8"))
@@ -91,8 +90,7 @@ def load_last(
     if not (source / "progress.json").exists():
         return None
     progress = json.loads((source / "progress.json").read_text("utf-8"))
-    differing = sorted(key for key, value in identity.items() if progress.get("identity", {}).get(key) != value)
-    if differing:
+    if differing := sorted(key for key, value in identity.items() if progress.get("identity", {}).get(key) != value):
         raise CheckpointError(
             f"{source} was made by a run with another {', '.join(differing)}: train into an empty folder, or delete it"
         )

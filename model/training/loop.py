@@ -35,7 +35,6 @@ from model.training.loss import linear_cross_entropy
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
 from model.training.tracking import CURVE, tracked
 
-PROGRESS_SECONDS = 10.0
 TRIM_STEPS = 20
 CURVE_POINTS = 200  # training points kept in the curve, whatever the number of steps
 
@@ -158,7 +157,7 @@ class Trainer:
         every = max(1, config.steps // CURVE_POINTS)
         recent: list[float] = []
         began, first = time.perf_counter() - state.seconds, dataclasses.replace(state)
-        progress = Progress("training", config.steps - first.step, every=PROGRESS_SECONDS)
+        progress = Progress("training", config.steps - first.step, every=10.0)
         while state.step < config.steps:
             rate = learning_rate(state.step, config)
             recent.append(self.update(list(itertools.islice(batches, config.grad_accum_steps)), rate))

@@ -16,8 +16,7 @@ from model.config import TrainingConfig
 
 def build_optimizers(network: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
     """[Muon, AdamW]; each parameter is in exactly one of them."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+    matrices, rest = list[nn.Parameter](), list[nn.Parameter]()
     for name, parameter in network.named_parameters():
         (matrices if parameter.ndim == 2 and not name.startswith("embedding") else rest).append(parameter)
     # adjust_lr_fn="original" scales the step by sqrt(max(1, rows/columns)), as in the author's code.

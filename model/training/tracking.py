@@ -64,9 +64,8 @@ def finish(process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
 
 def has_server() -> bool:
     """Whether ClearML credentials or a configuration file are at hand."""
-    if os.environ.get("CLEARML_API_ACCESS_KEY") or os.environ.get("CLEARML_API_HOST"):
-        return True
-    return Path(os.environ.get("CLEARML_CONFIG_FILE", "~/clearml.conf")).expanduser().exists()
+    known = os.environ.get("CLEARML_API_ACCESS_KEY") or os.environ.get("CLEARML_API_HOST")
+    return bool(known) or Path(os.environ.get("CLEARML_CONFIG_FILE", "~/clearml.conf")).expanduser().exists()
 
 
 def parser() -> Parser:
