@@ -11,8 +11,6 @@ It is by this table that `quantization.activation_scale` was chosen.
     python -m benchmarks.agreement --run runs/latest --out results/agreement.json
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What every committed figure stands beside (the machine, and how busy it was), and how it is kept and shown."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

@@ -5,8 +5,6 @@ python -m benchmarks.results docs                   # rewrite the tables between
 python -m benchmarks.results docs --check           # fail when one is out of date
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -9,8 +9,6 @@ engine's ``threads`` and ``spin``.
     python -m benchmarks.threads        # about five minutes; nothing else may run
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

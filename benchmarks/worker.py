@@ -3,8 +3,6 @@
 Each competitor has its own, as libraries bring thread pools of their own, and CPU time and memory are a process's.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 python -m evaluation BUNDLE CORPUS --out DIR
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

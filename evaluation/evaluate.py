@@ -3,8 +3,6 @@
 Every test set in both directions (BLEU, chrF), the held-out loss, tokens/s, peak memory, and samples for people.
 """
 
-from __future__ import annotations
-
 import re
 import resource
 import sys

@@ -5,8 +5,6 @@ A missing figure is a dash: a partial run's report must never fail on what the r
     python -c "from evaluation.figures import duration; print(duration(2712))"
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

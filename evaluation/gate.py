@@ -12,8 +12,6 @@ exception is a floor for a test set that this run was not given (no TEST=...): i
     python -m evaluation.gate fp32/evaluation.json int8/evaluation.json --floor heldout/ru-en=50
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence

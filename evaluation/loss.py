@@ -9,8 +9,6 @@ however well it knows how frequent each token is, can have a lower loss on them.
 Legend: nats = summed -log p of the target tokens.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

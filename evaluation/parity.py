@@ -7,8 +7,6 @@ is the output's next token, its greedy output is the same by induction.
     python -m evaluation.parity BUNDLE CHECKPOINT --corpus CORPUS
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

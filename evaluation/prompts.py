@@ -1,7 +1,5 @@
 """What a bundle is asked with a corpus's rows: to translate one side into the other, or to continue running text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

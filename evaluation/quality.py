@@ -7,8 +7,6 @@ the best to the worst translation, so that a reader sees what the model does bad
     python -c "from evaluation.quality import corpus_scores; print(corpus_scores(['a cat'], ['a cat']))"
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ people are shown a dash. Everything else that a run did not reach is empty.
     Evaluation.read("out").score("heldout", "ru-en").chrf
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -6,8 +6,6 @@ them. Its function `disable_telemetry_events` comes too late for all of that, so
 runs this project has agreed to be reported on. A variable that is already set is the user's word, and stays.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

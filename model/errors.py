@@ -1,7 +1,5 @@
 """What an error says for itself."""
 
-from __future__ import annotations
-
 
 class ProjectError(Exception):
     """Base of what is raised on purpose: the message is a sentence for people, who can do something about it."""

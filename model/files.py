@@ -4,8 +4,6 @@ Where the kernel can exchange two names (Linux), an older directory is replaced 
 missing; elsewhere the old one is moved aside first.
 """
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import json

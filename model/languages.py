@@ -4,8 +4,6 @@ The scripts' letters are Unicode's, the languages' scripts those in use today. A
 code names no script (as ``rus_Cyrl`` does), is not judged by its script: no guess is better than a wrong one.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

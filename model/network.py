@@ -11,8 +11,6 @@ Legend: B rows, S tokens, L source tokens, T keys (S in self-attention, L in cro
 K key/value heads, h head width, V vocabulary.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ threads as cores would only be throttled. Here the count is made once, and told 
     python -c "from model.processors import describe; print(describe())"
 """
 
-from __future__ import annotations
-
 import math
 import os
 import platform

@@ -1,7 +1,5 @@
 """Progress lines, at most one every few seconds, so that a log stays short and alive."""
 
-from __future__ import annotations
-
 import time
 
 

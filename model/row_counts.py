@@ -6,8 +6,6 @@
     row_count("training", "train", 530, 259, {too_long(256): 271})
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 python -c "from model.sessions import hardware; print(hardware())"
 """
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import Any

@@ -8,8 +8,6 @@ character: texts that are canonically equivalent have one NFC.
     nfc("и\\u0306") == "й"
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from itertools import groupby

@@ -8,8 +8,6 @@ Versions already in a lock are kept; `python requirements/lock.py --upgrade` tak
     make lock
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -6,8 +6,6 @@ The token is never logged and takes part in no message.
     curl -H "Authorization: Bearer $(cat token)" localhost:8080/info
 """
 
-from __future__ import annotations
-
 import hmac
 from pathlib import Path
 

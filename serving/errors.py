@@ -4,8 +4,6 @@ Every protocol adapter translates these and nothing else, so each class carries 
 and ``code`` for gRPC. The texts are written for the caller and never hold prompt text or internals.
 """
 
-from __future__ import annotations
-
 import reprlib
 from typing import Any
 

@@ -6,8 +6,6 @@ families; another address, or a name, is itself.
     sockets = listen(config, "http_port")
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

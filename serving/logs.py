@@ -4,8 +4,6 @@ Of KServe, uvicorn and gRPC their warnings and errors: KServe and uvicorn log ab
 which costs a fifth of the throughput of a small model and says less than ours.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -5,8 +5,6 @@ The engine reports here as its observer, once per step for all slots together: a
 somebody scrapes. The process's own memory, processor time and start are prometheus_client's ``process_*``.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import threading

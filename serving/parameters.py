@@ -7,8 +7,6 @@ gRPC message has no float field and its own client therefore cannot send one.
 All functions that read a value raise InvalidRequest, naming the parameter and what it may be.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ An answer is written as it is made, whether or not its client reads: a row of th
 other clients do not wait for the row. What piles up is bounded here, and by each request's own deadline.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Protocol

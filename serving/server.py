@@ -3,8 +3,6 @@
 python -m serving --bundle runs/latest/bundle
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

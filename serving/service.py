@@ -8,8 +8,6 @@ routes and OpenAI's.
     async with aclosing(service.stream(TextRequest(["Привет!"], {"target": "en"}))) as events: ...
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

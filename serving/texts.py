@@ -5,8 +5,6 @@ anyway makes something up: it comes back as it is. Each text of a call has its o
 with an empty text, and its error beside it, while the others are answered.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

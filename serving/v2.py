@@ -12,8 +12,6 @@ A BYTES tensor in binary form is, for each element, its length as a little-endia
     results = await service.complete(request.generation)
 """
 
-from __future__ import annotations
-
 import struct
 import uuid
 from collections.abc import Mapping, Sequence

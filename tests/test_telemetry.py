@@ -47,7 +47,7 @@ def test_nothing_that_reports_is_imported_elsewhere():
     files = [ROOT / name for name in tracked.stdout.split()] or [p for p in ROOT.rglob("*.py") if ".venv" not in str(p)]
     using = {path.relative_to(ROOT).parts[0] for path in files if path.exists() and imported(path) & LIBRARIES}
     assert {"model", "serving", "components"} <= using <= {*PACKAGES, "tests"}  # the tests' conftest imports a package
-    assert imported(ROOT / "model" / "environment.py") == {"__future__", "os", "sys"}
+    assert imported(ROOT / "model" / "environment.py") == {"os", "sys"}
 
 
 def test_images_manifests_make_and_every_step_say_it(tmp_path):

@@ -3,8 +3,6 @@
 python -m tools.first_words runs/latest/bundle
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Sequence

@@ -8,8 +8,6 @@ Same files in, same bytes out; where they came from stands in the file.
     python -m tools.schemas protocol ~/open-inference-protocol/specification/protocol "open-inference-protocol d49cc23"
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -3,8 +3,6 @@
 status = await Calls(8080, 8081, info).make("v2 JSON", "good", connection, random.Random(0))
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random

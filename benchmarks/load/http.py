@@ -12,8 +12,6 @@ server, as little of it as they can.
     python -m benchmarks.load.http --out results/http.json
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys

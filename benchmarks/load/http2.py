@@ -3,8 +3,6 @@
 connection.sendall(PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, CALL_HEAD))
 """
 
-from __future__ import annotations
-
 import struct
 
 from benchmarks.load.messages import INFER

@@ -4,8 +4,6 @@ path, body, headers = http_message("v2 JSON", "prometheus-mini", "Привет!"
 channel.unary_unary(INFER)(infer_request("prometheus-mini", "Привет!", {"max_tokens": 8}))
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Mapping

@@ -8,8 +8,6 @@ clients must not wait longer than beside clients who read.
     python -m benchmarks.load.slow_readers --seconds 20 --readers 40 --out /tmp/slow_readers.json
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket

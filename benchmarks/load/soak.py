@@ -8,8 +8,6 @@ connection is free again, and the resident memory of the second half is flat.
     python -m benchmarks.load.soak --seconds 30 --bundle runs/latest/bundle --out /tmp/soak.json
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import sys

@@ -4,8 +4,6 @@ made = trial_parser("soak", __doc__, SoakSettings)
 return conclude("soak", result, options.out, soak_table(result))
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -9,8 +9,6 @@ clock (median of the rounds) stands beside it.
     python -m benchmarks.serving --rounds 3 --family decoder --out /tmp/serving.json
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

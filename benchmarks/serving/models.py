@@ -5,8 +5,6 @@ The weights are kept beside them (``weights.safetensors``) for the engines that 
     python -m benchmarks.serving.models build/bench-serving        # `make bench-serving` does it
 """
 
-from __future__ import annotations
-
 import json
 import math
 import sys

@@ -5,8 +5,6 @@
 ``models.py`` has to run before: CTranslate2's version of our own layers is converted from its ``weights.safetensors``.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

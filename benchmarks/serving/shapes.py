@@ -10,8 +10,6 @@ others in ours; CTranslate2, Hugging Face and onnxruntime-genai are told the lea
 Legend: B requests of one batch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

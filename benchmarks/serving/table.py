@@ -1,7 +1,5 @@
 """The table of `make bench-serving`, and the targets that it is held against; made from the result alone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from benchmarks.machine import markdown

@@ -6,8 +6,6 @@ CPU time and memory are counted per process. What a library prints goes to stder
     echo '{"run": "batch", "batch": 8}' | python -m benchmarks.serving.worker ours-fp32 decoder build/bench-serving 1
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -5,8 +5,6 @@ out, because the report of a failed run is the one that is read most closely. In
 its way out, and an unknown name is an error.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ They are small inline SVG (plot.svg.j2): no script, no font and no request, colo
 460 x 280 units whatever the data, so two fit side by side on a desk and one fills a phone with text that can be read.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

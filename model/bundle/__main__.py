@@ -1,7 +1,5 @@
 """Verify a bundle and print what it is: python -m model.bundle DIR"""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ the files go up, then the new manifest. Whoever reads in between finds no bundle
     publish("runs/latest/bundle", "s3://models/prometheus-mini", {"chrf": 57.0}, {"run": "..."})
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ python -m model.corpus train.tsv.zst --out corpus --test test.tsv
 python -m model.corpus book.txt --out corpus --kind text --languages en
 """
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Sequence

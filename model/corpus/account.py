@@ -1,7 +1,5 @@
 """What became of the rows, in words: what was read, what was left out and why, and what changes it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath

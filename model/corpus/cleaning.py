@@ -5,8 +5,6 @@ characters would make a million pairs take minutes. Text is put in Unicode's NFC
 characters; nothing else about it is changed.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Bytes as text; and where they are not UTF-8, the encoding that they are in, as far as it is certain, and the cure."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import re

@@ -6,8 +6,6 @@ here it is an error. A file is compressed if its bytes say so, whatever its name
 endpoints come from the environment (AWS_ENDPOINT_URL, HF_ENDPOINT, ...).
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import re

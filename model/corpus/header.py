@@ -1,7 +1,5 @@
 """Whether the first row of a .tsv names its columns: then it is no pair, and may say that their order is another."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ grows with the test sets, by 100 MB per million of max_rows where that is set, a
 the sort, 1/256 of it.
 """
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import time

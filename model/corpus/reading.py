@@ -8,8 +8,6 @@ Columns of .jsonl and .parquet: the language codes ("ru", "en"), or {"translatio
 Face hub, or "source" and "target", with "author" if it is there; for running text "text" or "content".
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections import Counter

@@ -5,8 +5,6 @@ that tells, has the word "test" is a test set, one of "validation" is left out (
 all others are trained on. Hidden files and what systems and tools leave behind are left out. Everything is told.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re

@@ -6,8 +6,6 @@ A record of a parallel corpus has its sides under the language codes, one of run
 "author". Splits are streamed, so memory does not depend on their size.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

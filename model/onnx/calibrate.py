@@ -6,8 +6,6 @@ of the text); those of activations are a quantile over tokens of each token's la
 does not cost every other token its resolution.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 python -m model.onnx.export CHECKPOINT TOKENIZER OUT
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -16,8 +16,6 @@ Activations are unsigned with zero point 128: signed ones fall off ONNX Runtime'
 Legend: B rows, S tokens, D width, H query heads, K key/value heads, h head width, V vocabulary.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

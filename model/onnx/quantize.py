@@ -6,8 +6,6 @@ matrices and an integer cache, a quarter of the bytes, and results that do not d
     python -m model.onnx.quantize BUNDLE CORPUS OUT --precision int8
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -14,8 +14,6 @@ Legend: B rows, S tokens, T keys (the cache's capacity), L source tokens, H quer
 width, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal

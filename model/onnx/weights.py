@@ -15,8 +15,6 @@ The packed names:
     .cross_query_norm .cross_key_norm [h]
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable

@@ -7,8 +7,6 @@ trains one is in model.tokenizer.train.
     python -m model.tokenizer --show DIR "text"
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

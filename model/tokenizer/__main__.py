@@ -4,8 +4,6 @@ python -m model.tokenizer CORPUS --out DIR [--kind unigram] [--vocab_size 8000]
 python -m model.tokenizer --show DIR "text"
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

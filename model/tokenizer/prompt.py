@@ -17,8 +17,6 @@ not, so that a request may leave the target out.
 Legend: B rows, S tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

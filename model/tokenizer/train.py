@@ -7,8 +7,6 @@ the vocabulary has not seen.
     python -m model.tokenizer CORPUS --out DIR
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import time

@@ -9,8 +9,6 @@ It never goes through SentencePiece, so that a stream of :meth:`Tokenizer.token_
 :meth:`Tokenizer.decode` cannot disagree.
 """
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterable, Sequence

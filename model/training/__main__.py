@@ -3,8 +3,6 @@
 python -m model.training CORPUS TOKENIZER --out CHECKPOINT --preset prometheus-8m --steps 2000
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

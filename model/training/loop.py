@@ -4,8 +4,6 @@ It resumes by itself when its output folder holds the state of an interrupted ru
 gives one and the same run on a CPU whether it was interrupted or not.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import dataclasses

@@ -8,8 +8,6 @@ Liger Kernel, arXiv 2410.10989).
 Legend: S tokens, D width, V vocabulary.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ Muon (Jordan et al., https://kellerjordan.github.io/posts/muon/) orthogonalises 
 norms and anything that is not a matrix of the network's body train with AdamW.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

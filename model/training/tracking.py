@@ -7,8 +7,6 @@ offline session to the folder, to be sent later with ``Task.import_offline_sessi
     python -m model.training.tracking CHECKPOINT --name demo    # until its standard input ends
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -6,8 +6,6 @@ interpreter lock, and 64 streams would otherwise pay for it 64 times in every st
     async for event in stream(engine, request): print(event.text, end="")
 """
 
-from __future__ import annotations
-
 import asyncio
 import weakref
 from collections import deque

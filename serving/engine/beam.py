@@ -16,8 +16,6 @@ the same text in any company.
 Legend: B slots of a run, W beams, V vocabulary.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

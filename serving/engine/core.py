@@ -5,8 +5,6 @@ Every step runs abort -> schedule -> prefill -> decode -> sample -> postprocess.
 Legend: B slots of one run, W beams, V vocabulary.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

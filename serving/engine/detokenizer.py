@@ -5,8 +5,6 @@ middle of a stop string. Text is let out only when neither can still change it, 
 be taken back. The joined pieces equal ``tokenizer.decode`` of all ids, which the tests hold for any ids.
 """
 
-from __future__ import annotations
-
 import codecs
 import functools
 

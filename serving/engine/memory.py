@@ -8,8 +8,6 @@ The CUDA branch has NOT been run: no GPU was at hand.
 Legend: P tensors, N all slots, K key/value heads, T tokens, h head width.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import functools

@@ -8,8 +8,6 @@ CUDA and TensorRT have NOT been run: no GPU was at hand. TensorRT knows none of 
 over the cache is one), so CUDA runs those and TensorRT what lies between; it builds its kernels in its first runs.
 """
 
-from __future__ import annotations
-
 import logging
 from bisect import bisect_left
 from collections import Counter

@@ -3,8 +3,6 @@
 Legend: S prompt tokens, V vocabulary.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

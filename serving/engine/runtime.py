@@ -17,8 +17,6 @@ Legend: B slots of one run, N all slots, S prompt tokens, L source tokens, T cac
 width, V vocabulary.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -6,8 +6,6 @@ model's own distribution; only then control tokens are ruled out and penalties a
 Legend: B slots of one run, M of them whose log-probabilities are wanted, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

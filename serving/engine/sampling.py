@@ -8,8 +8,6 @@ generation; the tests compare each of them with a plain one.
 Legend: B slots of a run, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

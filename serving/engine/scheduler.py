@@ -4,8 +4,6 @@ Callers reach it through :meth:`Scheduler.add` and :meth:`Scheduler.cancel`, fro
 beginning of the next step. All else is called by the engine thread.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import threading

@@ -4,8 +4,6 @@ They are read as they are: the SDK's conversion to a type of its own checks less
 type does not know.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import struct

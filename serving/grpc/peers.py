@@ -3,8 +3,6 @@
 It has no time-out for that and closes no single call or connection when asked, so the socket is shut down under it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -6,8 +6,6 @@ are no message with the text of an exception, unknown calls with "Method not fou
     server = GrpcServer(service, token=None)
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import math

@@ -7,8 +7,6 @@ of any size; its one limit, on idle connections, begins with an answer and ends 
     uvicorn.Config(app, http=partial(Connection, service=service))
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import socket

@@ -4,8 +4,6 @@
 options, or an abbreviation of ours. Here it sees an empty command line; ports and limits are handed over explicitly.
 """
 
-from __future__ import annotations
-
 import sys
 
 _argv = sys.argv

@@ -8,8 +8,6 @@ after ``drain_delay``, it stops listening, finishes what runs within ``grace_per
     Server(service, sockets, grpc.serve(), grpc.stop).run()
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

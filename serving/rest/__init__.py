@@ -16,8 +16,6 @@
 ========================================================  =====================================================
 """
 
-from __future__ import annotations
-
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware

@@ -18,8 +18,6 @@ everything else                             ``{"error": sentence}``
 ==========================================  ===========================================================
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

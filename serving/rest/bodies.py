@@ -3,8 +3,6 @@
 wanted = read_fields(await json_body(request, service.config))
 """
 
-from __future__ import annotations
-
 import asyncio
 import codecs
 import json

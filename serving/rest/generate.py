@@ -4,8 +4,6 @@ curl localhost:8080/generate -d '{"prompt": "Привет!", "target": "en"}'
 curl -N localhost:8080/generate_stream -d '{"prompt": "Привет!", "target": "en"}'
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any

@@ -6,8 +6,6 @@ them from here. Our own addresses are known in full, as there is one model, so a
 and never walks through the list of all of them.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

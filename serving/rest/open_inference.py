@@ -10,8 +10,6 @@ first of all.
 curl localhost:8080/v2/models/prometheus-mini/generate -d '{"text_input": "Привет!", "parameters": {"target": "en"}}'
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 

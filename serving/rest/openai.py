@@ -8,8 +8,6 @@ own outcome: a choice of one that is in fault ends by "error", with the error be
     client.completions.create(model="prometheus-mini", prompt="Привет!", extra_body={"target": "en"})
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence

@@ -6,8 +6,6 @@ leaves out is greedy and 128 tokens, as on all our addresses, where OpenAI draws
 (``target``, ``author``, ``top_k``, ...) may stand beside OpenAI's; its Python client sends them as ``extra_body``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

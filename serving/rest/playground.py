@@ -7,8 +7,6 @@ of date. The page needs no access token: it holds nothing secret, and asks for o
 curl -i localhost:8080/
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

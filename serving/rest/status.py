@@ -1,7 +1,5 @@
 """Health for probes, health and facts for people, the server's v2 metadata."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Callable
 from importlib import metadata

@@ -12,8 +12,6 @@ said is left out.
     .venv-phrasebook/bin/python -m tools.phrasebook     # writes the demo profile's file; --show prints the rows
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@
 .venv-phrasebook/bin/python -m tools.phrasebook --show --pairs 20 --seed 1
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -3,8 +3,6 @@
 python -c "from tools.phrasebook.english import article; print(article('hour'), article('university'))"
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 .venv-phrasebook/bin/python -c "from tools.phrasebook.lexicon import lexicon; print(len(lexicon().choices('goods')))"
 """
 
-from __future__ import annotations
-
 import calendar
 import re
 from functools import cache

@@ -6,8 +6,6 @@ form is picked out of that lexeme by its grammemes, and marked variants (archaic
     .venv-phrasebook/bin/python -c "from tools.phrasebook.russian import noun; print(noun('ребёнок', 'gent', 'plur'))"
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cache

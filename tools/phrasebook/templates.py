@@ -6,8 +6,6 @@ arguments ask for; when it is a word, that word agrees with the slot in its argu
     .venv-phrasebook/bin/python -m tools.phrasebook --show --pairs 20
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cache
