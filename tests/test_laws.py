@@ -4,12 +4,12 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("components", "evaluation", "model", "pipelines", "serving")
 SERVED = ("bundle", "config", "environment", "errors", "files", "languages", "options", "processors", "sessions")
 SERVED += ("settings", "tokenizer")
 ALLOWED = {
@@ -19,6 +19,9 @@ ALLOWED = {
     "evaluation": ("evaluation", "model", "serving.engine", "serving.errors"),
     "components": ("components", "evaluation", "model"),
     "pipelines": ("pipelines", "components", "evaluation", "model"),
+    # Neither is a part of the product.
+    "benchmarks": ("benchmarks", "pipelines", "evaluation", "serving", "model"),
+    "tools": ("tools", "serving.engine", "model"),
 }
 BLOCKED_CODE = """
 import importlib, pkgutil, sys
@@ -37,8 +40,8 @@ print(len(names))
 """
 
 
-def sources() -> list[Path]:
-    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+def sources(packages=tuple(ALLOWED)) -> list[Path]:
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -68,9 +71,32 @@ def test_imports_point_down_only():
         relative = path.relative_to(ROOT).as_posix()
         package = relative.split("/")[0]
         for line, name in imports(path):
-            if name.split(".")[0] in (*PACKAGES, "tests", "benchmarks", "tools") and not within(name, ALLOWED[package]):
+            if name.split(".")[0] in (*ALLOWED, "tests") and not within(name, ALLOWED[package]):
                 broken.append(f"{relative}:{line} imports {name}")
     assert not broken, "\n".join(broken)
+
+
+def room(name: str, folder: Path) -> str:
+    """What of a folder's files and folders an imported name lies in; empty where it lies elsewhere."""
+    parts = folder.relative_to(ROOT).parts
+    inside = tuple(name.split(".")[: len(parts) + 1])
+    path = ROOT.joinpath(*inside)
+    found = len(inside) > len(parts) and inside[:-1] == parts and (path.is_dir() or path.with_suffix(".py").exists())
+    return inside[-1] if found else ""
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_no_two_rooms_of_a_folder_need_each_other(package):
+    """Files and folders side by side have an order; a package's face, its __init__.py, hands their names on."""
+    for folder in {path.parent for path in sources() if path.is_relative_to(ROOT / package)}:
+        needs: dict[str, set[str]] = {}
+        for path in folder.rglob("*.py"):
+            own = path.relative_to(folder).with_suffix("").parts[0]
+            if own != "__init__":
+                needs.setdefault(own, set()).update(room(name, folder) for _, name in imports(path))
+        for own, others in needs.items():
+            others.difference_update(("", own))
+        list(TopologicalSorter(needs).static_order())  # raises CycleError, which names the circle
 
 
 def test_the_engine_knows_no_protocol():
