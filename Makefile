@@ -5,12 +5,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
-BENCH := .venv-bench
-BENCH_STAMP := $(BENCH)/.stamp
-CLIENTS := .venv-clients
-CLIENTS_STAMP := $(CLIENTS)/.stamp
-PHRASEBOOK := .venv-phrasebook
-PHRASEBOOK_STAMP := $(PHRASEBOOK)/.stamp
 
 PROFILE ?= demo
 BUNDLE ?= runs/latest/bundle
@@ -61,6 +55,13 @@ $(STAMP): requirements/all.lock
 	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements/all.lock
 	@touch $@
 
+# Environments of their own: other engines (bench), other people's clients (clients), what makes the demo's text (phrasebook).
+.venv-%/.stamp: requirements/%.lock
+	@echo "installing the exact versions of $< into .venv-$* (once, up to some minutes)"
+	@'$(PYTHON)' -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install -qq --disable-pip-version-check -r $<
+	@touch $@
+
 pipeline-run: $(STAMP) ## text to a published model: PROFILE=demo CORPUS=file TEST=file SET=training.steps=50, all repeatable
 	@$(PY) -m pipelines.run $(call option,--profile,PROFILE) $(call option,--corpus,CORPUS) \
 		$(call option,--test,TEST) $(call option,--set,SET)
@@ -72,31 +73,13 @@ serve: $(STAMP) ## serve a bundle: BUNDLE=runs/latest/bundle HOST=127.0.0.1 HTTP
 	@exec $(PY) -m serving $(call option,--bundle,BUNDLE) $(call option,--host,HOST) \
 		$(call option,--http_port,HTTP_PORT) $(call option,--grpc_port,GRPC_PORT)
 
-bench-serving: $(STAMP) $(BENCH_STAMP) ## our engine beside CTranslate2, onnxruntime-genai, Hugging Face, PyTorch: ROUNDS=5
+bench-serving: $(STAMP) .venv-bench/.stamp ## our engine beside CTranslate2, onnxruntime-genai, Hugging Face, PyTorch: ROUNDS=5
 	@$(PY) -m benchmarks.serving $(call option,--rounds,ROUNDS)
-
-$(BENCH_STAMP): requirements/bench.lock
-	@echo "installing the other engines of requirements/bench.lock into $(BENCH) (once, some minutes)"
-	@'$(PYTHON)' -m venv $(BENCH)
-	@$(BENCH)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/bench.lock
-	@touch $@
 
 soak: $(STAMP) ## 128 clients on the real server for ten minutes: BUNDLE=runs/latest/bundle SOAK_SECONDS=600
 	@$(PY) -m benchmarks.load.soak $(call option,--bundle,BUNDLE) $(call option,--seconds,SOAK_SECONDS)
 
-$(CLIENTS_STAMP): requirements/clients.lock
-	@echo "installing the clients of requirements/clients.lock into $(CLIENTS) (once, a minute)"
-	@'$(PYTHON)' -m venv $(CLIENTS)
-	@$(CLIENTS)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/clients.lock
-	@touch $@
-
-$(PHRASEBOOK_STAMP): requirements/phrasebook.lock
-	@echo "installing the generator's libraries of requirements/phrasebook.lock into $(PHRASEBOOK) (once, half a minute)"
-	@'$(PYTHON)' -m venv $(PHRASEBOOK)
-	@$(PHRASEBOOK)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/phrasebook.lock
-	@touch $@
-
-test: lint types $(CLIENTS_STAMP) $(PHRASEBOOK_STAMP) ## lint, types and every test
+test: lint types .venv-clients/.stamp .venv-phrasebook/.stamp ## lint, types and every test
 	@$(PY) -m pytest -q
 
 lint: $(STAMP) ## ruff: style and formatting
