@@ -33,23 +33,25 @@ def products_saturate() -> bool:
     return bool((session.run(None, {"a": a_MK, "b": b_KN})[0] != 16 * 255 * 127).any())
 
 
-def keep_exact(options: Any) -> None:
-    """Let a session compute int8 as every other processor does: by its slower kernels where the fast ones saturate.
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Options of a quiet session that computes int8 as every other processor does: by slower kernels where the fast
+    ones saturate.
 
     That takes 13-30 % more CPU time per token with AVX2, 1-29 % with AVX-512 without VNNI, and still 0.31-0.59 of
     fp32's (batches of 1, 8 and 32, both families, on one thread of a Zen 5 core with those instructions masked).
     Weights of 7 bits could not saturate either, but would cost every processor their accuracy.
     """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
     if products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
 
 
 def open_session(model: bytes | Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """A CPU session over a serialized model or a file; ``threads=0`` takes the processors this process may use."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or processors.available_cpus()
-    options.log_severity_level = 3
-    keep_exact(options)
+    options = session_options(threads or processors.available_cpus())
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

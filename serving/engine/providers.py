@@ -18,7 +18,7 @@ from typing import Any
 import onnxruntime
 
 from model.bundle import Bundle
-from model.sessions import keep_exact, products_saturate
+from model.sessions import products_saturate, session_options
 from serving.errors import EngineFailed
 
 log = logging.getLogger("serving.engine")
@@ -64,13 +64,10 @@ def open_session(path: Path, providers: list[str], threads: int, spin: bool) -> 
     Raises:
         EngineFailed: when the graph does not load.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options = session_options(threads)
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    keep_exact(options)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime has no common base class for its errors

@@ -29,12 +29,11 @@ EMULATOR = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")
 # Before and after the mending, in one process: an emulated processor takes seconds to start.
 EMULATED = """
 import json, sys
-from model.sessions import hardware
-from serving.engine import providers
+from model import sessions
 from tests.serving.test_engine_products import answers
-exact = answers(sys.argv[1])
-providers.keep_exact = lambda options: None
-print(json.dumps([hardware(), exact, answers(sys.argv[1])]))
+machine, exact = sessions.hardware(), answers(sys.argv[1])
+sessions.products_saturate = lambda: False
+print(json.dumps([machine, exact, answers(sys.argv[1])]))
 """
 
 
