@@ -91,6 +91,11 @@ def _loss_counts(bundle: Bundle, examples: dict[str, list[Example]], asked: int,
 
 
 def check_corpus(bundle: Bundle, card: dict[str, Any], corpus_dir: str | Path) -> None:
+    """Refuse a corpus (its card) that a bundle was not made for.
+
+    Raises:
+        EvaluationError: for running text where there should be pairs, the other way round, and for other languages.
+    """
     kind = "parallel" if bundle.task == "translation" else "text"
     if card["kind"] != kind:
         raise EvaluationError(

@@ -49,6 +49,7 @@ class Parity:
 
     @property
     def passed(self) -> bool:
+        """Whether every output is the same, and no log-probability further away than TOLERANCE."""
         return self.identical == self.rows > 0 and self.difference <= TOLERANCE
 
 

@@ -213,7 +213,7 @@ class Summary(_Record):
     @model_validator(mode="before")
     @classmethod
     def _printable(cls, data: Any) -> Any:
-        return _cleaned(data)
+        return data if isinstance(data, cls) else _cleaned(data)  # one that is made already is clean
 
 
 def _cleaned(value: Any) -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 
 from evaluation.figures import reasons, result_table
 from evaluation.report.page import render_report
+from evaluation.results import Summary
 from model.config import ConfigError, Profile, to_dict
 from model.corpus.files import display
 from model.files import write_json, write_text
@@ -95,9 +96,10 @@ def _tell(summary: dict[str, Any], run_dir: Path) -> None:
     """Write the summary and its report, and print the result, last of all what failed."""
     write_json(run_dir / "summary.json", summary)
     point_latest(run_dir)
-    write_text(run_dir / "report.html", render_report(summary))
+    finished = Summary.model_validate(summary)
+    write_text(run_dir / "report.html", render_report(finished))
     print(f"\nsummary  {run_dir}/summary.json\nreport   {run_dir}/report.html\nlog      {run_dir}/kfp.log\n")
-    print(result_table(summary), flush=True)
+    print(result_table(finished), flush=True)
 
 
 def parser() -> Parser:
