@@ -31,6 +31,11 @@ _DENSE = re.compile(f"([{_SYLLABLES}]+)|([{SCRIPTS['Han']}]+)")
 _PERHAPS_DENSE = re.compile("[\u1100-\U0010ffff]")  # quick to tell that most texts have nothing to weigh
 
 
+def primary(code: str) -> str:
+    """The language of a code, without its script or country: ``pt`` of ``pt-BR``."""
+    return re.split("[-_]", code.lower())[0]
+
+
 def scripts(code: str) -> tuple[str, ...]:
     """Names of the scripts of a language code such as ``ru``, ``pt-BR`` or ``sr_Latn``; none when it is not known."""
     language, *subtags = re.split("[-_]", code.lower())
@@ -55,18 +60,18 @@ def language_of(text: str, languages: Sequence[str]) -> str | None:
     if not all(written):
         return None
     # A language that has several scripts uses one at a time.
-    letters = [max(_count(name, text) for name in names) for names in written]
+    letters = [max(count_letters(name, text) for name in names) for names in written]
     best = max(letters)
     return languages[letters.index(best)] if best and letters.count(best) == 1 else None
 
 
 def script_of(text: str) -> str:
     """Name of the script that most of the text's letters are in, or "no script"."""
-    letters = {name: _count(name, text) for name in SCRIPTS}
+    letters = {name: count_letters(name, text) for name in SCRIPTS}
     best = max(letters, key=lambda name: letters[name])  # the first of equals: Chinese before Japanese
     return best if letters[best] else "no script"
 
 
-def _count(script: str, text: str) -> int:
+def count_letters(script: str, text: str) -> int:
     """How many letters of a script a text has."""
     return sum(map(len, re.findall(f"[{SCRIPTS[script]}]+", text)))

@@ -1,25 +1,15 @@
-"""What makes a row fit for training: one normal form of the text, and the reasons to reject a pair or a piece.
+"""What makes a row fit for training: the reasons to reject a pair or a piece of its cleaned text.
 
-Every check reads a string as a whole, in C (``str.split``, ``isprintable``, compiled patterns), because a loop over
-characters would make a million pairs take minutes. Text is put in Unicode's NFC form and loses control and invisible
-characters; nothing else about it is changed.
+Every check reads a string as a whole, in C, as :mod:`model.text.cleaning` does and for the same reason.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 from model.config import CorpusConfig
 from model.languages import SCRIPTS, length, scripts
-from model.unicode import nfc
+from model.text.cleaning import clean_line
 
-# Controls that are not white space, and characters that cannot be seen: soft hyphen, zero-width space, directions,
-# byte order mark, lone surrogates. The joiners U+200C and U+200D stay: spelling and emoji depend on them.
-INVISIBLE = (
-    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
-)
-_INVISIBLE = re.compile(f"[{INVISIBLE}]")
-_INVISIBLE_OR_CONTROL = re.compile(f"[{INVISIBLE}\x0b\x0c\x1c-\x1f\x85]")
 _NOT_IN_AUTHOR = re.compile(r"[\s<>]+")
 
 MAX_AUTHORS = 256  # each one becomes a control token
@@ -27,21 +17,6 @@ MAX_AUTHOR_CHARS = 64
 # In letters of an alphabet (model.languages.length). A shorter line may well occur twice by chance, and does not tell
 # how long its translation is: "Да." is "Yes, of course."
 SHORT = 30
-# Where sentences end: with a space after it in most scripts, without one in those that write none between words.
-_ENDS = (". ", "。", "！", "？", "।", "။", "።", "។", "།", "۔")
-
-
-def clean_line(text: str) -> str:
-    """One line in NFC, without control and invisible characters, every run of white space a single space."""
-    if not text.isprintable():
-        text = _INVISIBLE.sub("", text)
-    return nfc(" ".join(text.split()))
-
-
-def clean_text(text: str) -> str:
-    """Running text in NFC, without control and invisible characters; its lines, tabs and spaces stay as they are."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return nfc(_INVISIBLE_OR_CONTROL.sub("", text))
 
 
 def clean_author(author: str) -> str:
@@ -127,37 +102,6 @@ class PieceFilter:
         if self._tests and not self._tests.isdisjoint(_long_lines(piece)):
             return piece, "test_set"
         return piece, "" if self._script.accepts(piece) else "script"
-
-
-def cut_pieces(blocks: Iterable[str], max_chars: int) -> Iterable[str]:
-    """Running text in pieces of at most ``max_chars``, which together are exactly the text.
-
-    A piece ends where a paragraph, or else a line, a sentence or a word ends, as late as possible, and never within a
-    letter that is several characters.
-    """
-    rest = ""
-    for block in blocks:
-        rest += block
-        start = 0
-        while len(rest) - start > max_chars:
-            end = _cut(rest, start, max_chars)
-            yield rest[start:end]
-            start = end
-        rest = rest[start:]
-    if rest:
-        yield rest
-
-
-def _cut(text: str, start: int, max_chars: int) -> int:
-    end, low = start + max_chars, start + max_chars // 2
-    for marks in (("\n\n",), ("\n",), _ENDS, (" ",)):
-        at = max(found + len(mark) if (found := text.rfind(mark, low, end)) >= 0 else -1 for mark in marks)
-        if at >= 0:
-            return at
-    cut = end
-    while cut > low and unicodedata.category(text[cut])[0] == "M":
-        cut -= 1  # a vowel's or an accent's sign stays with its letter
-    return cut if cut > low else end
 
 
 def _long_lines(text: str) -> Sequence[str]:

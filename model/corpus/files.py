@@ -24,7 +24,10 @@ from model.files import locate
 HEAD_BYTES = 32  # enough to tell what a file is
 BLOCK_BYTES = 1 << 18  # compressed bytes per read; highly compressible input grows about 100-fold
 MAX_LINE_BYTES = 1 << 22  # a longer line is not a sentence, and would have to be held in memory
-EXTENSIONS = {"parallel": (".tsv", ".jsonl", ".parquet"), "text": (".txt", ".jsonl", ".parquet")}
+EXTENSIONS = {
+    "parallel": (".tsv", ".csv", ".jsonl", ".parquet", ".po", ".mo", ".tmx", ".xliff", ".xlf"),
+    "text": (".txt", ".jsonl", ".parquet"),
+}
 READ = frozenset(itertools.chain(*EXTENSIONS.values()))
 WEB = ("http://", "https://")
 SILENCE_SECONDS = 60  # a source that sends nothing for so long is given up; a slow one may take its time
@@ -62,10 +65,12 @@ class SourceFile:
     name: str  # for messages and the card: without user names, passwords and signed query strings
     size: int | None = None  # bytes on disk, where the place tells
     role: str = "train"  # "train" or "test", or why it is left out
+    other: "SourceFile | None" = None  # the file with the other side, where a pair of files is one source
+    domains: "SourceFile | None" = None  # the file beside it that names each row's domain
 
     @property
     def format(self) -> str:
-        """ ".tsv", ".txt", ".jsonl" or ".parquet", or what is not read."""
+        """Such as ".tsv", be it compressed or not."""
         return extensions(self.name)[0]
 
 

@@ -19,35 +19,44 @@ import orjson
 
 from model.config import CorpusConfig, to_dict
 from model.corpus import account
-from model.corpus.cleaning import MAX_AUTHORS, PairCleaner, PieceFilter, TestText, clean_author, clean_text, cut_pieces
+from model.corpus.cleaning import MAX_AUTHORS, PairCleaner, PieceFilter, TestText, clean_author
+from model.corpus.domains import Domains
 from model.corpus.files import CorpusError, SourceFile, display
-from model.corpus.reading import Tally, read_documents, read_pairs
+from model.corpus.reading import read_documents, read_pairs
 from model.corpus.sources import TEST, TRAIN, gather
-from model.corpus.storage import CARD, FORMAT_VERSION, SUFFIX, Shuffle, write_records
+from model.corpus.storage import CARD, FORMAT_VERSION, SUFFIX, Shuffle, part, write_records
+from model.corpus.tally import Tally
 from model.files import replace_directory, sha256_file, write_json
 from model.languages import scripts
 from model.progress import Progress
+from model.text.blocks import cut_blocks
+from model.text.cleaning import clean_text
 
 PROGRESS_ROWS = 1000
 SMALL_SHARE = 0.05  # of a small corpus, for each of the two held-out splits
 
-Row = tuple[tuple[str, ...], str | None]  # a record's values in the order of its columns, and the author
+# A record's values in the order of its columns, and the author and the domain.
+Row = tuple[tuple[str, ...], str | None, str | None]
 
 
-def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config: CorpusConfig) -> dict[str, Any]:
+def prepare_corpus(
+    sources: list[str], tests: list[str], out: str | Path, config: CorpusConfig, holdout: str | Path | None = None
+) -> dict[str, Any]:
     """Prepare the corpus ``out`` (a directory, replaced if it is a corpus) and return its card.
 
     Args:
         sources: files, directories, addresses or ``hf://`` data sets; none means ``config.sources``. Of a directory or
             data set with splits, the test files become test sets, and those to validate on are left out.
         tests: test sets, each named by its file's stem; they are kept as they are, and kept out of the rest.
+        holdout: a directory of its own for all splits but the train split, with the same card; None for ``out``.
 
     Raises:
         CorpusError: when a source cannot be used, or nothing is left of it; ``out`` is then as it was before.
     """
     started, out = time.monotonic(), Path(out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / CARD).is_file()):
-        raise CorpusError(f"{out}: is there and is not a corpus; name another directory, or remove it")
+    for place in (out, *([] if holdout is None else [Path(holdout)])):
+        if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / CARD).is_file()):
+            raise CorpusError(f"{place}: is there and is not a corpus; name another directory, or remove it")
     sources = sources or config.sources
     if not sources:
         raise CorpusError("no text is given, and corpus.sources names none; give a file, a folder or an address")
@@ -59,6 +68,9 @@ def prepare_corpus(sources: list[str], tests: list[str], out: str | Path, config
         corpus = _Preparation(partial, config)
         corpus.run([file for file in files if file.role == TRAIN], test_files)
         card = corpus.card([display(source) for source in sources], left_out, time.monotonic() - started)
+        if holdout is not None:
+            replace_directory(Path(holdout), lambda other: part(partial, other, card))
+            card["holds"] = [TRAIN]
         write_json(partial / CARD, card)
         return card
 
@@ -75,6 +87,7 @@ class _Preparation:
         self.tally, self.test_tally = Tally(config.languages), Tally(config.languages)
         self.test_text = TestText()
         self.authors, self.notes = set[str](), list[str]()
+        self.domains = Counter[str]()  # rows to train on
         self.read = 0
         self.rejected = Counter[str]()
         self.first = dict[str, tuple[str, ...]]()  # the first row that each reason took
@@ -105,6 +118,7 @@ class _Preparation:
             "kind": self.config.kind,
             "languages": self.config.languages,
             "authors": sorted(self.authors),
+            "domains": dict(sorted(self.domains.items())),
             "sources": sources,
             "counts": {
                 "read": self.read,
@@ -129,19 +143,21 @@ class _Preparation:
         for file in files:
             try:
                 if self.parallel:
+                    domains = Domains(file)
                     for one, other, author in read_pairs(file, self.config.languages, tally):
-                        yield (one, other), author
+                        yield (one, other), author, domains.of(tally.files[-1]["rows"])
+                    domains.end(tally.files[-1]["rows"])
                 else:
                     for blocks in read_documents(file, tally):
-                        for piece in cut_pieces(map(clean_text, blocks), self.config.max_chars):
-                            yield (piece,), None
+                        for piece in cut_blocks(map(clean_text, blocks), self.config.max_chars):
+                            yield (piece,), None, None
             except CorpusError as error:
                 raise CorpusError(f"{error}{account.read_together(files) if self.parallel else ''}") from None
 
     def _write_test(self, name: str, files: list[SourceFile]) -> int:
         """Store a test set as it is (but for rows with an empty side) and return its number of rows."""
         records, empty, headers = [], 0, self.test_tally.headers
-        for values, author in self._segments(files, self.test_tally):
+        for values, author, _ in self._segments(files, self.test_tally):
             sides = [value.strip("\r\n") for value in values] if self.parallel else values
             if not all(map(str.strip, sides)):
                 empty += 1
@@ -161,7 +177,7 @@ class _Preparation:
             self.notes.append(f"test set {name}: {empty:,} rows with an empty side left out")
         return write_records(self.out / "test" / f"{name}{SUFFIX}", records)
 
-    def _record(self, values: tuple[str, ...] | list[str], author: str | None) -> bytes:
+    def _record(self, values: tuple[str, ...] | list[str], author: str | None, domain: str | None = None) -> bytes:
         record = dict(zip(self.columns, values, strict=True))
         if author and (author := clean_author(author)):
             record["author"] = author
@@ -171,6 +187,8 @@ class _Preparation:
                     f"more than {MAX_AUTHORS} authors, {author!r} is one too many: each becomes a control token; "
                     "rename or remove the column"
                 )
+        if domain and (domain := clean_author(domain)):
+            record["domain"] = domain
         return orjson.dumps(record)
 
     def _clean_into(self, shuffle: Shuffle, files: list[SourceFile]) -> None:
@@ -178,7 +196,7 @@ class _Preparation:
         clean = (PairCleaner if self.parallel else PieceFilter)(self.config, self.test_text)
         progress = Progress("corpus", unit="rows", every=2.0)
         taken = set[str]()
-        for values, author in self._segments(files, self.tally):
+        for values, author, domain in self._segments(files, self.tally):
             self.read += 1
             if self.read % PROGRESS_ROWS == 0:
                 progress.advance(PROGRESS_ROWS, f"{self.read:,} rows read and cleaned")
@@ -189,7 +207,7 @@ class _Preparation:
                 self.first.setdefault(reason, tuple(cleaned))
                 continue
             key = shuffle.key("\t".join(cleaned))
-            shuffle.add(key, self._record(cleaned, author))
+            shuffle.add(key, self._record(cleaned, author, domain))
             if self.config.max_rows:
                 taken.add(key)
                 if len(taken) == self.config.max_rows:
@@ -229,6 +247,10 @@ class _Preparation:
                 continue
             for column, value in zip(self.columns, values, strict=True):
                 self.characters[column] += len(value)
+            if domain := record.get("domain"):
+                self.domains[domain] += 1
+                if len(self.domains) > MAX_AUTHORS:
+                    raise CorpusError(f"more than {MAX_AUTHORS} domains, {domain!r} is one too many; name fewer")
             yield line
 
     def _write_shards(self, records: Iterator[bytes]) -> None:
@@ -244,6 +266,9 @@ class _Preparation:
         kept, left_out = sum(self.rows.values()), account.reasons(self.rejected, self.duplicates)
         if not self.rows["train"]:
             self._refuse(account.too_few(kept, self.read, left_out, self.config))
+        if self.domains:
+            told = ", ".join(f"{name} {count:,}" for name, count in self.domains.most_common())
+            self.notes.append(f"domains of the rows to train on: {told}")
         if self.tally.nameless:
             self.notes.append(f"{self.tally.nameless:,} rows have an author that is not text, and are kept without it")
         if unknown := [code for code in self.config.languages if not scripts(code)]:

@@ -1,4 +1,4 @@
-"""Rows from corpus files: sentence pairs from .tsv, .jsonl and .parquet, running text from .txt, .jsonl and .parquet.
+"""Rows from corpus files: sentence pairs or running text, from whatever type of file they are in.
 
 A row that cannot be read (no tab, bytes that are not UTF-8, broken JSON, a missing column) is counted in a
 :class:`Tally` with its file and line, and skipped: one bad line in a million must not stop a run. A file in which
@@ -10,95 +10,28 @@ Face hub, or "source" and "target", with "author" if it is there; for running te
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from model.corpus import encoding
-from model.corpus.files import MAX_LINE_BYTES, CorpusError, SourceFile, line_blocks, read_blocks, seekable
-from model.corpus.header import header
+from model import encoding
+from model.corpus.bilingual import catalogue_pairs, exchanged_pairs
+from model.corpus.files import CorpusError, SourceFile, seekable
+from model.corpus.lines import ARRAY, ONE_A_LINE, decode_lines, text_blocks, text_lines
+from model.corpus.sides import side_pairs
+from model.corpus.tables import csv_pairs, find_columns, missing_columns, tsv_pairs
+from model.corpus.tally import Tally
 
-EXAMPLES = 5  # malformed rows described in the card
-EARLY_ROWS = 1000  # rows after which a hopeless file is given up
 PARQUET_ROWS = 4096
-SAMPLE_BYTES = 1024  # of lines that are not UTF-8, to tell their encoding by
-BOM = b"\xef\xbb\xbf"
-ARRAY = "'.[]'"
-ONE_A_LINE = "a .jsonl holds one record a line: `jq -c {} OLD > NEW.jsonl`"
+_READERS = {
+    ".tsv": tsv_pairs,
+    ".csv": csv_pairs,
+    **dict.fromkeys((".po", ".mo"), catalogue_pairs),
+    **dict.fromkeys((".tmx", ".xliff", ".xlf"), exchanged_pairs),
+}
 
 Pair = tuple[str, str, str | None]  # the two sides in the order of the languages, and the author
-
-
-@dataclass
-class Tally:
-    """Rows read so far, and those among them that were malformed, over all files and in the current one."""
-
-    languages: Sequence[str] = ()
-    rows: int = 0
-    malformed: int = 0
-    headers: int = 0  # first rows that name the columns
-    nameless: int = 0  # rows kept without their author, which was not text
-    examples: list[str] = field(default_factory=list)
-    files: list[dict[str, Any]] = field(default_factory=list)
-    first: str = ""  # the first malformed row of the current file
-    undecoded: bytes = b""  # the first lines that are not UTF-8, of the last file that has any
-
-    def begin(self, file: SourceFile) -> None:
-        """Start counting a file."""
-        self.files.append({"file": file.name, "role": file.role, "rows": 0, "malformed": 0, "rejected": Counter()})
-        self.first = ""
-
-    def count(self, rows: int = 1) -> None:
-        """Count rows, malformed or not."""
-        self.rows += rows
-        self.files[-1]["rows"] += rows
-
-    def leave_out(self, reason: str) -> None:
-        """Count a row of the current file that cleaning has rejected."""
-        self.files[-1]["rejected"][reason] += 1
-
-    def reject(self, row: int, problem: str) -> None:
-        """Count a malformed row; its place is kept for the first few, and for the first of each file."""
-        example = encoding.whole(f"{self.files[-1]['file']}:{row}: {problem}")
-        self.malformed += 1
-        self.files[-1]["malformed"] += 1
-        self.first = self.first or example
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
-
-    def reject_bytes(self, row: int, error: UnicodeDecodeError) -> None:
-        """Count a line, or a record's value, that is not UTF-8."""
-        if not self.first:
-            self.undecoded = b""
-        if len(self.undecoded) < SAMPLE_BYTES:
-            self.undecoded += bytes(error.object)[:SAMPLE_BYTES] + b"\n"
-        self.reject(row, f"bytes that are not UTF-8 ({error.reason} at byte {error.start + 1} of the line)")
-
-    def check_file(self, *, whole: bool) -> None:
-        """Stop at a file that is not what its name says: half of its first rows, or all of its rows, are malformed."""
-        rows, malformed = self.files[-1]["rows"], self.files[-1]["malformed"]
-        if malformed and (malformed == rows if whole else rows >= EARLY_ROWS and 2 * malformed > rows):
-            raise CorpusError(
-                f"{self.first}\n{malformed:,} of the first {rows:,} rows of this file are malformed"
-                f"{self.cure or '; is it the right one?'}"
-            )
-
-    def check(self, limit: float) -> None:
-        """Stop when more than the share ``limit`` of all rows is malformed."""
-        if self.malformed > limit * self.rows:
-            raise CorpusError(
-                f"{self.examples[0]}\n{self.malformed:,} of {self.rows:,} rows are malformed, more than the "
-                f"{limit:.2%} that corpus.max_malformed allows; mend or remove them, or raise the limit{self.cure}"
-            )
-
-    @property
-    def cure(self) -> str:
-        """What to do about the lines that are not UTF-8, if there are any and their encoding is certain enough."""
-        name, text = encoding.guess(self.undecoded, self.languages)
-        return f"; in {name} it reads {text[:40]!r}: {encoding.cure(name)}" if name else ""
 
 
 def read_pairs(file: SourceFile, languages: Sequence[str], tally: Tally) -> Iterator[Pair]:
@@ -108,10 +41,12 @@ def read_pairs(file: SourceFile, languages: Sequence[str], tally: Tally) -> Iter
         CorpusError: when the file cannot be read, or hardly any of its rows can.
     """
     tally.begin(file)
-    if file.format == ".tsv":
-        yield from _tsv(file, tally)
+    columns, reader = [tuple(languages), ("source", "target")], _READERS.get(file.format)
+    if pairs := side_pairs(file, tally) if file.other else reader(file, columns, tally) if reader else None:
+        for first, second in pairs:
+            yield first, second, None
     else:
-        for (first, second), author in _records(file, [tuple(languages), ("source", "target")], tally):
+        for (first, second), author in _records(file, columns, tally):
             named = isinstance(author, str | None)
             tally.nameless += not named
             yield first, second, author if named else None
@@ -133,37 +68,14 @@ def read_documents(file: SourceFile, tally: Tally) -> Iterator[Iterable[str]]:
     tally.check_file(whole=True)
 
 
-def _tsv(file: SourceFile, tally: Tally) -> Iterator[Pair]:
-    for number, line in _lines(file, tally):
-        sides = line.split("\t")
-        if len(sides) == 2:
-            names = header(sides, tally.languages) if number == 1 else ""
-            if names == "swapped":
-                first, second = tally.languages
-                raise CorpusError(
-                    f"{file.name}:1: the columns are {line.strip()!r}, corpus.languages says [{first}, {second}]: "
-                    f"swap the columns, or set corpus.languages=[{second}, {first}]"
-                )
-            if names:
-                tally.headers += 1
-            else:
-                yield sides[0], sides[1], None
-        elif line.strip():
-            tabs = "no tab" if len(sides) == 1 else f"{len(sides) - 1} tabs"
-            cure = " (`cut -f1,2 OLD > NEW` keeps the first two columns)" if len(sides) > 2 else ""
-            tally.reject(number, f"{tabs} in the line; a .tsv holds source<TAB>target{cure}: {line[:60]!r}")
-        else:
-            yield "", "", None
-
-
 def _txt(file: SourceFile, tally: Tally) -> Iterator[str]:
     number = 0
-    for block in _blocks(file):
+    for block in text_blocks(file):
         try:
             text = encoding.decode(block)
             tally.count(text.count("\n") or 1)
         except UnicodeDecodeError:
-            good = list(_decode_lines(block.splitlines(keepends=True), number, tally))
+            good = list(decode_lines(block.splitlines(keepends=True), number, tally))
             tally.count(len(good))
             text = "".join(line for _, line in good)
         number += block.count(b"\n")
@@ -178,11 +90,11 @@ def _records(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
             tally.reject(number, f"a JSON {type(record).__name__}, not an object; {ONE_A_LINE.format(ARRAY)}")
             continue
         place, nested = record, record.get("translation")
-        if isinstance(nested, dict) and not _find(record, columns):
+        if isinstance(nested, dict) and not find_columns(record, columns):
             place = nested
-        names = _find(place, columns)
+        names = find_columns(place, columns)
         if names is None:
-            tally.reject(number, _missing(columns, list(place)))
+            tally.reject(number, missing_columns(columns, list(place)))
             continue
         try:
             values = [_text(place[name]) for name in names]
@@ -206,7 +118,7 @@ def _text(value: Any) -> Any:
 
 
 def _jsonl(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> Iterator[tuple[int, Any]]:
-    for number, line in _lines(file, tally):
+    for number, line in text_lines(file, tally):
         if not line.strip():
             tally.count(-1)  # not a record
             continue
@@ -232,9 +144,9 @@ def _parquet(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
         try:
             table = parquet.ParquetFile(stream)
             names = table.schema_arrow.names
-            wanted = _find(names, columns) or (("translation",) if "translation" in names else ())
+            wanted = find_columns(names, columns) or (("translation",) if "translation" in names else ())
             if not wanted:
-                raise CorpusError(f"{file.name}: {_missing(columns, names)}")
+                raise CorpusError(f"{file.name}: {missing_columns(columns, names)}")
             wanted += ("author",) if "author" in names and len(columns[0]) > 1 else ()
             number = 0
             for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=list(wanted)):
@@ -262,59 +174,6 @@ def _value(scalar: Any) -> Any:
         return scalar.as_py(maps_as_pydicts="lossy")
     except UnicodeDecodeError as error:
         return error
-
-
-def _find(names: Iterable[str], columns: list[tuple[str, ...]]) -> tuple[str, ...] | None:
-    return next((group for group in columns if all(name in names for name in group)), None)
-
-
-def _missing(columns: list[tuple[str, ...]], found: list[str]) -> str:
-    wanted = " or ".join(" and ".join(map(repr, group)) for group in columns)
-    return f"no columns {wanted}; found: {', '.join(map(str, found)) or 'none'}"
-
-
-def _blocks(file: SourceFile) -> Iterator[bytes]:
-    for i, block in enumerate(line_blocks(read_blocks(file))):
-        if i == 0 and (name := encoding.wide(block[:4096])):
-            raise CorpusError(f"{file.name}: the text is in {name}, not UTF-8; {encoding.cure(name)}")
-        yield block if i else block.removeprefix(BOM)
-
-
-def _lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, Any]]:
-    """Numbered lines without their ends, each counted; undecodable and endless ones are rejected here.
-
-    But for those of a .jsonl that are not UTF-8: they come as bytes, for it may be in what nobody reads.
-    """
-    number, inside = 0, False  # inside: within a line too long to hold
-    for block in _blocks(file):
-        lines = block.removesuffix(b"\n").split(b"\n") if block else []
-        if inside or (len(block) >= MAX_LINE_BYTES // 2 and b"\n" not in block):
-            if not inside:
-                number += 1
-                tally.count()
-                array = file.format == ".jsonl" and block.lstrip().startswith(b"[")
-                hint = f"; {ONE_A_LINE.format(ARRAY)}" if array else ""
-                tally.reject(number, f"the line is longer than {MAX_LINE_BYTES >> 21} MiB{hint}")
-            inside, lines = b"\n" not in block, lines[1:]
-        try:
-            numbered: Iterator[tuple[int, Any]] = enumerate([line.decode() for line in lines], number + 1)
-        except UnicodeDecodeError:
-            jsonl = file.format == ".jsonl"
-            numbered = enumerate(lines, number + 1) if jsonl else _decode_lines(lines, number, tally)
-        for at, line in numbered:
-            tally.count()
-            yield at, line
-        number += len(lines)
-        tally.check_file(whole=False)
-
-
-def _decode_lines(lines: list[bytes], number: int, tally: Tally) -> Iterator[tuple[int, str]]:
-    for at, line in enumerate(lines, number + 1):
-        try:
-            yield at, encoding.decode(line)
-        except UnicodeDecodeError as error:
-            tally.count()
-            tally.reject_bytes(at, error)
 
 
 def _value_of(text: Any) -> Any:

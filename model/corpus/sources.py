@@ -6,15 +6,19 @@ all others are trained on. Hidden files and what systems and tools leave behind 
 """
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
+import fsspec
+
 from model.config import CorpusConfig
+from model.corpus.domains import add_domains, with_domains
 from model.corpus.files import EXTENSIONS, READ, CorpusError, SourceFile, display, extensions, reach, reported, stem
-from model.languages import scripts
+from model.corpus.sides import paired, side_of
+from model.languages import primary, scripts
 
 TRAIN, TEST = "train", "test"
 VALID = "validation set; the corpus holds out its own"
@@ -34,18 +38,19 @@ _PAIR = re.compile(r"(?<![^\W_])(?=([a-z]{2,3})[-_]([a-z]{2,3})(?![^\W_]))")
 # How a type that is not read here becomes one that is.
 _TABLE = "save it as tab-separated text in UTF-8, one source<TAB>target a line, and name it .tsv"
 _PROSE = "save its text as plain text in UTF-8 and name it .txt"
-_SUBTITLES = "it holds one language: align two of them into a .tsv, or save the lines of one as .txt for kind text"
-_CATALOGUE = "turn it into a .tsv of one source<TAB>target a line, for example with translate-toolkit's {}"
+_SUBTITLES = (
+    "save it as .srt; the subtitles of one film in two languages, film.ru.srt and film.en.srt, are sentence pairs"
+)
 _CURES = {
     **dict.fromkeys((".csv", ".xlsx", ".xls", ".ods", ".tab"), _TABLE),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf", ".epub", ".fb2", ".html", ".htm", ".md", ".tex"), _PROSE),
-    **dict.fromkeys((".srt", ".vtt", ".ass", ".sub"), _SUBTITLES),
-    **dict.fromkeys((".po", ".pot", ".mo", ".xliff", ".xlf"), _CATALOGUE.format("po2csv or xliff2csv")),
-    ".tmx": _CATALOGUE.format("tmx2csv"),
+    **dict.fromkeys((".vtt", ".ass", ".sub"), f"save it as .srt; subtitles {_SUBTITLES}"),
+    ".srt": f"subtitles {_SUBTITLES}; name it by its language",
+    ".pot": "it holds no translations; give the .po files that were made of it",
     ".json": "save it with one record a line: `jq -c '.[]' OLD.json > NEW.jsonl`",
     **dict.fromkeys((".ndjson", ".jl", ".jsonlines"), "name it .jsonl"),
     **dict.fromkeys((".arrow", ".feather", ".orc", ".avro"), "save it as .parquet"),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "unpack it and give the folder"),
+    **dict.fromkeys((".tar", ".tgz", ".7z", ".rar"), "unpack it and give the folder"),
     ".bz2": "decompress it with `bzip2 -d`",
     ".xz": "decompress it with `xz -d`",
     ".lz4": "decompress it with `lz4 -d`",
@@ -65,16 +70,24 @@ def expand(source: str, kind: str, languages: Sequence[str] = ()) -> list[Source
         info = filesystem.info(path)
     if info["type"] == "directory":
         files = _folder(source, url, filesystem, path, kind, languages)
+    elif extensions(display(source))[0] == ".zip":
+        with reported(display(source)):
+            archive = fsspec.filesystem("zip", fo=filesystem.open(path, "rb"))
+        files = _folder(source, f"zip://::{_absolute(url)}", archive, "", kind, languages)
     else:
         name = display(source)
         if info["type"] == "other":
             raise CorpusError(f"{name}: a pipe or a socket; save what comes through it and give the file")
         files = [SourceFile(url, name, info.get("size"))]
-        if files[0].format not in EXTENSIONS[kind]:
+        if kind == "parallel" and side_of(name, languages):
+            files = [_with_other(files[0], filesystem, path, languages)]
+        elif files[0].format not in EXTENSIONS[kind]:
             raise CorpusError(
                 f"{name}: not a type that kind {kind} reads ({_supported(kind)}){_cure(name, kind, languages)}"
             )
-    for file in files:
+        if kind == "parallel":
+            files = [with_domains(files[0], filesystem, path, languages)]
+    for file in itertools.chain(files, (file.other for file in files if file.other)):
         if file.role in (TRAIN, TEST) and file.size == 0:
             raise CorpusError(f"{file.name}: the file is empty; give a file with text in it")
     return files
@@ -90,21 +103,23 @@ def gather(
     """
     sets = dict[str, list[SourceFile]]()
     for test in tests:
-        name = stem(test)
+        name, members = _set_name(test, config), _testing(test, config)
         if name == "heldout":
             raise CorpusError(f"{display(test)}: the name heldout is taken by the corpus's own split; rename the file")
+        if sets.get(name) == members and members[0].other:
+            continue  # both sides of a pair were named
         if name in sets:
             raise CorpusError(f"{display(test)}: two test sets have the name {name}; rename one of the files")
-        sets[name] = _testing(test, config)
+        sets[name] = members
     given = {_place(file) for files in sets.values() for file in files}
     files = []
     for source in sources:
         found: dict[str, list[SourceFile]] = {}
         for file in _training(source, config):
-            if _place(file) not in given:
+            if _place(file) not in given and not (file.other and file in files):
                 files.append(file)
                 if file.role == TEST:
-                    found.setdefault(_test_name(file, source), []).append(file)
+                    found.setdefault(_test_name(file, source, config), []).append(file)
         for name, members in found.items():
             free = name if name not in sets and name != "heldout" else f"{stem(source)}-{name}"
             if free in sets:
@@ -130,10 +145,10 @@ def _testing(source: str, config: CorpusConfig) -> list[SourceFile]:
     return [dataclasses.replace(file, role=TEST) for file in chosen]
 
 
-def _test_name(file: SourceFile, source: str) -> str:
+def _test_name(file: SourceFile, source: str, config: CorpusConfig) -> str:
     """The name of the test set that a folder's file belongs to; files that are numbers or parts are one set."""
     *folders, name = _relative(file.name, display(source)).split("/")
-    own = _PART.sub("", stem(name))
+    own = _PART.sub("", _set_name(name, config))
     if _role(own) == TEST or not (own.isdigit() or _plain(own.lower()) in ("part", "data", "shard", "chunk")):
         return own
     return next(word for word in reversed(folders) if _role(word) == TEST)
@@ -150,11 +165,16 @@ def _folder(source: str, url: str, filesystem: Any, path: str, kind: str, langua
         below = sorted(_below(filesystem, path))
     for relative, size, problem in below:
         place = f"{path.rstrip('/')}/{relative}"
-        if "://" in url:
+        if url.startswith("zip://"):
+            place = url.replace("zip://", f"zip://{relative}", 1)
+        elif "://" in url:
             place = filesystem.unstrip_protocol(place)
-        read = extensions(relative)[0] in EXTENSIONS[kind]
-        role = problem or (_path_role(relative) if read else "not a type that is read")
+        side = side_of(relative, languages) if kind == "parallel" else None
+        read = side or extensions(relative)[0] in EXTENSIONS[kind]
+        role = problem or (_path_role(side[1] if side else relative) if read else "not a type that is read")
         files.append(SourceFile(place, f"{root}/{relative}", size, role))
+    if kind == "parallel":
+        files = add_domains(paired(files, languages, (TRAIN, TEST, VALID, UNCLEAR)), languages)
     _one_data_set(root, [f for f in files if f.role in (TRAIN, TEST, VALID)], kind, languages)
     if not any(file.role in (TRAIN, TEST, VALID, UNCLEAR) for file in files):
         names = [_relative(file.name, root) for file in files]
@@ -164,6 +184,37 @@ def _folder(source: str, url: str, filesystem: Any, path: str, kind: str, langua
             f"{root}: no file of a supported type for kind {kind} ({_supported(kind)}); found: {found}{cure}"
         )
     return files
+
+
+def _with_other(file: SourceFile, filesystem: Any, path: str, languages: Sequence[str]) -> SourceFile:
+    """One side of a pair with the other one, which lies beside it; the first language's leads."""
+    folder, _, own = path.rpartition("/")
+    index, base = side_of(own, languages) or (0, own)
+    with reported(file.name):
+        beside = filesystem.ls(folder or "/", detail=True)
+    for item in beside:
+        name = item["name"].rpartition("/")[2]
+        if side_of(name, languages) == (1 - index, base):
+            shown = file.name.removesuffix(own) + name
+            other = SourceFile(file.url.removesuffix(own) + name, shown, item.get("size"))
+            first, second = (other, file) if index else (file, other)
+            return dataclasses.replace(first, other=second)
+    one, two = languages
+    raise CorpusError(
+        f"{file.name}: the text of one language, and no file beside it has the other's; of a pair the names differ in "
+        f"the language alone, as train.{one} and train.{two}"
+    )
+
+
+def _set_name(source: str, config: CorpusConfig) -> str:
+    """The name of a test set: its file's, without the language where it is one of two sides."""
+    side = side_of(display(source), config.languages) if config.kind == "parallel" else None
+    return stem(side[1] if side else source)
+
+
+def _absolute(url: str) -> str:
+    """An address that may stand at the end of a chain of them."""
+    return url if "://" in url else f"file://{os.path.abspath(url)}"
 
 
 def _below(filesystem: Any, folder: str, above: str = "") -> Iterator[tuple[str, int | None, str]]:
@@ -220,7 +271,7 @@ def _one_data_set(root: str, files: list[SourceFile], kind: str, languages: Sequ
             if label := (_pair(word) if kind == "parallel" else _language(word)):
                 found.setdefault(label, place)
                 break
-    own = {re.split("[-_]", code.lower())[0] for code in languages}
+    own = {primary(code) for code in languages}
     if len(found) < 2 or all(label <= own for label in found):
         return
     names = ", ".join(list(found.values())[:8]) + (", ..." if len(found) > 8 else "")
@@ -245,21 +296,20 @@ def _language(name: str) -> frozenset[str] | None:
 
 def _cure(name: str, kind: str, languages: Sequence[str]) -> str:
     suffix = extensions(name)[0]
-    if suffix in READ:
+    if suffix in READ and suffix not in _CURES:
         other = "text" if kind == "parallel" else "parallel"
         also = "; if its lines are source<TAB>target, name it .tsv; if it is one of two, `paste ONE TWO > BOTH.tsv`"
         return f"; this type is read with corpus.kind {other}{also if suffix == '.txt' else ''}"
     if suffix in _CURES:
         return f"; {_PROSE if kind == 'text' and _CURES[suffix] == _TABLE else _CURES[suffix]}"
     if kind == "parallel" and scripts(suffix[1:]):
-        base = PurePosixPath(name).name.removesuffix(suffix)
-        one, two = languages if len(languages) == 2 else ("SOURCE", "TARGET")
-        return f"; make one file of one for each language: `paste {base}.{one} {base}.{two} > {base}.tsv`"
+        return f"; it ends with a language's code, and corpus.languages is [{', '.join(languages)}]"
     return ""
 
 
 def _supported(kind: str) -> str:
-    return ", ".join(EXTENSIONS[kind]) + ", each also .gz or .zst"
+    two = ", or two files such as train.ru and train.en" if kind == "parallel" else ""
+    return ", ".join(EXTENSIONS[kind]) + ", each also .gz or .zst" + two
 
 
 def _relative(name: str, root: str) -> str:

@@ -3,12 +3,16 @@
     corpus.json  train-00000.jsonl.zst ...  valid.jsonl.zst  heldout.jsonl.zst  test/<name>.jsonl.zst
 
 A record of a parallel corpus has its sides under the language codes, one of running text has "text"; both may have
-"author". Splits are streamed, so memory does not depend on their size.
+"author" and "domain". Splits are streamed, so memory does not depend on their size.
+
+A corpus may lie in two directories: the train split, which is large and of use to training alone, and all that is held
+out. Each has the whole card, whose ``holds`` names what is there.
 """
 
 import hashlib
 import itertools
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +21,12 @@ import orjson
 import zstandard
 
 from model.corpus.files import CorpusError, SourceFile, line_blocks, read_blocks
+from model.files import write_json
 
 FORMAT_VERSION = 1
 CARD = "corpus.json"
 SUFFIX = ".jsonl.zst"
+HELD_OUT = ["valid", "heldout", "test"]
 KEY_CHARS = 16  # 64 bits: among 100 million records a collision loses one record with a probability of 0.03 %
 BUFFER_BYTES = 1 << 24
 
@@ -54,7 +60,7 @@ def read_split(corpus_dir: str | Path, split: str) -> Iterator[dict[str, str]]:
     """The records of ``train``, ``valid``, ``heldout`` or ``test/<name>``, in their order on disk.
 
     Raises:
-        CorpusError: at once for an unknown split; while reading, for a missing or damaged file.
+        CorpusError: at once for a split that is unknown or elsewhere; while reading, for a missing or damaged file.
     """
     directory, card = Path(corpus_dir), read_card(corpus_dir)
     splits = {"train": [shard["file"] for shard in card["shards"]]}
@@ -62,7 +68,19 @@ def read_split(corpus_dir: str | Path, split: str) -> Iterator[dict[str, str]]:
         splits[name] = [name + SUFFIX]
     if split not in splits:
         raise CorpusError(f"{corpus_dir}: no split {split!r}; known: {', '.join(splits)}")
+    if (kind := split.partition("/")[0]) not in card.get("holds", [kind]):
+        raise CorpusError(
+            f"{corpus_dir}: holds {' and '.join(card['holds'])} of its corpus, not {split}; give the other part"
+        )
     return _records(directory / name for name in splits[split])
+
+
+def part(corpus: Path, holdout: Path, card: dict[str, Any]) -> None:
+    """Move all that is held out of the directory ``corpus`` to the directory ``holdout``, with the card."""
+    for place in (f"valid{SUFFIX}", f"heldout{SUFFIX}", "test"):
+        if (corpus / place).exists():
+            shutil.move(corpus / place, holdout / place)
+    write_json(holdout / CARD, card | {"holds": HELD_OUT})
 
 
 def write_records(path: Path, records: Iterable[bytes]) -> int:

@@ -1,8 +1,6 @@
-"""Properties of the cleaning: one normal form, nothing that breaks a line format, pieces that are the text again."""
+"""What makes a row fit for training: the reasons, and what they are judged on."""
 
 from __future__ import annotations
-
-import unicodedata
 
 import pytest
 from hypothesis import given
@@ -15,34 +13,14 @@ from model.corpus.cleaning import (
     Script,
     TestText,
     clean_author,
-    clean_line,
-    clean_text,
-    cut_pieces,
 )
+from model.text.cleaning import clean_line
 
 # Text that is likely to go wrong: controls, all white space, marks that combine, invisible characters, emoji.
 nasty = st.text(
     st.sampled_from("aя1 \t\n\r\v\f\x1c\x85\u2028\xa0\u200b\u200d\xad\u202e\ufeff\ud800é\u0301\u0306и🙂👩<>\x00")
 )
 texts = st.one_of(st.text(), nasty)
-
-
-@given(texts)
-def test_a_clean_line_is_clean_already(text: str) -> None:
-    line = clean_line(text)
-    assert clean_line(line) == line
-    assert unicodedata.is_normalized("NFC", line)
-    assert line == " ".join(line.split())
-    assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in line)
-    line.encode()
-
-
-@given(texts)
-def test_clean_text_is_stable_and_keeps_its_lines(text: str) -> None:
-    cleaned = clean_text(text)
-    assert clean_text(cleaned) == cleaned
-    assert cleaned.count("\n") == text.replace("\r\n", "\n").replace("\r", "\n").count("\n")
-    assert not any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in cleaned)
 
 
 @given(texts, texts)
@@ -54,36 +32,6 @@ def test_a_pair_that_passes_has_two_plain_sides(first: str, second: str) -> None
         assert one and two and one != two and max(len(one), len(two)) <= 20
         assert "\t" not in one + two and "\n" not in one + two
     assert clean(one, two) == (one, two, reason)
-
-
-@given(st.lists(texts), st.integers(1, 40))
-def test_pieces_are_the_text_again(blocks: list[str], size: int) -> None:
-    pieces = list(cut_pieces(blocks, size))
-    assert "".join(pieces) == "".join(blocks)
-    assert all(0 < len(piece) <= size for piece in pieces)
-
-
-def test_pieces_end_where_paragraphs_lines_sentences_or_words_end() -> None:
-    assert list(cut_pieces(["one two\n\nthree\nfour five"], 15)) == ["one two\n\n", "three\nfour five"]
-    assert list(cut_pieces(["one two\nthree four five six"], 14)) == ["one two\n", "three four ", "five six"]
-    assert list(cut_pieces(["It rains. It snows today"], 16)) == ["It rains. ", "It snows today"]
-    assert list(cut_pieces(["x" * 25], 10)) == ["x" * 10, "x" * 10, "x" * 5]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("  a\tb\u00a0\u2003c \r\n", "a b c"),
-        ("и\u0306", "й"),
-        ("со\u00adеди\u200bнять\ufeff", "соединять"),
-        ("a\x00b\x85c\x1bd", "ab cd"),
-        ("👩\u200d💻", "👩\u200d💻"),
-        ("ﬁ ½", "ﬁ ½"),
-        ("", ""),
-    ],
-)
-def test_golden_lines(text: str, expected: str) -> None:
-    assert clean_line(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -278,3 +278,30 @@ def test_the_command(tmp_path: Path) -> None:
     wrong = [*command, "--valid_rows", "many"]
     result = subprocess.run(wrong, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert result.returncode == 2 and "--valid_rows: invalid int value: 'many'" in result.stderr
+
+
+def test_what_is_held_out_may_lie_apart(tmp_path: Path) -> None:
+    """Two directories hold exactly what one would; each says what it has and refuses the rest."""
+    source, test = tsv(tmp_path / "a.tsv", ROWS), tsv(tmp_path / "docs.tsv", [("Это проверка.", "This is a test.")])
+    whole, corpus, holdout = (tmp_path / name for name in ("whole", "corpus", "holdout"))
+    prepare_corpus([source], [test], whole, CONFIG)
+    for _ in range(2):  # a second time both are replaced
+        prepare_corpus([source], [test], corpus, CONFIG, holdout)
+    assert content(corpus) | content(holdout) == content(whole)
+    assert all(name.startswith("train-") for name in content(corpus)) and content(corpus)
+    assert set(content(holdout)) == {"valid.jsonl.zst", "heldout.jsonl.zst", "test/docs.jsonl.zst"}
+    for split, place in (("train", corpus), ("valid", holdout), ("heldout", holdout), ("test/docs", holdout)):
+        assert list(read_split(place, split)) == list(read_split(whole, split)), split
+    cards = [
+        {k: v for k, v in read_card(place).items() if k not in ("holds", "seconds")} for place in (corpus, holdout)
+    ]
+    assert cards[0] == cards[1] and cards[0]["counts"]["test"] == {"docs": 1}
+    with pytest.raises(CorpusError, match="corpus: holds train of its corpus, not valid; give the other part"):
+        read_split(corpus, "valid")
+    with pytest.raises(CorpusError, match="holdout: holds valid and heldout and test of its corpus, not train"):
+        read_split(holdout, "train")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious").touch()
+    with pytest.raises(CorpusError, match="other: is there and is not a corpus"):
+        prepare_corpus([source], [], tmp_path / "new", CONFIG, tmp_path / "other")
+    assert not (tmp_path / "new").exists()

@@ -146,16 +146,16 @@ def test_what_is_wrong_is_said(tmp_path: Path, name: str, data: bytes, message: 
     [
         ("missing.tsv", "parallel", "missing.tsv: no such file; check the path"),
         ("missing", "parallel", "no such file"),
-        ("a.csv", "parallel", r"not a type that kind parallel reads \(.tsv, .jsonl, .parquet, each also .gz or .zst\)"),
+        ("a.xlsx", "parallel", r"not a type that kind parallel reads \(.tsv, .csv, .jsonl, .parquet, .po, .mo, .tmx"),
         ("a.txt", "parallel", "this type is read with corpus.kind text"),
         ("a.tsv.bz2", "parallel", "not a type that kind parallel reads"),
         ("a.tsv", "text", "this type is read with corpus.kind parallel"),
         ("empty", "text", "no file of a supported type for kind text .*found: no files"),
-        (".", "text", "no file of a supported type for kind text .*found: .bz2, .csv, .tsv; save its text"),
+        (".", "text", "no file of a supported type for kind text .*found: .bz2, .csv, .tsv, .xlsx; save its text"),
     ],
 )
 def test_sources_that_cannot_be_used(tmp_path: Path, name: str, kind: str, message: str) -> None:
-    for present in ("a.csv", "a.tsv.bz2", "a.tsv"):
+    for present in ("a.csv", "a.xlsx", "a.tsv.bz2", "a.tsv"):
         write(tmp_path, present, b"a\tb\n")
     if name == "a.txt":
         write(tmp_path, name, b"a\n")

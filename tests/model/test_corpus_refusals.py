@@ -23,9 +23,9 @@ from pyarrow import parquet
 
 from model.config import CorpusConfig
 from model.corpus import CorpusError, prepare_corpus, read_split
-from model.corpus.encoding import decode, guess, whole, wide
 from model.corpus.files import BLOCK_BYTES
 from model.corpus.header import header
+from model.encoding import decode, guess, whole, wide
 
 CONFIG = CorpusConfig(valid_rows=2, heldout_rows=2)
 PAIRS = [(f"Предложение номер {n}.", f"Sentence number {n}.") for n in range(40)]

@@ -130,7 +130,7 @@ def test_what_systems_and_tools_leave_behind_is_left_out(tmp_path: Path, capsys:
     ]
     for name in junk:
         write(folder / name, rows(500, 3))
-    for name in ("Thumbs.db", "LICENSE", "README.md", "notes.csv"):
+    for name in ("Thumbs.db", "LICENSE", "README.md", "notes.docx"):
         (folder / name).write_bytes(b"\0")
     (folder / "dead.tsv").symlink_to(folder / "gone.tsv")
     (folder / "linked.tsv").symlink_to(tmp_path / "elsewhere.tsv")
@@ -140,7 +140,7 @@ def test_what_systems_and_tools_leave_behind_is_left_out(tmp_path: Path, capsys:
     found = roles(folder)
     assert {name for name, role in found.items() if role == TRAIN} == {"pairs.tsv", "linked.tsv"}
     assert (found["dead.tsv"], found["pipe.tsv"], found["loop/"]) == ("a dead link", "not a file", "a link to a folder")
-    assert (found[".git/"], found["notes.csv"]) == ("hidden", "not a type that is read")
+    assert (found[".git/"], found["notes.docx"]) == ("hidden", "not a type that is read")
     card = prepare_corpus([str(folder)], [], tmp_path / "out", CONFIG)
     assert trained(tmp_path / "out") == set(rows(0, 30)) | set(rows(40, 10))
     assert {entry["file"].removeprefix(f"{folder}/") for entry in card["left_out"]} == set(found) - {
@@ -223,20 +223,19 @@ def test_configurations_with_other_columns_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "cure"),
     [
-        ("a.csv", "parallel", "save it as tab-separated text in UTF-8"),
         ("a.csv", "text", "save its text as plain text"),
         ("a.xlsx", "parallel", "save it as tab-separated text"),
         ("a.json", "parallel", r"`jq -c '\.\[\]' OLD\.json > NEW\.jsonl`"),
         ("a.json.gz", "text", "`jq -c"),
-        ("a.po", "parallel", "po2csv"),
-        ("a.tmx", "parallel", "tmx2csv"),
-        ("a.srt", "parallel", "it holds one language"),
+        ("a.po", "text", "this type is read with corpus.kind parallel"),
+        ("a.pot", "parallel", "give the .po files"),
+        ("a.srt", "parallel", "film.ru.srt and film.en.srt, are sentence pairs; name it by its language"),
+        ("a.vtt", "parallel", "save it as .srt"),
         ("a.docx", "text", "save its text as plain text in UTF-8 and name it .txt"),
-        ("a.zip", "parallel", "unpack it and give the folder"),
         ("a.tar.gz", "parallel", "unpack it"),
         ("a.tsv.bz2", "parallel", "decompress it with `bzip2 -d`"),
         ("a.tsv.xz", "parallel", "decompress it with `xz -d`"),
-        ("train.ru", "parallel", r"`paste train.ru train.en > train.tsv`"),
+        ("train.de", "parallel", r"it ends with a language's code, and corpus.languages is \[ru, en\]"),
         ("a.txt", "parallel", "read with corpus.kind text; if its lines are source<TAB>target, name it .tsv"),
         ("a.ndjson", "parallel", "name it .jsonl"),
     ],

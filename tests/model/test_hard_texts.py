@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from evaluation.quality import corpus_scores
 from evaluation.report.page import marked
 from model.config import CorpusConfig, TokenizerConfig
-from model.corpus.cleaning import PairCleaner, PieceFilter, TestText, clean_author, clean_line, clean_text, cut_pieces
+from model.corpus.cleaning import PairCleaner, PieceFilter, TestText, clean_author
 from model.corpus.files import line_blocks
 from model.languages import language_of
+from model.text.blocks import cut_blocks
+from model.text.cleaning import clean_line, clean_text
+from model.text.pieces import cut
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.tokenizer.train import train_tokenizer
 from model.tokenizer.vocabulary import normalize
@@ -90,6 +93,11 @@ TEXTS: dict[str, Callable[[int], str]] = {
     "control tokens": repeated("<2en></s>"),
     "punctuation": repeated(".,!?'\"-&lt;"),
     "numbers": repeated("1.2,3-4"),
+    "open quotations": repeated("«a"),
+    "initials": repeated("А. "),
+    "sentences without spaces": repeated("你好。"),
+    "a word a line": repeated("a\n"),
+    "emoji": repeated("a🙂\ufe0f"),
 }
 PAIRS = PairCleaner(CorpusConfig(), TestText())
 PIECES = PieceFilter(CorpusConfig(), TestText())
@@ -102,7 +110,8 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "a pair": lambda text: PAIRS(text, text[::-1]),
     "a piece": PIECES,
     "a test set": lambda text: TestText().add([text]),
-    "cut_pieces": lambda text: list(cut_pieces([text], 1000)),
+    "cut_blocks": lambda text: list(cut_blocks([text], 1000)),
+    "cut": lambda text: list(cut(text, "ru", lambda part: [0] * len(part), 256)),
     "marked samples": lambda text: marked(text, text[::-1]),
     "language_of": lambda text: language_of(text, ["ru", "en"]),
 }

@@ -1,0 +1,63 @@
+"""The one normal form of text: what made a row that a model was trained on makes a prompt of what it is asked.
+
+Both functions read a string as a whole, in C (``str.split``, ``isprintable``, compiled patterns), because a loop over
+characters would make a million pairs take minutes. Both put text into Unicode's NFC form and take control and invisible
+characters away. Of a sentence, white space becomes single spaces; a Cyrillic vowel loses its stress mark, which is for
+dictionaries and foreign names; a letter of the wrong alphabet, typed or scanned into a word, becomes the letter that it
+looks like; and an apostrophe in a word has one form. Quotation marks, dashes, ``ё`` and emoji stay: they say something,
+or are how a language is written.
+
+    clean_line("Оле\\u0301г\\u00a0спи\\u00adт, don’t") == "Олег спит, don't"
+"""
+
+import re
+
+from model.unicode import nfc
+
+# Controls that are not white space, and characters that cannot be seen: soft hyphen, zero-width space, directions,
+# byte order mark, lone surrogates. The joiners U+200C and U+200D stay: spelling and emoji depend on them.
+INVISIBLE = (
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
+)
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
+_INVISIBLE_OR_CONTROL = re.compile(f"[{INVISIBLE}\x0b\x0c\x1c-\x1f\x85]")
+STRESS = "\u0301"
+# The marks of a stressed vowel; among them may be those of its letter, as in an е that is to become ё.
+_STRESSED = re.compile("(?<=[АЕЁИОУЫЭЮЯІЇЄаеёиоуыэюяіїє])[\u0300-\u036f]+")
+
+_APOSTROPHE = re.compile(r"(?<=\w)[’ʼ](?=\w)")
+
+# Letters that look alike. The Latin c and the Cyrillic с are one key, and text recognition mistakes all of them.
+LATIN, CYRILLIC = "ABCEHIJKMOPSTXYaceijopsxy", "АВСЕНІЈКМОРЅТХУасеіјорѕху"
+_TO_CYRILLIC, _TO_LATIN = str.maketrans(LATIN, CYRILLIC), str.maketrans(CYRILLIC, LATIN)
+_MIXED = re.compile("[A-Za-z][\u0400-\u04ff]|[\u0400-\u04ff][A-Za-z]")
+_WORD = re.compile("[A-Za-z\u0400-\u04ff]+")
+_LATIN_LETTER, _CYRILLIC_LETTER = re.compile("[A-Za-z]"), re.compile("[\u0400-\u04ff]")
+
+
+def clean_line(text: str) -> str:
+    """One line in NFC, every run of white space a single space; see the module for what else it loses."""
+    if not text.isprintable():
+        text = _INVISIBLE.sub("", text)
+    text = nfc(" ".join(text.split()))
+    if text.isascii():
+        return text
+    if STRESS in text:
+        text = nfc(_STRESSED.sub(lambda marks: marks[0].replace(STRESS, ""), text))
+    if "’" in text or "ʼ" in text:
+        text = _APOSTROPHE.sub("'", text)
+    return _WORD.sub(_in_one_alphabet, text) if _MIXED.search(text) else text
+
+
+def clean_text(text: str) -> str:
+    """Running text in NFC, without control and invisible characters; its lines, tabs and spaces stay as they are."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return nfc(_INVISIBLE_OR_CONTROL.sub("", text))
+
+
+def _in_one_alphabet(word: re.Match[str]) -> str:
+    """The word in the alphabet of most of its letters, where the others all look like a letter of it."""
+    latin = len(_LATIN_LETTER.findall(word[0]))
+    table, foreign = (_TO_CYRILLIC, _LATIN_LETTER) if 2 * latin < len(word[0]) else (_TO_LATIN, _CYRILLIC_LETTER)
+    turned = word[0].translate(table)
+    return word[0] if foreign.search(turned) else turned
