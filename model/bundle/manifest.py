@@ -19,12 +19,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from typing_extensions import TypedDict
 
+from model.bundle.introduction import Introduction
 from model.config import NetworkConfig, to_dict
 from model.errors import ProjectError
-from model.files import fsync_path, replace_directory, sha256_file
+from model.files import replace_directory, sha256_file
 from model.settings import Count, problems, setting
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)  # 2 has an introduction; without one, 1 is written, which earlier releases read
 MANIFEST = "bundle.json"
 LIMITS = {"max_prompt_tokens", "max_new_tokens"}
 CACHE_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
@@ -57,7 +58,7 @@ class Bundle(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format_version: Literal[1] = setting(..., "Which form of manifest this is.")
+    format_version: Literal[1, 2] = setting(..., "Which form of manifest this is.")
     name: Name = setting(..., "Name of the model.")
     family: Literal["seq2seq", "decoder"] = setting(..., "Family of the network.")
     task: Literal["translation", "text"] = setting(..., "What the model was trained for.")
@@ -75,8 +76,10 @@ class Bundle(BaseModel):
     )
     metrics: dict[str, Any] = setting(..., "What was measured of it.")
     provenance: dict[str, Any] = setting(..., "What it was made of and by.")
+    introduction: Introduction | None = setting(None, "What it says of itself: the text behind it, texts to try.")
 
     _path: Path = PrivateAttr()
+    _sha256: str = PrivateAttr()
 
     @model_validator(mode="after")
     def _agree(self) -> Bundle:
@@ -94,6 +97,8 @@ class Bundle(BaseModel):
         wrong += [f"graphs: {name!r} is not among the files" for name in unlisted]
         if "tokenizer.json" not in self.files:
             wrong.append("files: tokenizer.json is not among them")
+        if (self.introduction is not None) != (self.format_version == 2):
+            wrong.append("introduction: has to be there in format_version 2, and in no other")
         if MANIFEST in self.files:
             wrong.append(f"files: {MANIFEST} cannot be one of them")
         if wrong:
@@ -105,6 +110,14 @@ class Bundle(BaseModel):
         """The directory in which its files lie."""
         return self._path
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Which bundle this is, for whoever asks what is live: the run and the code that published it, both empty when
+        none did, and the hash of its manifest, which names the hashes of all its files.
+        """
+        published = {name: str(self.provenance.get(name) or "") for name in ("run_id", "code_version")}
+        return {**published, "sha256": self._sha256}
+
     @classmethod
     def load(cls, path: str | Path, verify: bool = True) -> Bundle:
         """Read and check a bundle; ``verify=False`` skips only the hashes (sizes are still compared).
@@ -113,8 +126,9 @@ class Bundle(BaseModel):
             BundleError: broken or unknown manifest; missing, altered, unlisted or unsafely named file.
         """
         path = Path(path)
-        bundle = _parse(_read_manifest(path), path / MANIFEST)
-        bundle._path = path
+        contents = _read_manifest(path)
+        bundle = _parse(_decoded(contents, path / MANIFEST), path / MANIFEST)
+        bundle._path, bundle._sha256 = path, hashlib.sha256(contents).hexdigest()
         for name, entry in bundle.files.items():
             _check_file(path / name, entry, verify)
         listed = {MANIFEST, *bundle.files}
@@ -139,7 +153,7 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
     Args:
         files: name -> contents, or the file to copy them from.
         fields: the manifest's other fields, named as in :class:`Bundle`; ``metrics`` and ``provenance`` may be left
-            out, ``cache_dtype`` follows from ``precision``.
+            out, as may ``introduction``; ``cache_dtype`` follows from ``precision``.
 
     Raises:
         BundleError: when the fields or file names would not make a loadable bundle; nothing is written then.
@@ -152,7 +166,7 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
     if isinstance(fields.get("config"), NetworkConfig):
         fields["config"] = to_dict(fields["config"])
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": 2 if fields.get("introduction") else 1,
         "name": "prometheus-mini",
         "cache_dtype": CACHE_DTYPES.get(fields.get("precision", ""), ""),
         "metrics": {},
@@ -161,7 +175,7 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
         "files": {name: _entry(files[name]) for name in sorted(files)},
     }
     _parse(manifest, out / MANIFEST)
-    manifest = {name: manifest[name] for name in Bundle.model_fields}
+    manifest = {name: manifest[name] for name in Bundle.model_fields if manifest.get(name) is not None}
     try:
         text = json.dumps(manifest, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
@@ -173,7 +187,6 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
                 (partial / name).write_bytes(contents)
             else:
                 shutil.copyfile(contents, partial / name)
-            fsync_path(partial / name)
 
     replace_directory(out, fill)
     return manifest
@@ -196,17 +209,22 @@ def _entry(contents: bytes | Path) -> dict[str, Any]:
     return {"bytes": contents.stat().st_size, "sha256": sha256_file(contents)}
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> bytes:
     if not path.is_dir():
         raise BundleError(f"{path}: no such directory; a bundle is a directory holding {MANIFEST}")
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"), object_pairs_hook=_no_duplicates)
+        return (path / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path}: no {MANIFEST} in it; this is not a bundle, or it is still being written") from None
+
+
+def _decoded(contents: bytes, where: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(contents.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path / MANIFEST}: not valid JSON ({error}); export the bundle again") from error
+        raise BundleError(f"{where}: not valid JSON ({error}); export the bundle again") from error
     if not isinstance(manifest, dict):
-        raise BundleError(f"{path / MANIFEST}: expected a JSON object, found {type(manifest).__name__}")
+        raise BundleError(f"{where}: expected a JSON object, found {type(manifest).__name__}")
     return manifest
 
 
@@ -231,9 +249,10 @@ def _check_file(path: Path, entry: FileEntry, verify: bool) -> None:
 def _parse(manifest: dict[str, Any], where: Path) -> Bundle:
     """The manifest's fields; all problems are reported together."""
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
+    if version not in FORMAT_VERSIONS or isinstance(version, bool):
+        known = " and ".join(map(str, FORMAT_VERSIONS))
         raise BundleError(
-            f"{where}: unknown format_version {version!r}; this version reads {FORMAT_VERSION}: "
+            f"{where}: unknown format_version {version!r}; this version reads {known}: "
             f"use the release that wrote the bundle, or export it again"
         )
     try:

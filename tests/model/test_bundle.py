@@ -1,4 +1,4 @@
-"""Bundles: what is refused and why, written whole or not at all, replaced and published without a half-made moment."""
+"""Bundles: what is refused and why, written whole or not at all, replaced without a half-made moment."""
 
 import json
 import os
@@ -6,11 +6,10 @@ import subprocess
 import sys
 import threading
 
-import fsspec
 import pytest
 
 from model.bundle import Bundle, BundleError, copy_bundle, write_bundle
-from model.bundle.publish import publish
+from model.bundle.introduction import sentence
 from model.config import NetworkConfig, to_dict
 from model.files import replace_directory
 
@@ -146,11 +145,50 @@ def test_unsafe_file_names(bundle, tmp_path, name):
         Bundle.load(bundle)
 
 
-@pytest.mark.parametrize("version", [2, "1", None, True, 0])
+@pytest.mark.parametrize("version", [3, "1", None, True, 0])
 def test_an_unknown_format_version(bundle, version):
     edit(bundle, lambda manifest: manifest.update(format_version=version))
-    with pytest.raises(BundleError, match=r"unknown format_version .*; this version reads 1"):
+    with pytest.raises(BundleError, match=r"unknown format_version .*; this version reads 1 and 2"):
         Bundle.load(bundle)
+
+
+INTRODUCTION = {
+    "about": "", "rows": 22542, "characters": 1234567, "sources": ["demo.jsonl.zst"],
+    "examples": [{"text": "Этот рис такой сладкий!", "language": "ru"}],
+}  # fmt: skip
+
+
+def test_an_introduction_is_of_version_2_and_goes_along_with_copies(bundle, tmp_path):
+    write_bundle(tmp_path / "introduced", files=FILES, **fields(introduction=INTRODUCTION))
+    copy_bundle(tmp_path / "introduced", tmp_path / "copy", {"chrf": 50.0}, {})
+    for name in ("introduced", "copy"):
+        loaded = Bundle.load(tmp_path / name)
+        assert loaded.format_version == 2 and loaded.introduction == INTRODUCTION
+    assert "introduction" not in json.loads((bundle / "bundle.json").read_text()), "earlier releases can read it"
+    edit(bundle, lambda manifest: manifest.update(introduction=INTRODUCTION))
+    with pytest.raises(BundleError, match="introduction: has to be there in format_version 2, and in no other"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"examples": [{"text": "x" * 301, "language": "ru"}]}, r"introduction.examples\[0\].text"),
+        ({"examples": [{"text": "x", "language": "ru"}] * 33}, r"introduction.examples"),
+        ({"rows": -1}, r"introduction.rows"),
+    ],
+)
+def test_an_introduction_is_bounded(tmp_path, change, words):
+    with pytest.raises(BundleError, match=words):
+        write_bundle(tmp_path / "bundle", files=FILES, **fields(introduction={**INTRODUCTION, **change}))
+
+
+def test_the_sentence_is_the_owners_or_made_of_the_figures():
+    figures = "22,542 ru-en pairs, 1,234,567 characters from demo.jsonl.zst."
+    assert sentence(INTRODUCTION, ["ru", "en"]) == f"Trained on {figures}"
+    nameless = {**INTRODUCTION, "sources": []}
+    assert sentence(nameless, []) == "Trained on 22,542 pieces of text, 1,234,567 characters."
+    assert sentence({**INTRODUCTION, "about": "Phrases of a phrasebook."}, ["ru", "en"]) == "Phrases of a phrasebook."
 
 
 def test_unknown_and_missing_keys(bundle):
@@ -271,81 +309,14 @@ def test_a_copy_carries_more_and_the_source_stays(bundle, tmp_path):
     assert Bundle.load(bundle).metrics == {}
 
 
-def test_publish_to_a_path(bundle, tmp_path):
-    target = tmp_path / "store" / "prometheus"
-    assert publish(str(bundle), str(target), {"chrf": 1.0}, {"run": "r1"}) == str(target)
-    publish(bundle, str(target), {"chrf": 2.0}, {"run": "r2"})
-    loaded = Bundle.load(target)
-    assert loaded.metrics == {"chrf": 2.0} and loaded.provenance == {"run": "r2"}
-    assert os.listdir(target.parent) == ["prometheus"]
-
-
-def test_a_damaged_bundle_is_not_published(bundle, tmp_path):
-    (bundle / "decoder.onnx").write_bytes(b"graph_bytes")
-    for target in (str(tmp_path / "store"), "memory://damaged/bundle"):
-        with pytest.raises(BundleError, match="hash mismatch"):
-            publish(bundle, target, {}, {})
-    assert not (tmp_path / "store").exists() and not fsspec.filesystem("memory").exists("/damaged")
-
-
-def test_publish_to_an_object_store(bundle, tmp_path, monkeypatch):
-    """The manifest goes last and an old one first, so what a reader finds is whole, or is not a bundle yet."""
-    store = fsspec.filesystem("memory")
-    order = []
-    for name in ("put_file", "rm_file"):
-        done = getattr(store, name)
-
-        def traced(*arguments, name=name, done=done, **options):
-            order.append((name, str(arguments[-1 if name == "rm_file" else 1]).rsplit("/", 1)[-1]))
-            return done(*arguments, **options)
-
-        monkeypatch.setattr(type(store), name, staticmethod(traced))
-    write_bundle(tmp_path / "older", files={**FILES, "tokenizer.model": b"pieces"}, **fields())
-    publish(tmp_path / "older", "memory://models/prometheus", {}, {})
-    order.clear()
-    assert publish(bundle, "memory://models/prometheus/", {"chrf": 2.0}, {}) == "memory://models/prometheus"
-    assert order[0] == ("rm_file", "bundle.json") and order[-1] == ("put_file", "bundle.json")
-    assert ("rm_file", "tokenizer.model") in order
-    store.get("/models/prometheus", str(tmp_path / "fetched"), recursive=True)
-    assert Bundle.load(tmp_path / "fetched").metrics == {"chrf": 2.0}
-
-
-def test_publish_to_s3(bundle, tmp_path, monkeypatch):
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        store = fsspec.filesystem("s3", skip_instance_cache=True)
-        store.mkdir("models")
-        place = "models/prome::theus (ру) 100% #1"  # S3 takes any name
-        for chrf in (1.0, 2.0):
-            assert publish(bundle, f"s3://{place}", {"chrf": chrf}, {}) == f"s3://{place}"
-        (tmp_path / "fetched").mkdir()
-        for name in ("bundle.json", *FILES):
-            store.get_file(f"{place}/{name}", str(tmp_path / "fetched" / name))
-    finally:
-        server.stop()
-    assert Bundle.load(tmp_path / "fetched").metrics == {"chrf": 2.0}
-
-
 def test_other_peoples_files_are_not_replaced(bundle, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
     with pytest.raises(BundleError, match="holds other things than a bundle"):
-        publish(bundle, str(tmp_path / "home"), {}, {})
+        copy_bundle(bundle, tmp_path / "home", {}, {})
     assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
-    store = fsspec.filesystem("memory")
-    store.pipe("/home/thesis.txt", b"years of work")
-    with pytest.raises(BundleError, match=r"holds files that are no bundle's: thesis\.txt"):
-        publish(bundle, "memory://home", {}, {})
-    assert store.ls("/home", detail=False) == ["/home/thesis.txt"]
     (tmp_path / "empty").mkdir()
-    publish(bundle, f"file://{tmp_path}/empty", {}, {})
+    copy_bundle(bundle, tmp_path / "empty", {}, {})
     Bundle.load(tmp_path / "empty")
 
 
