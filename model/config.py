@@ -30,6 +30,9 @@ from model.settings import (
 
 __all__ = ["PRESETS", "ConfigError", "Profile", "from_dict", "to_dict"]
 Language = Annotated[str, Field(pattern=r"^[^\s/<>]+$")]  # part of control tokens, and of a direction's name
+Processors = Annotated[str, Field(pattern=r"^([0-9]*[.])?[0-9]+m?$")]  # as Kubernetes writes quantities
+Memory = Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)$")]
+MAX_EXAMPLES = 32
 Compared = Literal["fp16", "int8"]  # precisions that are held against fp32
 
 
@@ -138,6 +141,18 @@ class TrainingConfig(Settings):
         0.0, "Label smoothing; worth having only beyond a few passes over the data.", ge=0, lt=1
     )
     author_dropout: Share = setting(0.3, "Share of authored examples shown without their author token.")
+    domain_dropout: Share = setting(
+        1.0, "Share of the rows of a domain shown without their domain token; 1 never shows it, and it is not learned."
+    )
+    yo_dropout: Share = setting(
+        0.5, "Share of sources shown with е for each ё, as most people type it; what is to be written keeps its ё."
+    )
+    join_share: Share = setting(
+        0.0, "Share of translation examples that are two or three rows joined by a space, as far as they fit."
+    )
+    domain_weights: dict[str, Annotated[float, Field(ge=0, le=100)]] = setting(
+        {}, "How often a pass shows the rows of a domain, for example {gettext: 0.35}; 1 where nothing is said."
+    )
     eval_every: Count = setting(200, "Steps between validations.")
     patience: Natural = setting(0, "Validations without improvement before stopping early; 0 never stops.")
     save_every: Count = setting(200, "Steps between checkpoints that a killed run resumes from.")
@@ -147,6 +162,17 @@ class TrainingConfig(Settings):
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU that works.")
     threads: Threads = setting(0, "CPU threads; 0 takes the processors this process may use.")
     seed: Natural = setting(0, "Seed of the weights and of the order of the data.")
+
+
+def fit_warmup(training: TrainingConfig) -> tuple[TrainingConfig, str]:
+    """The settings, with a warm-up that ends in a tenth of the steps where it would not end before them, told if so."""
+    if training.warmup_steps < training.steps:
+        return training, ""
+    fitted = training.model_copy(update={"warmup_steps": training.steps // 10})
+    return fitted, (
+        f"training.warmup_steps is {fitted.warmup_steps} instead of {training.warmup_steps}, for training.steps is "
+        f"{training.steps}: the learning rate would not have reached its peak"
+    )
 
 
 class QuantizationConfig(Settings):
@@ -162,9 +188,18 @@ class EvaluationConfig(Settings):
     """What is measured on every variant, through the serving engine."""
 
     max_rows: Natural = setting(0, "Rows per test set and direction; 0 means all.")
+    varied_rows: Natural = setting(
+        200, "Rows per test set and direction that are translated once more dirty, and in pairs; 0 leaves that out."
+    )
     loss_rows: Count = setting(500, "Held-out rows whose loss is measured.")
     speed_tokens: Count = setting(64, "Tokens per row in the speed measurement.")
     samples: Natural = setting(8, "Translations per test set kept for people to read.")
+    examples: int = setting(
+        8, "Held-out texts in the bundle, for all who open its page to read; 0 is none.", ge=0, le=MAX_EXAMPLES
+    )
+    about: str = setting(
+        "", "What the bundle says that it was trained on; empty is its text's size and names.", pattern="^.{0,300}$"
+    )
     threads: Threads = setting(1, "Engine threads, see serving; 0 takes the processors this process may use.")
 
 
@@ -185,6 +220,23 @@ class GateConfig(Settings):
     )
 
 
+class ResourcesConfig(Settings):
+    """What a cluster is asked for; a run on this machine takes what there is."""
+
+    cpu: Processors = setting("250m", "Share of a processor that each step is promised, but for training.")
+    memory: Memory = setting("2Gi", "Memory that each step is promised and held to, but for training.")
+    train_cpu: Processors = setting("1", "Processors that training is promised; it takes what is free beside them.")
+    train_memory: Memory = setting("6Gi", "Memory that training is promised and held to.")
+    gpus: Natural = setting(0, "GPUs that training asks for.")
+    machine: Literal["cpu", "gpu"] = setting(
+        "cpu", "What the published bundle will be served on; for gpu, fp16 is measured on one."
+    )
+    node_selector: dict[str, str] = setting({}, "Labels of the nodes for training, and for measuring fp16.")
+    tolerations: list[dict[str, Any]] = setting(
+        [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}], "Taints that these two bear."
+    )
+
+
 class Profile(Settings):
     """A whole run's settings: one YAML file in pipelines/profiles."""
 
@@ -196,6 +248,7 @@ class Profile(Settings):
     quantization: QuantizationConfig = section(QuantizationConfig, "Quantization.")
     evaluation: EvaluationConfig = section(EvaluationConfig, "Evaluation.")
     gate: GateConfig = section(GateConfig, "Gates.")
+    resources: ResourcesConfig = section(ResourcesConfig, "What a cluster is asked for.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

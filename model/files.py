@@ -1,9 +1,11 @@
 """Where files lie; and files and directories that appear whole or not at all, and are replaced in one step.
 
-Where the kernel can exchange two names (Linux), an older directory is replaced without a moment in which the name is
-missing; elsewhere the old one is moved aside first.
+What is written is forced to disk before it gets its name: a machine that loses its power keeps the old or the new, and
+nothing of no length. Where the kernel can exchange two names (Linux), an older directory is replaced without a moment
+in which the name is missing; elsewhere the old one is moved aside first.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -11,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,11 +56,30 @@ def sha256_file(path: Path) -> str:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file beside its place, which may be in a new folder, and rename it into it."""
+    """Write a file beside its place, which may be in a new folder, and rename it into it.
+
+    Raises:
+        OSError: with the file's name, on a full disk too; what was there stays as it was and nothing is left behind.
+    """
+    write_blocks(path, [data])
+
+
+def write_blocks(path: Path, blocks: Iterable[bytes]) -> None:
+    """As :func:`write_bytes`, block by block; what ``blocks`` raises leaves everything as it was, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_bytes(data)
-    draft.replace(path)
+    try:
+        with draft.open("wb") as file:
+            file.writelines(blocks)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        with contextlib.suppress(OSError):  # a folder that may be written and not read
+            fsync_path(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -88,7 +109,8 @@ def replace_directory(out: Path, fill: Callable[[Path], T]) -> T:
     try:
         partial.chmod(0o755)  # mkdtemp makes it private, and a server often runs as another user
         result = fill(partial)
-        fsync_path(partial)
+        for path in (*partial.rglob("*"), partial):
+            fsync_path(path)
         _put_in_place(partial, out)
         fsync_path(out.parent)
     finally:

@@ -13,6 +13,7 @@ if __name__ == "__main__":
 """
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -109,6 +110,15 @@ def _kind(annotation: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if origin is list:
         return {"nargs": "+", **_kind(arguments[0])}
+    if origin is dict:
+        return {"type": _mapping, "metavar": "JSON"}
     if origin is typing.Annotated:
         return _kind(arguments[0])
     return {"type": annotation, "metavar": annotation.__name__.upper()}
+
+
+def _mapping(text: str) -> Any:
+    return json.loads(text)
+
+
+_mapping.__name__ = "JSON"  # as argparse names it in a complaint

@@ -7,7 +7,7 @@ wrong type or a value out of range is an error wherever it comes from, and all p
 
 import contextlib
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -35,7 +35,7 @@ class Settings(BaseModel):
         kind = cls.model_fields[str(info.field_name)].annotation
         if kind is int:
             return _whole(value)  # Kubeflow carries every number inside a dict as a float
-        if typing.get_origin(kind) is dict and isinstance(value, dict):
+        if typing.get_origin(kind) is dict and typing.get_args(kind)[1] is not str and isinstance(value, dict):
             return {key: _number(entry) for key, entry in value.items()}
         return _number(value) if kind is float else value
 
@@ -84,6 +84,20 @@ def from_dict(model: type[T], data: Any, where: str = "") -> T:
 def to_dict(config: Settings) -> dict[str, Any]:
     """The plain-data form of a config, fit for JSON, YAML and pipeline parameters."""
     return config.model_dump()
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of the values that two mappings, however deep, do not share.
+
+    >>> list(differing({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}))
+    ['b.c']
+    """
+    for name in dict.fromkeys((*one, *other)):
+        left, right = one.get(name), other.get(name)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            yield from differing(left, right, f"{prefix}{name}.")
+        elif left != right:
+            yield f"{prefix}{name}"
 
 
 _TYPES = {"int": "int", "float": "float", "string": "text", "bool": "true or false", "list": "a list"}

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from model.bundle import write_bundle
+from model.bundle.introduction import Introduction
 from model.config import NetworkConfig, from_dict
 from model.onnx.transformer import build_graphs
 from model.onnx.weights import GraphError, pack
@@ -18,7 +19,7 @@ from model.options import OK, Parser, run
 from model.tokenizer import load_tokenizer
 from model.training.checkpoint import load_checkpoint
 
-TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters")  # of the checkpoint's, kept as provenance
+TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters", "init_from")  # kept as provenance
 
 
 def limits(config: NetworkConfig) -> dict[str, int]:
@@ -27,8 +28,13 @@ def limits(config: NetworkConfig) -> dict[str, int]:
     return {"max_prompt_tokens": prompt, "max_new_tokens": config.max_positions}
 
 
-def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: str | Path) -> dict[str, Any]:
+def export_bundle(
+    checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: str | Path, introduction: Introduction | None = None
+) -> dict[str, Any]:
     """Write the fp32 bundle of a trained checkpoint; its manifest.
+
+    Args:
+        introduction: what the bundle says of itself; None leaves it out.
 
     Raises:
         CheckpointError: checkpoint incomplete or damaged.
@@ -37,10 +43,13 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
     state, info = load_checkpoint(checkpoint_dir)
     config = from_dict(NetworkConfig, info["network"], f"{checkpoint_dir}: network")
     tokenizer = load_tokenizer(tokenizer_dir)
-    if tokenizer.vocab_size != info["vocab_size"]:
+    given = tokenizer.content_hash()
+    known = info.get("sha256", {}).get("tokenizer", given)  # earlier releases kept none
+    if (tokenizer.vocab_size, given) != (info["vocab_size"], known):
         raise GraphError(
-            f"{tokenizer_dir}: {tokenizer.vocab_size} tokens, but {checkpoint_dir} was trained with "
-            f"{info['vocab_size']}; give the tokenizer the checkpoint was trained with"
+            f"{tokenizer_dir}: {tokenizer.vocab_size} tokens, sha256 {given[:10]}, but "
+            f"{checkpoint_dir} was trained with {info['vocab_size']}, {known[:10]}; give the tokenizer the checkpoint "
+            "was trained with"
         )
     graphs = build_graphs(pack(state, config, info["vocab_size"]), config)
     return write_bundle(
@@ -57,12 +66,13 @@ def export_bundle(checkpoint_dir: str | Path, tokenizer_dir: str | Path, out: st
         config=config,
         vocab_size=info["vocab_size"],
         limits=limits(config),
-        tokenizer={"kind": tokenizer.kind, "sha256": tokenizer.content_hash()},
+        tokenizer={"kind": tokenizer.kind, "sha256": given},
         graphs={role: f"{role}.onnx" for role in graphs},
         provenance={
             "training": {key: info[key] for key in TRAINING_FACTS if key in info},
             "versions": {"onnx": onnx.__version__, **info.get("versions", {})},
         },
+        **({"introduction": introduction} if introduction else {}),
     )
 
 

@@ -9,6 +9,7 @@ the vocabulary has not seen.
 
 import itertools
 import random
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,32 +30,47 @@ REPORT = "tokenizer_report.json"
 REPORT_ROWS = 2000
 
 
-def train_tokenizer(corpus_dir: str | Path, out: str | Path, config: TokenizerConfig) -> dict[str, Any]:
+def train_tokenizer(
+    corpus_dir: str | Path,
+    out: str | Path,
+    config: TokenizerConfig,
+    holdout_dir: str | Path | None = None,
+    taken: Path | None = None,
+) -> dict[str, Any]:
     """Train a tokenizer into the directory ``out``, replacing an earlier one, and return its report.
 
-    The result appears under ``out`` whole or not at all.
+    The result appears under ``out`` whole or not at all. Where the corpus is in two parts, the report is made on the
+    valid split in ``holdout_dir``.
+
+    Args:
+        taken: a tokenizer's directory, which is copied instead, for weights that know it; ``config`` has no say then.
 
     Raises:
-        TokenizerError: for a corpus without text or a vocabulary too small for it.
+        TokenizerError: for a corpus without text or a vocabulary too small for it; for one that is taken and does not
+            know the corpus's languages or authors.
     """
     started = time.perf_counter()
     out, card = Path(out), read_card(corpus_dir)
-    control = control_tokens(card["languages"], card.get("authors", []))
+    control = control_tokens(card["languages"], card.get("authors", []), card.get("domains", {}))
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise TokenizerError(f"{out}: holds something other than a tokenizer; choose another directory")
 
     def fill(directory: Path) -> dict[str, Any]:
-        _learn(directory, sample_lines(corpus_dir, card, config.sample_lines, config.seed), config, control)
+        if taken:
+            _take(taken, directory, control)
+        else:
+            _learn(directory, sample_lines(corpus_dir, card, config.sample_lines, config.seed), config, control)
         trained_seconds = time.perf_counter() - started
         tokenizer = load_tokenizer(directory)
-        split, languages = measure(tokenizer, corpus_dir, card)
-        row_counts = _row_counts(card, config, split, next(iter(languages.values()))["rows"])
+        split, languages = measure(tokenizer, holdout_dir or corpus_dir, card)
+        sampled = 0 if taken else sampled_rows(card, config.sample_lines)
+        row_counts = _row_counts(card, sampled, split, next(iter(languages.values()))["rows"])
         print(sentence(row_counts), flush=True)
         report = {
-            "kind": config.kind,
+            "kind": tokenizer.kind,
             "vocab_size": tokenizer.vocab_size,
-            "requested_vocab_size": config.vocab_size,
-            "control_tokens": list(control),
+            "requested_vocab_size": tokenizer.vocab_size if taken else config.vocab_size,
+            "control_tokens": list(tokenizer.control_tokens),
             "normalization": NORMALIZATION,
             "sampled_lines": row_counts[0]["used"] * len(text_fields(card)),
             "measured_on": split,
@@ -87,11 +103,24 @@ def _learn(directory: Path, lines: Iterator[str], config: TokenizerConfig, contr
     write_json(directory / MANIFEST, manifest)
 
 
-def _row_counts(card: dict[str, Any], config: TokenizerConfig, split: str, measured: int) -> list[RowCount]:
-    rows, sampled = card["counts"]["train"], sampled_rows(card, config.sample_lines)
+def _take(taken: Path, directory: Path, control: Sequence[str]) -> None:
+    """Copy the files of a tokenizer that knows these control tokens."""
+    tokenizer = load_tokenizer(taken)
+    if unknown := [token for token in control if token not in tokenizer.control_tokens]:
+        raise TokenizerError(
+            f"the corpus has {', '.join(unknown)}, and the tokenizer of the weights to begin with knows "
+            f"{', '.join(tokenizer.control_tokens)}: begin without init_from, or with text in its languages and authors"
+        )
+    for name in tokenizer.files:
+        shutil.copyfile(taken / name, directory / name)
+
+
+def _row_counts(card: dict[str, Any], sampled: int, split: str, measured: int) -> list[RowCount]:
+    rows = card["counts"]["train"]
     beyond = {f"beyond the {REPORT_ROWS:,} that are measured": card["counts"][split] - measured}
+    why = "beyond tokenizer.sample_lines" if sampled else "not needed: the tokenizer is that of init_from"
     return [
-        row_count("tokenizer", "train", rows, sampled, {"beyond tokenizer.sample_lines": rows - sampled}),
+        row_count("tokenizer", "train", rows, sampled, {why: rows - sampled}),
         row_count("tokenizer report", split, card["counts"][split], measured, beyond),
     ]
 

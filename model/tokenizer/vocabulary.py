@@ -28,11 +28,15 @@ class TokenizerError(ProjectError, ValueError):
     """A tokenizer, text or token id that cannot be used; the message says what to do instead."""
 
 
-def control_tokens(languages: Iterable[str], authors: Iterable[str]) -> tuple[str, ...]:
-    """The control tokens of a corpus in the order of their ids: specials, ``<2xx>`` per language, ``<author:x>``."""
-    tokens = (*SPECIAL_TOKENS, *(f"<2{code}>" for code in languages), *(f"<author:{name}>" for name in authors))
+def control_tokens(languages: Iterable[str], authors: Iterable[str], domains: Iterable[str] = ()) -> tuple[str, ...]:
+    """The control tokens of a corpus in the order of their ids: specials, ``<2xx>`` per language, ``<author:x>``,
+    ``<domain:x>``."""
+    names = (*(f"<author:{name}>" for name in authors), *(f"<domain:{name}>" for name in domains))
+    tokens = (*SPECIAL_TOKENS, *(f"<2{code}>" for code in languages), *names)
     if len(set(tokens)) != len(tokens):
-        raise TokenizerError(f"languages and authors must be distinct; their control tokens are {', '.join(tokens)}")
+        raise TokenizerError(
+            f"languages, authors and domains must be distinct; their control tokens are {', '.join(tokens)}"
+        )
     return tokens
 
 

@@ -17,6 +17,17 @@ def parser() -> Parser:
     made = Parser("model.training", __doc__)
     made.add_argument("corpus", help="folder made by python -m model.corpus")
     made.add_argument("tokenizer", help="folder made by python -m model.tokenizer")
+    made.add_argument("--holdout", default="", help="folder with the valid split, where that is one of its own")
+    made.add_argument(
+        "--checkpoint_uri",
+        default="",
+        help="folder or address (s3://...) that keeps checkpoints too, so that another machine goes on from them",
+    )
+    made.add_argument(
+        "--init_from",
+        default="",
+        help="weights to begin with: folder of a run, of its bundle or of a training, or s3://...",
+    )
     made.add_argument("--out", required=True, help="folder of the checkpoint; an interrupted run in it is resumed")
     made.add_settings(NetworkConfig, "network")
     made.add_settings(TrainingConfig, "training")
@@ -27,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train, and print what the checkpoint says of itself."""
     options = parser().parse_args(argv)
     network, training = read_settings(NetworkConfig, options), read_settings(TrainingConfig, options)
-    trained = train(options.corpus, options.tokenizer, options.out, network, training)
+    text = (options.corpus, options.holdout or options.corpus, options.tokenizer)
+    trained = train(*text, options.out, network, training, options.checkpoint_uri, options.init_from)
     print(json.dumps(trained, indent=1))
     return OK
 

@@ -1,17 +1,21 @@
-"""Batches with a token budget, bucketed by length, streamed from the corpus shards.
+"""Batches with a token budget, bucketed by length, read from a corpus that is tokenised once.
 
-A pool of rows is read, encoded, sorted by length, cut into batches and the batches are shuffled: little padding,
-and memory that does not grow with the corpus, but for one byte a row that says whether it was trained on. The stream
-is a pure function of the seed, so a resumed run skips the batches it has already seen and continues exactly where it
-was.
+The order is a pure function of the seed: any batch can be made alone (:mod:`model.training.pools`). So a resumed run
+begins where it was without what came before, and batches may be made ahead, on any number of threads, exactly so.
 
 Legend: B rows, S tokens, L source tokens.
 """
 
 from __future__ import annotations
 
+import collections
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,22 +25,23 @@ from torch import Tensor
 
 from model.config import NetworkConfig, TrainingConfig
 from model.corpus import read_card, read_split
-from model.errors import ProjectError
+from model.corpus.storage import SUFFIX
+from model.files import sha256_file
 from model.row_counts import RowCount, row_count, too_long, warning
 from model.tokenizer import Tokenizer
-from model.tokenizer.prompt import Example, pad, pair_example, text_windows
+from model.tokenizer.prompt import pad
+from model.training.draws import Draws
+from model.training.pools import LEFT_OUT, NOT_DRAWN, TRAINED, ExamplesError, Pools, cut
+from model.training.shown import Drawn, Pairs, Shown, Windows
+from model.training.tokens import Tokens, stored, tokenised
 
-POOL_ROWS = 20_000
-_LEFT_OUT, _TRAINED = 1, 2  # what became of a row of the train split; 0 is that its turn never came
-
-
-class ExamplesError(ProjectError, ValueError):
-    """A corpus that has nothing to teach this network; the message says what to change."""
+TOKENS = "tokens"  # name of the folder of the tokenised train split
+AHEAD = 4  # batches that are made before they are asked for, by each thread
 
 
 @dataclass(frozen=True)
 class Batch:
-    """i64 tensors: source [B, L] or None, inputs [B, S], labels [B, S]; the place of each example's row."""
+    """i64 tensors: source [B, L] or None, inputs [B, S], labels [B, S]; the places of all rows that are in it."""
 
     source: Tensor | None
     inputs: Tensor
@@ -52,17 +57,35 @@ class Batch:
         """Real tokens on both sides, the unit of tokens/s."""
         return self.target_tokens + (int((self.source != Tokenizer.pad_id).sum()) if self.source is not None else 0)
 
+    def pinned(self) -> Batch:
+        """In memory that a GPU can copy from while it computes."""
+        source = self.source.pin_memory() if self.source is not None else None
+        return Batch(source, self.inputs.pin_memory(), self.labels.pin_memory(), self.rows)
+
     def to(self, device: torch.device) -> Batch:
-        source = self.source.to(device) if self.source is not None else None
-        return Batch(source, self.inputs.to(device), self.labels.to(device), self.rows)
+        source = self.source.to(device, non_blocking=True) if self.source is not None else None
+        inputs, labels = (side.to(device, non_blocking=True) for side in (self.inputs, self.labels))
+        return Batch(source, inputs, labels, self.rows)
 
 
 class Examples:
-    """Turns corpus rows into examples of one family and task."""
+    """Turns corpus rows into examples of one family and task, and these into batches.
+
+    Args:
+        holdout: folder of the valid split, where it is not the corpus's.
+        work: folder that keeps the tokenised train split for a next start; None for one that goes with this object.
+    """
 
     def __init__(
-        self, corpus: str | Path, tokenizer: Tokenizer, network: NetworkConfig, config: TrainingConfig
+        self,
+        corpus: str | Path,
+        tokenizer: Tokenizer,
+        network: NetworkConfig,
+        config: TrainingConfig,
+        holdout: str | Path | None = None,
+        work: Path | None = None,
     ) -> None:
+        self.holdout = holdout or corpus
         self.corpus, self.tokenizer, self.network, self.config = corpus, tokenizer, network, config
         self.card = read_card(corpus)
         self.task = "translation" if self.card["kind"] == "parallel" else "text"
@@ -72,53 +95,47 @@ class Examples:
                 "an encoder-decoder network learns from sentence pairs, and this corpus is running text: "
                 "set network.family=decoder (for example preset mini-gpt), or give a parallel corpus"
             )
-        self._fate = np.zeros(self.card["counts"]["train"], np.uint8)
+        self._fields = self.languages if self.task == "translation" else ["text"]
+        self._work = work or Path(tempfile.mkdtemp(prefix="tokens-"))
+        if work is None:
+            weakref.finalize(self, shutil.rmtree, self._work, ignore_errors=True)
+        self._handed_out = 0
 
-    def from_rows(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> list[Example]:
-        """Encode a pool of rows; those longer than the network's positions are left out (translation) or cut (text)."""
-        examples = self._text(rows, rng, training) if self.task == "text" else self._pairs(rows, rng, training)
-        return [example for example in examples if example.width <= self.network.max_positions]
+    @functools.cached_property
+    def _pools(self) -> Pools:
+        """The train split, tokenised now if it is not yet."""
+        hashes, rows = [shard["sha256"] for shard in self.card["shards"]], self.card["counts"]["train"]
+        records = read_split(self.corpus, "train")
+        tokens = stored(self._work / TOKENS, {"corpus": hashes}, rows, records, self.tokenizer, self._fields)
+        made = self._shower(tokens, Draws(self.config.seed))
+        return Pools(tokens, made, self.config, self.network.max_positions)
 
-    def _pairs(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> Iterator[Example]:
-        # Each row is shown in one direction per pass, by the draw; validation alternates, without chance.
-        flips = rng.random(len(rows)) < 0.5 if training else np.arange(len(rows)) % 2 == 1
-        hide = rng.random(len(rows)) < self.config.author_dropout if training else np.zeros(len(rows), bool)
-        ids = {code: self.tokenizer.encode_batch([row[code] for row in rows]) for code in self.languages}
-        for i, row in enumerate(rows):
-            source, target = self.languages[::-1] if flips[i] else self.languages
-            author = None if hide[i] else row.get("author") or None
-            yield pair_example(self.tokenizer, self.network.family, ids[source][i], ids[target][i], target, author, i)
+    def _shower(self, tokens: Tokens, draws: Draws | None = None) -> Pairs | Windows:
+        if self.task == "text":
+            return Windows(tokens, self.tokenizer, self.network, draws)
+        return Pairs(tokens, self.tokenizer, self.network, self.config, draws)
 
-    def _text(self, rows: list[dict[str, str]], rng: np.random.Generator, training: bool) -> Iterator[Example]:
-        size = self.network.max_positions
-        for i, ids in enumerate(self.tokenizer.encode_batch([row["text"] for row in rows])):
-            # A first window of random length moves the cuts from pass to pass.
-            first = int(rng.integers(size // 2, size + 1)) if training and len(ids) + 1 > size else 0
-            yield from text_windows(self.tokenizer, ids, size, first, i)
+    def train_batches(self, start: int = 0, threads: int = 1, pin: bool = False) -> Iterator[Batch]:
+        """The endless stream of shuffled batches, pass after pass over the rows, from batch number ``start`` on.
 
-    def train_batches(self) -> Iterator[Batch]:
-        """An endless stream of shuffled batches, pass after pass over the shards."""
-        for epoch in itertools.count():
-            rng, records, first = np.random.default_rng([self.config.seed, epoch]), read_split(self.corpus, "train"), 0
-            while rows := list(itertools.islice(records, POOL_ROWS)):
-                examples = self.from_rows(rows, rng, training=True)
-                fate = self._fate[first : first + len(rows)]
-                absent = np.ones(len(rows), bool)
-                absent[[example.row for example in examples]] = False
-                fate[absent & (fate != _TRAINED)] = _LEFT_OUT
-                if epoch == first == 0:  # rows are in random order: the first pool tells of all, before the long wait
-                    lost = {too_long(self.network.max_positions): int(absent.sum())}
-                    if loud := warning([row_count("training", "train", len(rows), int((~absent).sum()), lost)]):
-                        print(loud, flush=True)
-                for batch in self._bucketed(examples, rng):
-                    fate[list(batch.rows)] = _TRAINED
-                    yield batch
-                first += len(rows)
-            if not (self._fate == _TRAINED).any():
-                raise ExamplesError(
-                    f"no training row fits in max_positions={self.network.max_positions} tokens: "
-                    "raise network.max_positions or the tokenizer's vocab_size"
-                )
+        Args:
+            threads: that make batches ahead; the batches are the same with any number.
+            pin: put them into memory that a GPU can copy from while it computes.
+        """
+        pools, first = self._pools, self._pools.pool(0)
+        lost, asked = len(first.left_out), pools.rows - len(first.not_drawn)
+        # Rows are in random order: the first pool tells of all, before the long wait.
+        counts = row_count("training", "train", asked, asked - lost, {too_long(self.network.max_positions): lost})
+        if loud := warning([counts]):
+            print(loud, flush=True)
+
+        def make(number: int) -> Batch:
+            batch = _batch(pools.examples, *pools.find(number))
+            return batch.pinned() if pin else batch
+
+        for number, batch in enumerate(_ahead(make, start, threads), start + 1):
+            self._handed_out = number
+            yield batch
 
     def valid_batches(self) -> list[Batch]:
         """The validation split as batches, the same ones at every validation.
@@ -126,47 +143,66 @@ class Examples:
         Raises:
             ExamplesError: where no row fits, for then no weights would be the best.
         """
-        rng = np.random.default_rng(0)
-        rows = list(read_split(self.corpus, "valid"))
-        examples = self.from_rows(rows, rng, training=False)
-        if not examples:
+        rows = list(read_split(self.holdout, "valid"))
+        shower = self._shower(tokenised(rows, self.tokenizer, self._fields))
+        shown = shower.show(Drawn(0, np.arange(len(rows)), np.arange(len(rows))))
+        shown = shown[shown.width <= self.network.max_positions]
+        if not len(shown.width):
             raise ExamplesError(
                 f"none of the {len(rows):,} validation rows fits in max_positions={self.network.max_positions} tokens: "
                 "raise corpus.valid_rows, network.max_positions or the tokenizer's vocab_size"
             )
-        return list(self._bucketed(examples, rng))
+        shown = shown[np.lexsort((shown.inputs, shown.width))]
+        cuts = cut(shown.width.tolist(), self.config.batch_tokens)
+        return [_batch(shower, shown, range(*ends)) for ends in itertools.pairwise(cuts)]
+
+    def valid_hash(self) -> str:
+        """The SHA-256 of the validation split, as it lies on disk, in hex."""
+        return sha256_file(Path(self.holdout) / f"valid{SUFFIX}")
 
     def row_counts(self, valid: list[Batch]) -> list[RowCount]:
         """What became of the rows of the train split up to the batch handed out last, and of the validation split."""
-        total, trained = len(self._fate), int((self._fate == _TRAINED).sum())
-        long, reason = int((self._fate == _LEFT_OUT).sum()), too_long(self.network.max_positions)
-        left_out = {reason: long, "not reached (training.steps)": total - trained - long}
+        fate = self._pools.fate(self._handed_out)
+        long, reason = int(((fate & LEFT_OUT > 0) & (fate < TRAINED)).sum()), too_long(self.network.max_positions)
+        left_out = {
+            reason: long,
+            "not drawn (training.domain_weights)": int((fate == NOT_DRAWN).sum()),
+            "not reached (training.steps)": int((fate == 0).sum()),
+        }
         scored = len({row for batch in valid for row in batch.rows})
         rows = self.card["counts"]["valid"]
         return [
-            row_count("training", "train", total, trained, left_out),
+            row_count("training", "train", len(fate), int((fate >= TRAINED).sum()), left_out),
             row_count("validation", "valid", rows, scored, {reason: rows - scored}),
         ]
 
-    def _bucketed(self, examples: list[Example], rng: np.random.Generator) -> Iterator[Batch]:
-        # The shuffle before the stable sort keeps equal lengths in random order.
-        order = rng.permutation(len(examples))
-        ordered = sorted((examples[i] for i in order), key=lambda e: (e.width, len(e.inputs)))
-        batches: list[list[Example]] = []
-        for example in ordered:  # ascending width: the newest example is the widest
-            if not batches or example.width * (len(batches[-1]) + 1) > self.config.batch_tokens:
-                batches.append([])
-            batches[-1].append(example)
-        for i in rng.permutation(len(batches)):
-            yield collate(batches[i])
+    def forget(self) -> None:
+        """Remove what a next start would find tokenised, and what a killed one left half-made."""
+        for left in (self._work / TOKENS, *self._work.glob(f".{TOKENS}.partial-*")):
+            shutil.rmtree(left, ignore_errors=True)
 
 
-def collate(examples: list[Example]) -> Batch:
-    """Pad examples to the longest of each side."""
+def _batch(shower: Pairs | Windows, shown: Shown, places: range) -> Batch:
+    """Some examples, padded to the longest of each side."""
+    examples = [shower.example(shown, place) for place in places]
+    rows = shown.rows[places.start : places.stop]
 
-    def tensor(rows: list[Sequence[int]]) -> Tensor:
-        return torch.from_numpy(pad(rows)[0])
+    def tensor(sides: list[Sequence[int]]) -> Tensor:
+        return torch.from_numpy(pad(sides)[0])
 
     source = tensor([e.source for e in examples]) if examples[0].source else None
     inputs, labels = tensor([e.inputs for e in examples]), tensor([e.labels for e in examples])
-    return Batch(source, inputs, labels, tuple(e.row for e in examples))
+    return Batch(source, inputs, labels, tuple(rows[rows >= 0].tolist()))
+
+
+def _ahead(make: Callable[[int], Batch], start: int, threads: int) -> Iterator[Batch]:
+    """``make(start)`` and so on without end, made on other threads and handed out in order."""
+    waiting: collections.deque[Future[Batch]] = collections.deque()
+    with ThreadPoolExecutor(threads, "batches") as pool:
+        try:
+            for number in itertools.count(start):
+                waiting.append(pool.submit(make, number))
+                if len(waiting) > AHEAD * threads:
+                    yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

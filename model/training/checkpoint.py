@@ -1,14 +1,14 @@
-"""Checkpoints: safetensors and JSON, written beside their place and renamed, so a killed run leaves the last whole one.
+"""A trained network's files; needs no torch to be read, and nothing is pickled.
 
-A training folder holds ``model.safetensors`` (the best weights so far), ``training.json``, ``curves.jsonl`` and, while
-training runs, ``last/`` (weights, optimiser state, step) to resume from. Nothing is pickled.
+A training folder holds ``model.safetensors`` (the best weights so far), ``curves.jsonl`` and, once training has ended,
+``training.json`` and ``tokenizer/``, the tokenizer that the network knows. While training runs it holds ``last/`` to go
+on from (:mod:`model.training.saved`).
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,15 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from model.errors import ProjectError
-from model.files import replace_directory, write_bytes, write_json
+from model.files import replace_directory, sha256_file, write_bytes, write_json
+from model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 WEIGHTS = "model.safetensors"
 INFO = "training.json"
-LAST = "last"
+TOKENIZER = "tokenizer"
 
 
 class CheckpointError(ProjectError, ValueError):
@@ -36,14 +36,18 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str
     """The best weights (float32 arrays by state-dict name) and the contents of ``training.json``; needs no torch.
 
     Raises:
-        CheckpointError: when a file is missing or unreadable.
+        CheckpointError: when a file is missing or unreadable, or the weights are not those that were written.
     """
     folder = Path(folder)
     if missing := [name for name in (WEIGHTS, INFO) if not (folder / name).exists()]:
         raise CheckpointError(f"{folder} is not a finished checkpoint: {', '.join(missing)} is missing")
     try:
-        return safetensors.load_file(folder / WEIGHTS), json.loads((folder / INFO).read_text("utf-8"))
-    except (SafetensorError, json.JSONDecodeError) as error:
+        info = json.loads((folder / INFO).read_text("utf-8"))
+        known = info.get("sha256", {}).get("weights")  # training.json of earlier releases has none
+        if known and (found := sha256_file(folder / WEIGHTS)) != known:
+            raise ValueError(f"{WEIGHTS}: sha256 {found}, {INFO} says {known}")
+        return safetensors.load_file(folder / WEIGHTS), info
+    except (SafetensorError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder} holds a damaged checkpoint: {error}") from None
 
 
@@ -55,59 +59,18 @@ def save_weights(network: nn.Module, folder: Path) -> None:
     write_bytes(folder / WEIGHTS, save(tensors))
 
 
-def save_last(
-    folder: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer], progress: dict[str, Any]
-) -> None:
-    """Replace ``last/`` with the present state; ``progress`` is plain JSON and identifies the run."""
-    import torch
-    from safetensors.torch import save_file
+def finish(folder: Path, info: dict[str, Any], tokenizer: Tokenizer, files: Path) -> dict[str, Any]:
+    """Make a training folder a checkpoint: ``training.json`` of ``info`` is written last, and returned.
 
-    tensors = {f"network.{k}": v.detach().contiguous() for k, v in network.state_dict().items()}
-    tensors["rng"] = torch.get_rng_state()  # drawn from by dropout
-    for i, optimizer in enumerate(optimizers):
-        for parameter, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{parameter}.{key}": value.contiguous() for key, value in state.items()}
+    Args:
+        files: folder of the tokenizer, whose files are copied.
+    """
 
     def fill(partial: Path) -> None:
-        save_file(tensors, partial / "state.safetensors")
-        write_json(partial / "progress.json", progress)
+        for name in tokenizer.files:
+            shutil.copyfile(files / name, partial / name)
 
-    replace_directory(folder / LAST, fill)
-
-
-def load_last(
-    folder: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer], identity: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Restore the state saved by :func:`save_last` in place and return its progress, or None when there is none.
-
-    Raises:
-        CheckpointError: when the saved state is of another run (another corpus, tokenizer or configuration).
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    source = folder / LAST
-    if not (source / "progress.json").exists():
-        return None
-    progress = json.loads((source / "progress.json").read_text("utf-8"))
-    if differing := sorted(key for key, value in identity.items() if progress.get("identity", {}).get(key) != value):
-        raise CheckpointError(
-            f"{source} was made by a run with another {', '.join(differing)}: train into an empty folder, or delete it"
-        )
-    tensors = load_file(source / "state.safetensors")
-    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-    torch.set_rng_state(tensors["rng"])
-    states: list[dict[int, dict[str, torch.Tensor]]] = [defaultdict(dict) for _ in optimizers]
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, i, parameter, key = name.split(".", 3)
-            states[int(i)][int(parameter)][key] = tensor
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return progress
-
-
-def forget_last(folder: Path) -> None:
-    """Remove what only an unfinished run needs, a killed process's half-written state too."""
-    for left in (folder / LAST, *folder.glob(f".{LAST}.partial-*")):
-        shutil.rmtree(left, ignore_errors=True)
+    replace_directory(folder / TOKENIZER, fill)
+    info = {**info, "sha256": {"weights": sha256_file(folder / WEIGHTS), "tokenizer": tokenizer.content_hash()}}
+    write_json(folder / INFO, info)
+    return info

@@ -1,7 +1,8 @@
 """The training loop: one function from a corpus and a tokenizer to a checkpoint.
 
 It resumes by itself when its output folder holds the state of an interrupted run with the same settings, and a seed
-gives one and the same run on a CPU whether it was interrupted or not.
+gives one and the same run on a CPU whether it was interrupted or not. With a ``checkpoint_uri`` it does so on another
+machine, too.
 """
 
 import contextlib
@@ -12,25 +13,30 @@ import json
 import math
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.config import NetworkConfig, TrainingConfig, to_dict
+from model.config import NetworkConfig, TrainingConfig, fit_warmup, to_dict
 from model.errors import ProjectError
-from model.files import write_json, write_text
+from model.files import write_text
 from model.network import Transformer, count_parameters
 from model.processors import available_cpus
 from model.progress import Progress
 from model.row_counts import RowCount, sentence
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.training.batches import Batch, Examples
-from model.training.checkpoint import INFO, forget_last, load_last, save_last, save_weights
+from model.training.checkpoint import INFO, WEIGHTS, finish, save_weights
+from model.training.ending import end, heeding_signals
 from model.training.loss import linear_cross_entropy
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
+from model.training.origin import open_origin
+from model.training.precision import multiplies_bfloat16
+from model.training.remote import RemoteCheckpoints
+from model.training.saved import TrainState, forget, restore, save, tidy
 from model.training.tracking import CURVE, tracked
 
 TRIM_STEPS = 20
@@ -42,40 +48,60 @@ class TrainingError(ProjectError, RuntimeError):
 
 
 def train(
-    corpus: str | Path, tokenizer: str | Path, out: str | Path, network: NetworkConfig, config: TrainingConfig
+    corpus: str | Path,
+    holdout: str | Path,
+    tokenizer: str | Path,
+    out: str | Path,
+    network: NetworkConfig,
+    config: TrainingConfig,
+    checkpoint_uri: str = "",
+    init_from: str = "",
 ) -> dict[str, Any]:
-    """Train a network from scratch (or resume) and return what is written to ``training.json``.
+    """Train a network (or resume) and return what is written to ``training.json``.
 
     Args:
-        corpus: folder written by :func:`model.corpus.prepare_corpus`.
+        corpus: folder written by :func:`model.corpus.prepare_corpus`, for its train split.
+        holdout: the folder that it wrote the valid split to, which may be the same.
         tokenizer: folder written by :func:`model.tokenizer.train.train_tokenizer`.
         out: folder for ``model.safetensors`` (best weights), ``training.json`` and ``curves.jsonl``.
+        checkpoint_uri: folder or fsspec address that keeps checkpoints beyond this machine, from which a new call with
+            the same inputs goes on; empty: none are kept but in ``out``.
+        init_from: weights to begin with (:mod:`model.training.origin`), of the same tokenizer; empty: random ones.
 
     Raises:
         TrainingError: when the loss is no longer a number, or a GPU was demanded and none works.
+        Terminated, KeyboardInterrupt: when asked to end by a signal, after what there is has been saved.
         ExamplesError: when the corpus has nothing that this network can learn from.
-        CheckpointError: when ``out`` holds the state of a run with other settings.
+        CheckpointError: when ``out`` holds the state of a run with other settings, ``checkpoint_uri`` is of no use, or
+            ``init_from`` does not fit.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    config, fitted = fit_warmup(config)
     torch.set_num_threads(config.threads or available_cpus())
     torch.manual_seed(config.seed)
     tokens = load_tokenizer(tokenizer)
-    examples = Examples(corpus, tokens, network, config)
+    examples = Examples(corpus, tokens, network, config, holdout, work=out)
+    identity = {
+        "network": to_dict(network),
+        "training": {key: value for key, value in to_dict(config).items() if key != "save_every"},
+        "tokenizer": tokens.content_hash(),
+        "corpus": [shard["sha256"] for shard in examples.card["shards"]],
+        "holdout": examples.valid_hash(),
+    }
     trainer, card = Trainer(examples, out), examples.card
+    if origin := open_origin(init_from, network) if init_from else None:
+        identity["init_from"] = origin.sha256
+        origin.load_into(trainer.network, tokens)
+    remote = RemoteCheckpoints(checkpoint_uri, identity) if checkpoint_uri else None
+    if fitted:
+        print(fitted, flush=True)
     print(
         f"training {count_parameters(trainer.network):,} parameters ({network.family}) on {trainer.device}, "
         f"{trainer.precision}, {config.steps} steps of {config.grad_accum_steps} x {config.batch_tokens} tokens",
         flush=True,
     )
-    row_counts = trainer.fit(
-        identity={
-            "network": to_dict(network),
-            "training": to_dict(config),
-            "tokenizer": tokens.content_hash(),
-            "corpus": [shard["sha256"] for shard in card["shards"]],
-        }
-    )
+    row_counts = trainer.fit(identity, remote)
     print(sentence(row_counts), flush=True)
     state = trainer.state
     info = {
@@ -101,25 +127,12 @@ def train(
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "seed": config.seed,
+        **({"init_from": origin.told()} if origin else {}),
     }
-    write_json(out / INFO, info)
-    forget_last(out)
+    info = finish(out, info, tokens, Path(tokenizer))
+    forget(out)
+    examples.forget()
     return info
-
-
-@dataclass
-class TrainState:
-    """Where a run is; plain numbers, stored with every checkpoint. Losses are in nats per token."""
-
-    step: int = 0
-    tokens: int = 0
-    target_tokens: int = 0
-    seconds: float = 0.0
-    train_loss: float = math.nan
-    valid_loss: float = math.nan
-    best_loss: float = math.inf
-    best_step: int = 0
-    stale: int = 0  # validations since the best one
 
 
 class Trainer:
@@ -136,26 +149,52 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.state = TrainState()
         self.curve: list[dict[str, float]] = []
+        self.recent: list[float] = []  # losses of the steps since the curve's last point
 
-    def fit(self, identity: dict[str, Any]) -> list[RowCount]:
+    def fit(self, identity: dict[str, Any], remote: RemoteCheckpoints | None = None) -> list[RowCount]:
         """Train to the end of the schedule, resuming where there is something to resume; what became of the rows."""
-        if saved := load_last(self.out, self.network, self.optimizers, identity):
-            self.state, self.curve = TrainState(**saved["state"]), saved["curve"]
-            print(f"resuming after step {self.state.step}, {self.state.seconds:.0f} s into the run", flush=True)
+        tidy(self.out)
+        saved, fetched = restore(self.out, self.network, self.optimizers, identity), ""
+        (self.out / INFO).unlink(missing_ok=True)  # of a run that ended here before, whose weights are going to go
+        if not saved and remote and (fetched := remote.fetch(self.out)):
+            saved = restore(self.out, self.network, self.optimizers, identity)
+        if saved:
+            self.state, self.curve, self.recent = TrainState(**saved["state"]), saved["curve"], saved["recent"]
+            if saved["scaler"]:
+                self.scaler.load_state_dict(saved["scaler"])
+            source = f" from {fetched}" if fetched else ""
+            print(f"resuming after step {self.state.step}, {self.state.seconds:.0f} s into the run{source}", flush=True)
+        else:
+            (self.out / WEIGHTS).unlink(missing_ok=True)
         self._record()  # an older run's curve is not this one's
+        if saved and "row_counts" in saved:  # it was killed between its last step and its results
+            return saved["row_counts"]
         valid = self.examples.valid_batches()
-        with tracked(f"{self.examples.network.family}-seed{self.config.seed}", identity, self.out):
-            self._loop(identity, valid)
-        return self.examples.row_counts(valid)
+        name = f"{self.examples.network.family}-seed{self.config.seed}"
+        with tracked(name, identity, self.out), heeding_signals() as asked:
+            self._loop(identity, valid, remote, asked)
+        row_counts = self.examples.row_counts(valid)
+        if remote:
+            self._save(identity, row_counts=row_counts)
+            remote.save(self.out, self.state.step, wait=True)
+        return row_counts
 
-    def _loop(self, identity: dict[str, Any], valid: list[Batch]) -> None:
-        config, state = self.config, self.state
-        # The stream is a pure function of the seed: skipping what was seen is an exact resume.
-        batches = itertools.islice(self.examples.train_batches(), state.step * config.grad_accum_steps, None)
+    def _save(self, identity: dict[str, Any], **more: Any) -> None:
+        progress = {"state": dataclasses.asdict(self.state), "curve": self.curve, "recent": self.recent, **more}
+        progress |= {"identity": identity, "scaler": self.scaler.state_dict()}
+        save(self.out, self.state.step, self.network, self.optimizers, progress)
+
+    def _loop(
+        self, identity: dict[str, Any], valid: list[Batch], remote: RemoteCheckpoints | None, asked: Callable[[], int]
+    ) -> None:
+        config, state, recent = self.config, self.state, self.recent
+        # The stream is a pure function of the seed and the batch's number: an exact resume begins at its own.
+        batches = self.examples.train_batches(state.step * config.grad_accum_steps, pin=self.device.type == "cuda")
         every = max(1, config.steps // CURVE_POINTS)
-        recent: list[float] = []
         began, first = time.perf_counter() - state.seconds, dataclasses.replace(state)
         progress = Progress("training", config.steps - first.step, every=10.0)
+        if "init_from" in identity and not state.step:
+            self._improves(valid)  # what it begins with may stay the best
         while state.step < config.steps:
             rate = learning_rate(state.step, config)
             recent.append(self.update(list(itertools.islice(batches, config.grad_accum_steps)), rate))
@@ -173,9 +212,13 @@ class Trainer:
                 return
             if state.step % TRIM_STEPS == 0 and self.device.type == "cpu":
                 _return_free_memory()
-            if state.step % config.save_every == 0 and not last:
-                saved = {"identity": identity, "state": dataclasses.asdict(state), "curve": self.curve}
-                save_last(self.out, self.network, self.optimizers, saved)
+            signal = asked()
+            if (signal or state.step % config.save_every == 0) and not last:
+                self._save(identity)
+                if remote:
+                    remote.save(self.out, state.step, wait=bool(signal))
+                if signal:
+                    end(signal, f"asked to end after step {state.step}, whose state is kept to go on from")
 
     def update(self, batches: list[Batch], rate: float) -> float:
         """One optimiser step over micro-batches weighted by their tokens; returns the loss in nats per token."""
@@ -190,10 +233,7 @@ class Trainer:
             self.state.tokens += batch.tokens
         self.state.target_tokens += tokens
         if not math.isfinite(total):
-            raise TrainingError(
-                f"the loss became {total} at step {self.state.step + 1}: lower training.muon_lr and training.adam_lr, "
-                "set training.grad_clip (1.0 is usual), or train with training.precision=fp32"
-            )
+            raise TrainingError(_diverged("loss", total, self.state.step + 1))
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         if self.config.grad_clip > 0:
@@ -220,6 +260,8 @@ class Trainer:
         self.network.eval()
         total = sum(self.loss(batch).item() for batch in valid)
         state.valid_loss = total / max(1, sum(batch.target_tokens for batch in valid))
+        if not math.isfinite(state.valid_loss):
+            raise TrainingError(_diverged("validation loss", state.valid_loss, state.step))
         self._record(valid_loss=state.valid_loss)
         state.stale += 1
         if state.valid_loss < state.best_loss:
@@ -240,6 +282,13 @@ class Trainer:
         write_text(self.out / CURVE, "".join(json.dumps(point) + "\n" for point in self.curve))
 
 
+def _diverged(what: str, value: float, step: int) -> str:
+    return (
+        f"the {what} became {value} at step {step}: lower training.muon_lr and training.adam_lr, set "
+        "training.grad_clip (1.0 is usual), or train with training.precision=fp32"
+    )
+
+
 def choose_device(config: TrainingConfig) -> torch.device:
     """The configured device, after a real operation on it: a listed GPU is not always a working one."""
     if config.device == "cpu":
@@ -257,12 +306,12 @@ def choose_device(config: TrainingConfig) -> torch.device:
 
 
 def choose_precision(config: TrainingConfig, device: torch.device) -> torch.dtype:
-    """The configured precision; ``auto`` is bfloat16 where the hardware multiplies it natively, else float32."""
+    """The configured precision; ``auto`` is bfloat16 where it is native, else float16 on a GPU and float32 on a CPU."""
     if config.precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    if multiplies_bfloat16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else torch.float32
 
 
 def _return_free_memory() -> None:

@@ -18,12 +18,14 @@ BLOCK_LOGITS = 2_000_000  # logits per block: 8 MB of float32
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, labels: Tensor, smoothing: float, differentiable: bool
+    ) -> Tensor:
         matrix, vocabulary = weight.to(features.dtype), weight.shape[0]
         rows = max(1, BLOCK_LOGITS // vocabulary)
         total = torch.zeros((), dtype=torch.float32, device=features.device)
         gradients = None
-        if features.requires_grad or weight.requires_grad:
+        if differentiable and (features.requires_grad or weight.requires_grad):
             gradients = torch.empty_like(features), torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, features.shape[0], rows):
             block, target = features[start : start + rows], labels[start : start + rows, None]
@@ -47,9 +49,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_features, grad_weight = ctx.saved_tensors
-        return grad_features * outputs[0].to(grad_features.dtype), grad_weight * outputs[0], None, None
+        return grad_features * outputs[0].to(grad_features.dtype), grad_weight * outputs[0], None, None, None
 
 
 def linear_cross_entropy(features: Tensor, weight: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -64,4 +66,5 @@ def linear_cross_entropy(features: Tensor, weight: Tensor, labels: Tensor, smoot
     Returns:
         A float32 scalar, differentiable once in ``features`` and ``weight``.
     """
-    return _LinearCrossEntropy.apply(features, weight, labels, smoothing)
+    # Inside the function gradients are always off: only here can it be told that nobody will want them.
+    return _LinearCrossEntropy.apply(features, weight, labels, smoothing, torch.is_grad_enabled())

@@ -1,7 +1,6 @@
 """Muon for the matrices, AdamW for the rest, and the learning-rate schedules.
 
-Muon (Jordan et al., https://kellerjordan.github.io/posts/muon/) orthogonalises each matrix's momentum; embeddings,
-norms and anything that is not a matrix of the network's body train with AdamW.
+Embeddings, norms and anything that is not a matrix of the network's body train with AdamW.
 """
 
 import math
@@ -10,6 +9,8 @@ import torch
 from torch import nn
 
 from model.config import TrainingConfig
+from model.training.muon import Muon
+from model.training.precision import multiplies_bfloat16
 
 
 def build_optimizers(network: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
@@ -17,9 +18,9 @@ def build_optimizers(network: nn.Module, config: TrainingConfig) -> list[torch.o
     matrices, rest = list[nn.Parameter](), list[nn.Parameter]()
     for name, parameter in network.named_parameters():
         (matrices if parameter.ndim == 2 and not name.startswith("embedding") else rest).append(parameter)
-    # adjust_lr_fn="original" scales the step by sqrt(max(1, rows/columns)), as in the author's code.
-    muon = torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.muon_weight_decay, adjust_lr_fn="original")
-    adam = torch.optim.AdamW(rest, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)
+    dtype = torch.bfloat16 if multiplies_bfloat16(rest[0].device) else torch.float32
+    muon = Muon(matrices, config.muon_lr, config.muon_weight_decay, dtype=dtype)
+    adam = torch.optim.AdamW(rest, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     return [muon, adam]
 
 

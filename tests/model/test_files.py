@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from model.bundle import Bundle
-from model.bundle.publish import publish
 from model.corpus.files import read_blocks
 from model.corpus.sources import expand
 from model.files import locate
+from model.store import publish
 from tests.helpers.bundles import tiny_bundle
 
 ROWS = "Кот спит.\tThe cat sleeps.\n".encode()
@@ -67,17 +67,17 @@ def test_files_and_folders_of_any_name_are_read(here, folder, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bundle_is_published_where_it_is_told(bundle, here, name):
-    target = f"{name}/{name}"
-    assert publish(bundle, target, {"chrf": 1.0}, {}) == target
-    assert Bundle.load(here / name / name).metrics == {"chrf": 1.0}
+    store = f"{name}/{name}"
+    assert publish(bundle, store, "run", {"chrf": 1.0}, {}) == f"{store}/run/bundle"
+    assert Bundle.load(here / name / name / "run" / "bundle").metrics == {"chrf": 1.0}
     assert [path.name for path in here.iterdir()] == [name] and not list((here.parent / "home").iterdir())
 
 
-# fsspec's own memory store knows no name with `::`; S3 does (test_bundle).
+# fsspec's own memory store knows no name with `::`; S3 does (test_store).
 @pytest.mark.parametrize("name", [name for name in NAMES if name.strip() == name and "::" not in name])
 def test_a_store_takes_names_as_they_are(bundle, name, tmp_path):
     target = f"memory://models/{name}"
-    assert publish(bundle, target, {}, {}) == target
+    assert publish(bundle, target, "run", {}, {}) == f"{target}/run/bundle"
     store = fsspec.filesystem("memory")
     assert {path.rsplit("/", 1)[-1] for path in store.find(f"/models/{name}")} >= {"bundle.json", "encoder.onnx"}
     store.pipe(f"/texts/{name}.tsv", ROWS)

@@ -9,11 +9,11 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import zstandard
 
 from model.config import NetworkConfig, TokenizerConfig, TrainingConfig, from_dict, to_dict
 from model.network import Transformer
@@ -24,45 +24,24 @@ from model.training import tracking
 from model.training.batches import Examples
 from model.training.checkpoint import CheckpointError, load_checkpoint
 from model.training.loop import Trainer, TrainingError, choose_device, train
-from model.training.optimizer import build_optimizers, learning_rate
-
-NETWORK = NetworkConfig(d_model=32, encoder_layers=1, decoder_layers=1, heads=2, head_dim=16, d_ff=64, max_positions=64)
-CONFIG = TrainingConfig(steps=24, batch_tokens=256, warmup_steps=4, eval_every=8, save_every=8, threads=1)
-RUSSIAN = ["ноль", "один", "два", "три", "четыре", "пять", "шесть", "семь", "восемь", "девять"]
-ENGLISH = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-
-
-def write_corpus(folder: Path, kind: str = "parallel") -> Path:
-    """A corpus folder by hand, in the format of model.corpus: numbers spelled digit by digit."""
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    rows = []
-    for _ in range(640):
-        digits = rng.integers(0, 10, rng.integers(1, 5))
-        pair = {"ru": " ".join(RUSSIAN[d] for d in digits), "en": " ".join(ENGLISH[d] for d in digits)}
-        rows.append({**pair, "author": "clerk"} if kind == "parallel" else {"text": pair["en"]})
-    splits = {"train-00000": rows[:600], "valid": rows[600:620], "heldout": rows[620:]}
-    for name, part in splits.items():
-        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part).encode()
-        (folder / f"{name}.jsonl.zst").write_bytes(zstandard.compress(data))
-    card = {
-        "format_version": 1,
-        "kind": kind,
-        "languages": ["ru", "en"] if kind == "parallel" else ["en"],
-        "authors": ["clerk"] if kind == "parallel" else [],
-        "counts": {"train": 600, "valid": 20, "heldout": 20, "test": {}},
-        "shards": [{"file": "train-00000.jsonl.zst", "rows": 600, "sha256": "0" * 64}],
-    }
-    (folder / "corpus.json").write_text(json.dumps(card))
-    return folder
+from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
+from model.training.saved import kept
+from tests.helpers.training import (
+    CONFIG,
+    NETWORK,
+    assert_same,
+    break_off,
+    corpus_and_tokenizer,
+    curve,
+    shown,
+    weights,
+    write_corpus,
+)
 
 
 @pytest.fixture(scope="module")
 def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    root = tmp_path_factory.mktemp("parallel")
-    corpus = write_corpus(root / "corpus")
-    train_tokenizer(corpus, root / "tokenizer", TokenizerConfig(kind="char", vocab_size=400))
-    return corpus, root / "tokenizer"
+    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
 
 
 @pytest.fixture(autouse=True)
@@ -70,19 +49,9 @@ def no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_TRACKING", "off")
 
 
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    return load_checkpoint(folder)[0]
-
-
-def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
-    assert a.keys() == b.keys()
-    for name, value in a.items():
-        np.testing.assert_array_equal(value, b[name], err_msg=name)
-
-
 def test_a_seed_gives_one_run(parallel: tuple[Path, Path], tmp_path: Path) -> None:
-    first = train(*parallel, tmp_path / "a", NETWORK, CONFIG)
-    second = train(*parallel, tmp_path / "b", NETWORK, CONFIG)
+    first = train(parallel[0], *parallel, tmp_path / "a", NETWORK, CONFIG)
+    second = train(parallel[0], *parallel, tmp_path / "b", NETWORK, CONFIG)
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     assert first["valid_loss"] == second["valid_loss"]
     assert first["valid_loss"] < 0.85 * np.log(first["vocab_size"])  # it has learnt something
@@ -92,36 +61,44 @@ def test_a_seed_gives_one_run(parallel: tuple[Path, Path], tmp_path: Path) -> No
     assert not list((tmp_path / "a").glob("last*"))  # nothing left of the resume state
 
 
-def test_a_killed_run_resumes_exactly(parallel: tuple[Path, Path], tmp_path: Path) -> None:
-    """A real process, killed with SIGKILL after its first checkpoint, then started again."""
+def test_a_run_that_is_asked_to_end_saves_and_goes_on_exactly_there(
+    parallel: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A real process, ended by SIGTERM between two checkpoints, then started again."""
     config = from_dict(TrainingConfig, {**to_dict(CONFIG), "steps": 400, "save_every": 100, "eval_every": 100})
     settings = [f"--{key}={value}" for key, value in (to_dict(NETWORK) | to_dict(config)).items()]
-    command = [sys.executable, "-m", "model.training", *map(str, parallel), "--out", str(tmp_path / "killed")]
+    command = [sys.executable, "-m", "model.training", *map(str, parallel), "--out", str(tmp_path / "ended")]
     command += settings
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "killed" / "last" / "progress.json").exists():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("training: step 100/400, validation loss"):
+            break
+    process.send_signal(signal.SIGTERM)
     process.communicate()
-    assert not (tmp_path / "killed" / "training.json").exists(), "the run ended before it could be killed"
+    assert process.returncode == 143 and not (tmp_path / "ended" / "training.json").exists()
+    step = int(kept(tmp_path / "ended")[-1].name.removeprefix("step-"))
+    assert 100 <= step < 400
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "resuming after step" in finished.stdout
-    train(*parallel, tmp_path / "whole", NETWORK, config)
-    assert_same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
-    told = [json.loads((tmp_path / run / "training.json").read_text())["row_counts"] for run in ("killed", "whole")]
+    assert f"resuming after step {step}," in finished.stdout
+    train(parallel[0], *parallel, tmp_path / "whole", NETWORK, config)
+    assert_same(weights(tmp_path / "ended"), weights(tmp_path / "whole"))
+    assert curve(tmp_path / "ended") == curve(tmp_path / "whole")
+    told = [json.loads((tmp_path / run / "training.json").read_text())["row_counts"] for run in ("ended", "whole")]
     assert told[0] == told[1] and told[0][0]["used"] == 600
 
 
-def test_resuming_with_other_settings_is_refused(parallel: tuple[Path, Path], tmp_path: Path) -> None:
+def test_resuming_with_other_settings_is_refused(
+    parallel: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
-    train(*parallel, out, NETWORK, CONFIG)
-    module_state = {"identity": {"network": {}}, "state": {}, "curve": []}
-    (out / "last").mkdir()
-    (out / "last" / "progress.json").write_text(json.dumps(module_state))
-    with pytest.raises(CheckpointError, match=r"made by a run with another corpus, network, tokenizer, training"):
-        train(*parallel, out, NETWORK, CONFIG)
+    break_off(parallel, out, monkeypatch, 12)
+    other = CONFIG.model_copy(update={"seed": 1, "steps": 30})
+    with pytest.raises(
+        CheckpointError, match=r"step-00000008 was made by a run with another training.steps, training.seed"
+    ):
+        train(parallel[0], *parallel, out, NETWORK, other)
+    train(parallel[0], *parallel, out, NETWORK, CONFIG.model_copy(update={"save_every": 5}))  # which changes no weight
 
 
 def test_accumulation_equals_one_large_batch(parallel: tuple[Path, Path], tmp_path: Path) -> None:
@@ -130,30 +107,54 @@ def test_accumulation_equals_one_large_batch(parallel: tuple[Path, Path], tmp_pa
     stream = examples.train_batches()
     micro = [next(stream) for _ in range(3)]
     tokens = sum(batch.target_tokens for batch in micro)
+    torch.manual_seed(0)
     trainer = Trainer(examples, tmp_path)
-    expected = sum(trainer.loss(batch).item() for batch in micro) / tokens
-    assert trainer.update(micro, 1.0) == pytest.approx(expected, rel=1e-5)
+    torch.manual_seed(0)
+    reference = Trainer(examples, tmp_path)
+    loss = sum((reference.loss(batch) for batch in micro), torch.zeros(())) / tokens
+    loss.backward()
+    set_learning_rate(reference.optimizers, 1.0)
+    for optimizer in reference.optimizers:
+        optimizer.step()
+    assert trainer.update(micro, 1.0) == pytest.approx(loss.item(), rel=1e-5)
+    pairs = zip(trainer.network.parameters(), reference.network.parameters(), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_examples_of_both_families(parallel: tuple[Path, Path]) -> None:
     tokenizer = load_tokenizer(parallel[1])
     rows = [{"ru": "один", "en": "one", "author": "clerk"}]
-    rng = np.random.default_rng(0)
     served = {"task": "translation", "text": "один", "target": "en", "author": "clerk"}
-    (pair,) = Examples(parallel[0], tokenizer, NETWORK, CONFIG).from_rows(rows, rng, training=False)
+    (pair,) = shown(rows, tokenizer, NETWORK, CONFIG, None)
     author, to_english = tokenizer.control_id("<author:clerk>"), tokenizer.control_id("<2en>")
     assert pair.source == [to_english, author, *tokenizer.encode("один"), tokenizer.eos_id]
     assert pair.prompt == encode_prompt(tokenizer, family="seq2seq", **served)
     assert pair.inputs == [tokenizer.bos_id, *tokenizer.encode("one")]
     assert pair.labels == [*tokenizer.encode("one"), tokenizer.eos_id]
     decoder = from_dict(NetworkConfig, {**to_dict(NETWORK), "family": "decoder"})
-    (single,) = Examples(parallel[0], tokenizer, decoder, CONFIG).from_rows(rows, rng, training=False)
+    (single,) = shown(rows, tokenizer, decoder, CONFIG, None)
     assert single.source == []
     assert single.prompt == encode_prompt(tokenizer, family="decoder", **served)
     assert len(single.inputs) == len(single.labels)
     taken = [label for label in single.labels if label != tokenizer.pad_id]
     assert taken == pair.labels  # the loss is taken on the target alone
     assert single.inputs[single.labels.index(taken[0])] == tokenizer.bos_id
+
+
+def test_sources_are_shown_in_both_spellings_and_answers_in_their_own(parallel: tuple[Path, Path]) -> None:
+    """Half of the sources with е for ё, in training alone: whichever a person types has been seen."""
+    tokenizer, rows = load_tokenizer(parallel[1]), [{"ru": "ещё ёлка", "en": "another tree"}] * 200
+
+    def texts(share: float, training: bool) -> tuple[set[str], set[str]]:
+        found = shown(rows, tokenizer, NETWORK, TrainingConfig(yo_dropout=share), 0 if training else None)
+        return {tokenizer.decode(one.source) for one in found}, {tokenizer.decode(one.answer) for one in found}
+
+    own, bare = "ещё ёлка", "еще елка"
+    answers = {own, "another tree"}
+    assert texts(0.5, True) == ({own, bare, "another tree"}, answers)
+    assert texts(1.0, True) == ({bare, "another tree"}, answers)
+    assert texts(0.0, True) == texts(1.0, False) == (answers, answers)
 
 
 def test_batches_keep_the_token_budget(parallel: tuple[Path, Path]) -> None:
@@ -170,22 +171,72 @@ def test_text_corpus_trains_a_decoder_and_refuses_seq2seq(tmp_path: Path) -> Non
     corpus = write_corpus(tmp_path / "corpus", "text")
     train_tokenizer(corpus, tmp_path / "tokenizer", TokenizerConfig(kind="char", vocab_size=400))
     decoder = from_dict(NetworkConfig, {**to_dict(NETWORK), "family": "decoder"})
-    info = train(corpus, tmp_path / "tokenizer", tmp_path / "out", decoder, CONFIG)
+    info = train(corpus, corpus, tmp_path / "tokenizer", tmp_path / "out", decoder, CONFIG)
     assert info["task"] == "text" and info["valid_loss"] < 3.5
     with pytest.raises(ValueError, match=r"set network.family=decoder"):
-        train(corpus, tmp_path / "tokenizer", tmp_path / "out2", NETWORK, CONFIG)
+        train(corpus, corpus, tmp_path / "tokenizer", tmp_path / "out2", NETWORK, CONFIG)
 
 
 def test_early_stopping(parallel: tuple[Path, Path], tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"patience": 1, "muon_lr": 0.0, "adam_lr": 0.0, "steps": 80})
-    info = train(*parallel, tmp_path / "out", NETWORK, config)
+    info = train(parallel[0], *parallel, tmp_path / "out", NETWORK, config)
     assert info["steps"] == 16 and info["best_step"] == 8
 
 
 def test_a_loss_that_explodes_says_what_to_change(parallel: tuple[Path, Path], tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"adam_lr": 1e30, "muon_lr": 1e30})
     with pytest.raises(TrainingError, match=r"the loss became .* lower training.muon_lr"):
-        train(*parallel, tmp_path / "out", NETWORK, config)
+        train(parallel[0], *parallel, tmp_path / "out", NETWORK, config)
+
+
+def test_a_first_validation_that_is_no_number_is_told_and_nothing_is_called_the_best(
+    parallel: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights may be lost in a step whose own loss was still a number."""
+    update = Trainer.update
+
+    def loses(self: Trainer, *given: Any) -> float:
+        loss = update(self, *given)
+        if self.state.step + 1 == CONFIG.eval_every:
+            self.network.embedding.weight.data.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(Trainer, "update", loses)
+    with pytest.raises(TrainingError, match=r"the validation loss became nan at step 8: lower training.muon_lr"):
+        train(parallel[0], *parallel, tmp_path / "out", NETWORK, CONFIG)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_warm_up_that_would_outlast_the_run_is_fitted_and_told(
+    parallel: tuple[Path, Path], tmp_path: Path, capfd
+) -> None:
+    config = CONFIG.model_copy(update={"steps": 20, "warmup_steps": 60})
+    info = train(parallel[0], *parallel, tmp_path / "out", NETWORK, config)
+    assert "training.warmup_steps is 2 instead of 60, for training.steps is 20" in capfd.readouterr().out
+    assert info["config"]["warmup_steps"] == 2
+    assert max(point.get("lr", 0.0) for point in curve(tmp_path / "out")) == 1.0
+
+
+def test_a_folder_is_not_finished_while_another_run_is_at_work_in_it(
+    parallel: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    train(parallel[0], *parallel, out, NETWORK, CONFIG)
+    before = weights(out)
+    break_off(parallel, out, monkeypatch, 4)
+    with pytest.raises(CheckpointError, match="not a finished checkpoint"):
+        load_checkpoint(out)
+    train(parallel[0], *parallel, out, NETWORK, CONFIG)
+    assert_same(weights(out), before)
+
+
+def test_a_finished_checkpoint_is_held_against_its_hash(parallel: tuple[Path, Path], tmp_path: Path) -> None:
+    train(parallel[0], *parallel, tmp_path / "out", NETWORK, CONFIG)
+    data = bytearray((tmp_path / "out" / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "out" / "model.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"damaged checkpoint: model\.safetensors: sha256"):
+        load_checkpoint(tmp_path / "out")
 
 
 def test_a_demanded_gpu_that_is_not_there_is_an_error() -> None:
