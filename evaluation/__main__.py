@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.evaluate import evaluate_bundle
-from evaluation.figures import result_table
 from evaluation.results import Summary
+from evaluation.table import result_table
 from model.config import EvaluationConfig
 from model.options import OK, Parser, read_settings, run
 

@@ -48,10 +48,10 @@ def evaluate_bundle(
     loss_rows, timed = heldout[: config.loss_rows], heldout[:_SPEED_ROWS]
     with Engine(bundle, EngineConfig(threads=config.threads)) as engine:
         if bundle.task == "translation":
-            scores, samples, counts = translations(engine, corpus_dir, config, out / "hypotheses")
+            scores, varied, samples, counts = translations(engine, corpus_dir, config, out / "hypotheses")
             prompts = [translation_prompt(engine, row, *directions(bundle)[0]) for row in timed]
         else:
-            scores, (samples, counts) = [], continuations(engine, heldout, config)
+            scores, varied, (samples, counts) = [], [], continuations(engine, heldout, config)
             prompts = [engine.prompt(row["text"][:40]) for row in timed]
         examples = loss_examples(engine, loss_rows)
         counts += _loss_counts(bundle, examples, len(loss_rows), len(heldout))
@@ -63,6 +63,7 @@ def evaluate_bundle(
             task=bundle.task,
             bytes=sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file()),
             scores=scores,
+            variations=varied,
             **measure_loss(engine, examples, f"evaluate {bundle.precision}"),
             loss_rows=sum(entry["used"] for entry in counts if entry["step"] == "loss"),
             **_speed(engine, prompts, config.speed_tokens),
@@ -71,7 +72,7 @@ def evaluate_bundle(
             threads=engine.stats()["threads"],
             provider=engine.provider,
             hardware=hardware(),
-            row_counts=counts,
+            row_counts=[*bundle.provenance.get("quantization", {}).get("row_counts", []), *counts],
             samples=samples,
             seconds=time.perf_counter() - started,
         )

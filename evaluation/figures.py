@@ -1,4 +1,4 @@
-"""How figures are written for people, the same way in the terminal's table, made here, and in the HTML report.
+"""How figures are written for people, the same way in the terminal's table and in the HTML report.
 
 A missing figure is a dash: a partial run's report must never fail on what the run did not reach.
 
@@ -10,8 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from evaluation.results import Evaluation, GateResult, Summary, finite
-from model.row_counts import warning
+from evaluation.results import Evaluation, GateResult, Score, finite
 
 MISSING = "–"
 _VERDICTS = {True: "pass", False: "FAIL", None: "skipped"}
@@ -30,6 +29,13 @@ _GATES = {
 def decimal(value: Any, places: int = 1) -> str:
     """A number with fixed places and thousands separated; a dash for None, NaN or anything else."""
     return MISSING if finite(value) is None else f"{value:,.{places}f}"
+
+
+def change(score: Score) -> str:
+    """What a variation's chrF differs by from that of the same rows as they are; empty for other scores."""
+    if score.chrf is None or score.plain_chrf is None:
+        return ""
+    return f" ({score.chrf - score.plain_chrf:+.1f})".replace("-", "−")
 
 
 def count(value: Any) -> str:
@@ -99,39 +105,9 @@ def gate_figures(gate: GateResult) -> tuple[str, str, str]:
     return f"{label} {place}".strip(), written(gate.value), f"{bound} {written(gate.threshold, trimmed=True)}"
 
 
-def reasons(summary: Summary | Mapping[str, Any]) -> list[str]:
-    """Why a run failed, one sentence a cause: steps that ended badly, gates, its own error; empty if none."""
-    summary = Summary.model_validate(summary)
-    found = []
-    for step in summary.steps:
-        if step.status != "ok":
-            text = f"step {step.name} {step.status} after {duration(step.seconds)}"
-            found.append(f"{text}: {last_line(step.error)}" if last_line(step.error) else text)
-    for gate in summary.gates:
-        if gate.passed is False:
-            _, value, bound = gate_figures(gate)
-            detail = f" ({gate.detail})" if gate.detail else ""
-            measured = "not measured" if value == MISSING else value
-            found.append(f"gate {gate.name} of {gate.variant}: {measured}, must be {bound}{detail}")
-    if not found and (error := last_line(summary.error)):  # else it only tells again what a step or a gate has told
-        found.append(error)
-    if not found and summary.status == "failed":
-        found.append("the run failed and left no reason: see its log")
-    return found
-
-
 def last_line(error: str) -> str:
     """The last line of an error or traceback that is not empty: the one that names the exception."""
     return next((line.strip() for line in reversed(error.splitlines()) if line.strip()), "")
-
-
-def result_table(summary: Summary | Mapping[str, Any]) -> str:
-    """Scores, costs, gates and verdict of a summary.json; whatever a failed run did not reach is left out."""
-    run = Summary.model_validate(summary)
-    blocks = [_head(run), _steps(run), _scores(run), _costs(run), gate_table(run.gates), warning(run.row_counts)]
-    if run.status or run.gates:
-        blocks.append(_verdict(run))
-    return "\n\n".join(block for block in blocks if block)
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -141,42 +117,9 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def _head(run: Summary) -> str:
-    seconds = "" if run.seconds is None else duration(run.seconds)
-    parts = (run.run_id and f"run {run.run_id}", run.profile and f"profile {run.profile}", seconds)
-    return ", ".join(filter(None, parts))
-
-
-def _steps(run: Summary) -> str:
-    rows = [[step.name, duration(step.seconds), "" if step.status == "ok" else step.status] for step in run.steps]
-    return aligned(["step", "time", ""], rows)
-
-
-def _scores(run: Summary) -> str:
-    quality = [name for variant in run.variants for name in (f"{variant.variant} BLEU", "chrF")]
-    rows = []
-    for scores in run.places():
-        segments = next((score.segments for score in scores if score.segments is not None), None)
-        figures = [decimal(figure) for score in scores for figure in (score.bleu, score.chrf)]
-        rows.append([scores[0].test_set, scores[0].direction, count(segments), *figures])
-    return aligned(["test set", "direction", "rows", *quality], rows, left=2)
-
-
-def _costs(run: Summary) -> str:
-    rows = [[label, *(figure for figure, _ in figures)] for label, figures in costs(run.variants)]
-    return aligned(["", *(variant.variant for variant in run.variants)], rows) if run.variants else ""
-
-
 def gate_table(gates: Sequence[GateResult]) -> str:
     """One line a gate, then why gates were skipped; empty without gates."""
     figures = [(gate, *gate_figures(gate)) for gate in gates]
     rows = [[label, gate.variant, _VERDICTS[gate.passed], value, bound] for gate, label, value, bound in figures]
     skipped = [f"  {gate.detail}" for gate in gates if gate.passed is None]
     return "\n".join([aligned(["gate", "variant", "verdict", "value", "bound"], rows, 3), *dict.fromkeys(skipped)])
-
-
-def _verdict(run: Summary) -> str:
-    lines = [f"published {run.published.variant}: {run.published.path}"] if run.published else []
-    if why := reasons(run):
-        return "\n".join([*lines, "FAILED:", *(f"  {reason}" for reason in why)])
-    return "\n".join([*lines, "OK" if run.published else "OK (nothing was published)"])

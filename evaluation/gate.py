@@ -17,11 +17,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from evaluation.figures import gate_table, reasons
+from evaluation.figures import gate_table
+from evaluation.gathered import gather
+from evaluation.outcome import held_back, reasons
 from evaluation.report.page import render_report
 from evaluation.results import NONE, Evaluation, GateResult, Score, Summary, Verdict
 from model.config import GateConfig, from_dict
+from model.errors import ProjectError
 from model.files import write_json, write_text
 from model.options import FAILED, OK, Parser, run
 
@@ -34,6 +38,10 @@ HELDOUT = "heldout"
 
 Evaluations = Mapping[str, Evaluation]
 Measure = Callable[[Evaluations, str], tuple[float, str]]  # of a variant: the value and a detail, or _Unmeasured
+
+
+class RefusedError(ProjectError, RuntimeError):
+    """No variant may be published."""
 
 
 class _Unmeasured(Exception):
@@ -81,8 +89,19 @@ def choose(evaluations: Evaluations, gates: Sequence[GateResult], machine: str) 
     return next((v for v in PREFERENCE[machine] if v in evaluations and v not in barred), None)
 
 
-def decide(evaluations: Mapping[str, str], config: GateConfig, machine: str, out: str, report: str) -> str:
-    """Judge the evaluation directories, write ``out``/verdict.json and the HTML ``report``.
+def decide(
+    evaluations: Mapping[str, str],
+    config: GateConfig,
+    machine: str,
+    out: str,
+    report: str,
+    corpus: str | None = None,
+    tokenizer: str | None = None,
+    checkpoint: str | None = None,
+) -> str:
+    """Judge the evaluation directories; write ``out``/verdict.json, ``out``/summary.json and the HTML ``report``.
+
+    The summary, and the report with it, tell what ``corpus``, ``tokenizer`` and ``checkpoint`` do of themselves, too.
 
     Returns:
         The variant to publish on this machine ("cpu" or "gpu"), or "none".
@@ -93,12 +112,27 @@ def decide(evaluations: Mapping[str, str], config: GateConfig, machine: str, out
     metrics = measured[chosen].figures() if chosen else {}
     verdict = Verdict(variant=chosen or NONE, machine=machine, gates=gates, metrics=metrics)
     write_json(Path(out) / "verdict.json", verdict.model_dump())
-    summary = Summary(variants=list(measured.values()), gates=gates)
+    figures = gather(corpus, tokenizer, checkpoint, list(evaluations.values()), out)
+    write_json(Path(out) / "summary.json", figures)
+    summary = Summary.model_validate(figures)
     write_text(Path(report), render_report(summary))
-    for reason in reasons(summary):
-        print(reason)
+    for each, why in held_back(summary).items():
+        print(f"WARNING: {each} is held back:", *why, sep="\n  ")
     print(f"to be published for a {machine} machine: {verdict.variant}")
     return verdict.variant
+
+
+def refuse(verdict: str | Path) -> NoReturn:
+    """Print why no variant may be published, and raise.
+
+    Raises:
+        RefusedError: always.
+    """
+    judged = Verdict.read(verdict)
+    for reason in reasons(Summary(gates=judged.gates, chosen=NONE)):
+        print(reason)
+    names = ", ".join(dict.fromkeys(f"{result.name} of {result.variant}" for result in failed(judged.gates)))
+    raise RefusedError(f"nothing is published: no variant passed its gates; failed: {names or 'fp32 was not measured'}")
 
 
 def _judged(

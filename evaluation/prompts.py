@@ -14,9 +14,14 @@ def directions(bundle: Bundle) -> list[tuple[str, str]]:
 
 
 def translation_prompt(engine: Engine, row: dict[str, str], source: str, target: str) -> list[int]:
-    """Token ids, with the row's author where the bundle knows it."""
+    """Token ids of a whole row, uncut as in training, with its author where the bundle knows it."""
+    return engine.prompt(row[source], target=target, author=known_author(engine, row))
+
+
+def known_author(engine: Engine, row: dict[str, str]) -> str | None:
+    """A row's author where the bundle knows it."""
     author = row.get("author")
-    return engine.prompt(row[source], target=target, author=author if author in engine.bundle.authors else None)
+    return author if author in engine.bundle.authors else None
 
 
 def cut(engine: Engine, prompts: Sequence[list[int]]) -> tuple[list[list[int]], int]:

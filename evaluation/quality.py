@@ -17,14 +17,17 @@ from typing import Any
 from sacrebleu import corpus_chrf, sentence_chrf
 from sacrebleu.metrics import BLEU, CHRF
 
-from evaluation.prompts import bounded_request, cut, directions, translation_prompt
+from evaluation.examples import opening, spaced
+from evaluation.prompts import bounded_request, cut, directions, known_author
 from evaluation.results import Sample, Score
+from evaluation.variations import variations
 from model.config import EvaluationConfig
 from model.corpus import read_split, test_sets
 from model.files import write_text
 from model.progress import Progress
 from model.row_counts import RowCount, row_count
-from serving.engine import Engine
+from model.text.pieces import join
+from serving.engine import Engine, GenerationRequest
 
 Rows = Sequence[dict[str, str]]
 
@@ -34,19 +37,26 @@ _SAMPLE_WORDS = 4  # shorter sources teach a reader little, so they are shown on
 
 def translations(
     engine: Engine, corpus_dir: str | Path, config: EvaluationConfig, out: Path
-) -> tuple[list[Score], list[Sample], list[RowCount]]:
-    """Translate the held-out split and every test set both ways; the hypotheses go to ``out``, one line a row."""
+) -> tuple[list[Score], list[Score], list[Sample], list[RowCount]]:
+    """Translate the held-out split and every test set both ways; the hypotheses go to ``out``, one line a row.
+
+    Returns:
+        Scores, those of the same rows dirty and in pairs, samples, and what became of the rows.
+    """
     splits = {"heldout": "heldout", **{name: f"test/{name}" for name in test_sets(corpus_dir)}}
     whole = {name: list(read_split(corpus_dir, split)) for name, split in splits.items()}
     sets = {name: rows[: config.max_rows or None] for name, rows in whole.items() if rows}
     ways = directions(engine.bundle)
-    characters = sum(len(row[source]) for rows in sets.values() for row in rows for source, _ in ways)
+    characters = sum(
+        len(row[source]) for rows in sets.values() for source, _ in ways for row in (*rows, *rows[: config.varied_rows])
+    )
     progress = Progress(f"evaluate {engine.bundle.precision}", characters)
-    scores, samples, counts = list[Score](), list[Sample](), list[RowCount]()
+    scores, varied, samples, counts = list[Score](), list[Score](), list[Sample](), list[RowCount]()
     for (name, rows), (source, target) in product(sets.items(), ways):
         direction, began = f"{source}-{target}", time.perf_counter()
-        outputs, truncated = _translate(engine, rows, source, target, progress, f"{name} {direction}")
         sources, references = [row[source] for row in rows], [row[target] for row in rows]
+        authors = [known_author(engine, row) for row in rows]
+        outputs = _translate(engine, sources, target, authors, progress, f"{name} {direction}")
         write_text(out / f"{name}.{direction}.txt", "".join(f"{line}\n" for line in outputs))
         score = Score(
             test_set=name,
@@ -56,31 +66,52 @@ def translations(
             # Not BLEU, by which a copy scores 0 in most pairs of languages, and so does a weak but honest model: chrF
             # has a figure for names, numbers and words in common, in any script, without a tokenizer.
             copying_chrf=corpus_chrf(sources, [references]).score,
-            truncated=truncated,
             seconds=time.perf_counter() - began,
         )
         scores.append(score)
         samples += _samples(score, sources, references, outputs, config.samples)
         beyond = {"beyond evaluation.max_rows": len(whole[name]) - len(rows)}
-        counts.append(row_count("scores", name, len(whole[name]), len(rows), beyond, direction, truncated))
-    return scores, samples, counts
+        counts.append(row_count("scores", name, len(whole[name]), len(rows), beyond, direction))
+        for variation in variations(sources[: config.varied_rows]):
+            began, place = time.perf_counter(), f"{name}, {variation.name}"
+            wrote = [authors[rows[0]] for rows, _ in variation.rows]
+            told = _translate(engine, variation.sources, target, wrote, progress, f"{place} {direction}")
+            expected, plain = variation.expected(references), variation.expected(outputs)
+            varied.append(
+                Score(
+                    test_set=place,
+                    direction=direction,
+                    segments=len(told),
+                    **corpus_scores(told, expected),
+                    plain_chrf=corpus_chrf(plain, [expected]).score,
+                    seconds=time.perf_counter() - began,
+                )
+            )
+    return scores, varied, samples, counts
 
 
 def _translate(
-    engine: Engine, rows: Rows, source: str, target: str, progress: Progress, what: str
-) -> tuple[list[str], int]:
-    """Greedy translations in the rows' order, one line each, and how many sources had to be cut."""
-    prompts, truncated = cut(engine, [translation_prompt(engine, row, source, target) for row in rows])
-    outputs = [""] * len(rows)
+    engine: Engine,
+    texts: Sequence[str],
+    target: str,
+    authors: Sequence[str | None],
+    progress: Progress,
+    what: str,
+) -> list[str]:
+    """Greedy translations in the texts' order, one line each, cut and put together as in serving."""
+    outputs = [""] * len(texts)
     # Longest first: rows of like length share a step's work, and the estimate of the time left errs on the safe side.
-    order = sorted(range(len(rows)), key=lambda i: -len(prompts[i]))
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
-        requests = [bounded_request(engine, prompts[i], 2 * len(prompts[i]) + 16) for i in chunk]
-        for i, result in zip(chunk, engine.generate(requests), strict=True):
-            outputs[i] = re.sub(r"[\r\n]+", " ", result.text).strip()
-        progress.advance(sum(len(rows[i][source]) for i in chunk), f"{what}, {start + len(chunk)} of {len(rows)} rows")
-    return outputs, truncated
+        pieces = [list(engine.pieces(texts[i], target, authors[i])) for i in chunk]
+        prompts = [piece.prompt for found in pieces for piece in found if piece.prompt]
+        requests = [GenerationRequest(ids, engine.limits.translation_tokens(len(ids))) for ids in prompts]
+        results = (result.text for result in engine.generate(requests))
+        for i, found in zip(chunk, pieces, strict=True):
+            outputs[i] = re.sub(r"[\r\n]+", " ", join(found, results)).strip()
+        progress.advance(sum(len(texts[i]) for i in chunk), f"{what}, {start + len(chunk)} of {len(texts)} rows")
+    return outputs
 
 
 def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
@@ -125,21 +156,15 @@ def spread(scores: Sequence[float], count: int) -> list[int]:
 
 def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tuple[list[Sample], list[RowCount]]:
     """Continuations of held-out openings, sampled with a fixed seed; none would be right, so none has a chrF."""
-    chosen = heldout[:: max(len(heldout) // max(config.samples, 1), 1)][: config.samples]
-    openings = [_opening(row["text"]) for row in chosen]
-    prompts, shortened = cut(engine, [engine.prompt(opening) for opening in openings])
+    chosen = spaced(heldout, config.samples)
+    openings = [opening(row["text"]) for row in chosen]
+    prompts, shortened = cut(engine, [engine.prompt(begun) for begun in openings])
     sampled = {"temperature": 0.8, "top_p": 0.95}
     requests = [bounded_request(engine, ids, 160, seed=seed, **sampled) for seed, ids in enumerate(prompts)]
-    originals = [row["text"][len(opening) :][:400] for row, opening in zip(chosen, openings, strict=True)]
+    originals = [row["text"][len(begun) :][:400] for row, begun in zip(chosen, openings, strict=True)]
     samples = [
-        Sample(test_set="heldout", direction="text", source=opening, reference=original, output=result.text)
-        for opening, original, result in zip(openings, originals, engine.generate(requests), strict=True)
+        Sample(test_set="heldout", direction="text", source=begun, reference=original, output=result.text)
+        for begun, original, result in zip(openings, originals, engine.generate(requests), strict=True)
     ]
     left_out = {"beyond evaluation.samples": len(heldout) - len(chosen)}
     return samples, [row_count("samples", "heldout", len(heldout), len(chosen), left_out, cut=shortened)]
-
-
-def _opening(text: str) -> str:
-    """The first words of a text: about 40 characters, or half of it."""
-    end = text.find(" ", min(40, len(text) // 2))
-    return text[: end if end > 0 else 40]

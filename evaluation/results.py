@@ -79,7 +79,7 @@ class Score(_Record):
     bleu_signature: str = ""
     chrf_signature: str = ""
     copying_chrf: Number = None  # of the sources, handed back as they are
-    truncated: int = 0  # sources that had to be cut to fit
+    plain_chrf: Number = None  # of a variation: of the same rows as they are
     seconds: Number = None
 
     @property
@@ -107,6 +107,7 @@ class Evaluation(_Record):
     task: str = ""
     bytes: Number = None
     scores: list[Score] = []
+    variations: list[Score] = []  # of the same sets, dirty and in pairs; no gate and no mean counts them
     loss: Number = None
     perplexity: Number = None
     bits_per_character: Number = None
@@ -126,8 +127,13 @@ class Evaluation(_Record):
     seconds: Number = None
 
     def score(self, test_set: str, direction: str) -> Score | None:
-        """The score of a test set in a direction, or None where it was not measured."""
-        return next((s for s in self.scores if (s.test_set, s.direction) == (test_set, direction)), None)
+        """The score of a test set, or of its variation, in a direction; None where it was not measured."""
+        return next((s for s in self.measured if (s.test_set, s.direction) == (test_set, direction)), None)
+
+    @property
+    def measured(self) -> list[Score]:
+        """Scores, and those of variations."""
+        return [*self.scores, *self.variations]
 
     @property
     def is_text(self) -> bool:
@@ -172,6 +178,7 @@ class Step(_Record):
     status: str = "ok"
     seconds: Number = None
     error: str = ""
+    reused: bool = False  # made before the run went on, and not again
 
 
 class Published(_Record):
@@ -189,7 +196,8 @@ class Summary(_Record):
     code_version: str = ""
     started: str = ""
     seconds: Number = None
-    status: str = ""  # empty before the run's end, as in the gate step's own report
+    resumed: list[str] = []  # when the run went on after it was killed or had failed
+    status: str = ""  # outcome.py's word; empty before the run's end, as in the gate step's own report
     error: str = ""
     hardware: dict[str, Any] = {}
     versions: dict[str, Any] = {}
@@ -202,11 +210,18 @@ class Summary(_Record):
     curves: list[dict[str, Any]] = []
     variants: list[Evaluation] = []
     gates: list[GateResult] = []
+    chosen: str = ""  # the gate's choice, which is NONE where it refused; empty where it was not reached
     published: Published | None = None
+
+    def shown(self) -> Evaluation | None:
+        """The variant that the run is known by: the one to publish, or else the first that was measured, if any."""
+        name = self.published.variant if self.published else self.chosen
+        first = self.variants[0] if self.variants else None
+        return next((variant for variant in self.variants if variant.variant == name), first)
 
     def places(self) -> list[list[Score]]:
         """Every variant's score in turn, an empty one where it has none, for each place that any was measured in."""
-        measured = {score.place: score for variant in self.variants for score in variant.scores}
+        measured = {score.place: score for variant in self.variants for score in variant.measured}
         empty = [Score(test_set=score.test_set, direction=score.direction) for score in measured.values()]
         return [[v.score(each.test_set, each.direction) or each for v in self.variants] for each in empty]
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.figures import result_table
 from evaluation.report.page import render_report
 from evaluation.results import Summary
+from evaluation.table import result_table
 from model.options import OK, Parser, run
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evaluation import figures
+from evaluation import figures, outcome
 from evaluation.report import plots
 from evaluation.results import Sample, Summary, finite
 from model.row_counts import warning
@@ -28,12 +28,13 @@ def render_report(summary: Summary | Mapping[str, Any]) -> str:
     """The whole page, for any summary.json, of a finished, failed or killed run."""
     run = Summary.model_validate(summary)
     published = run.published.variant if run.published else None
-    first = run.variants[0] if run.variants else None
     sampled, groups = _samples(run, published)
-    return _ENVIRONMENT.get_template("page.html.j2").render(
+    return ENVIRONMENT.get_template("page.html.j2").render(
         run=run,
-        reasons=figures.reasons(run),
-        shown=next((variant for variant in run.variants if variant.variant == published), first),
+        reasons=outcome.reasons(run),
+        held_back=outcome.held_back(run),
+        refused=outcome.outcome(run) == outcome.REFUSED,
+        shown=run.shown(),
         costs=figures.costs(run.variants),
         machines=dict.fromkeys(figures.processor(variant.hardware) for variant in run.variants if variant.hardware),
         size_plot=plots.size_against_quality(run),
@@ -101,7 +102,7 @@ def numbers(*mappings: Mapping[str, Any]) -> dict[str, float]:
     return {key: value for key, value in merged.items() if finite(value) is not None}
 
 
-_ENVIRONMENT = Environment(
+ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
     undefined=StrictUndefined,
@@ -110,7 +111,7 @@ _ENVIRONMENT = Environment(
 )
 for function in (
     *(facts, written, spaced, numbers, marked, plots.short),
-    *(figures.count, figures.decimal, figures.duration, figures.megabytes, figures.last_line),
+    *(figures.change, figures.count, figures.decimal, figures.duration, figures.megabytes, figures.last_line),
 ):
-    _ENVIRONMENT.filters[function.__name__] = function
-_ENVIRONMENT.globals["ticks"] = plots.ticks
+    ENVIRONMENT.filters[function.__name__] = function
+ENVIRONMENT.globals["ticks"] = plots.ticks

@@ -57,17 +57,17 @@ class Plot:
 
 def training_plots(run: Summary) -> list[Plot]:
     """Loss and learning rate; those of which nothing was recorded are left out."""
-    loss, valid, rate = (_recorded(run, key) for key in ("loss", "valid_loss", "lr"))
+    loss, valid, rate = (recorded(run, key) for key in ("loss", "valid_loss", "lr"))
     # The first steps of a loss would flatten all the rest.
     cap = max((y for _, y in loss[len(loss) // 25 :] + valid), default=math.inf)
     losses = [
-        Series("", "s1", _thinned(loss), "faint"),
-        Series("training", "s1", _thinned(_smoothed(loss))),
-        Series("validation", "s3", _thinned(valid), "dots" if len(valid) <= 40 else ""),
+        Series("", "s1", thinned(loss), "faint"),
+        Series("training", "s1", thinned(smoothed(loss))),
+        Series("validation", "s3", thinned(valid), "dots" if len(valid) <= 40 else ""),
     ]
     plots = [
         lines("Loss", losses, "nats per token", cap),
-        lines("Learning rate", [Series("learning rate", "s2", _thinned(rate))], "learning rate"),
+        lines("Learning rate", [Series("learning rate", "s2", thinned(rate))], "learning rate"),
     ]
     return [plot for plot in plots if plot]
 
@@ -84,12 +84,12 @@ def lines(title: str, series: Sequence[Series], label: str, cap: float = math.in
     return Plot(title, ("step", label), ((x0, max(x1, x0 + 1)), (y0 - pad, y1 + pad)), inside)
 
 
-def _recorded(run: Summary, key: str) -> list[Point]:
+def recorded(run: Summary, key: str) -> list[Point]:
     """A figure of the training by its step, where it is a number."""
     return [(record["step"], record[key]) for record in run.curves if finite(record.get(key)) is not None]
 
 
-def _smoothed(points: Sequence[Point]) -> list[Point]:
+def smoothed(points: Sequence[Point]) -> list[Point]:
     """A centred mean over about a fiftieth of the run; unlike a trailing one it does not lag behind a steep start."""
     reach = len(points) // 100
     out = []
@@ -100,7 +100,7 @@ def _smoothed(points: Sequence[Point]) -> list[Point]:
     return out
 
 
-def _thinned(points: Sequence[Point], most: int = 500) -> list[Point]:
+def thinned(points: Sequence[Point], most: int = 500) -> list[Point]:
     """At most about ``most`` points, the last one always among them: a page has no use for more."""
     return [*points[: -1 : max(1, -(-len(points) // most))], *points[-1:]]
 

@@ -1,6 +1,7 @@
 """Evaluation through the real engine on miniature bundles: scores are sacreBLEU's own, files and figures are whole."""
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,19 +11,20 @@ import pytest
 import sacrebleu
 
 from evaluation.evaluate import EvaluationError, evaluate_bundle
-from evaluation.figures import result_table
 from evaluation.gate import choose, failed, gate
 from evaluation.loss import unigram_entropy
 from evaluation.quality import corpus_scores, spread
 from evaluation.report.page import render_report
-from evaluation.results import Evaluation
+from evaluation.results import Evaluation, printable
+from evaluation.table import result_table
 from model.bundle import Bundle
 from model.config import CorpusConfig, EvaluationConfig, GateConfig, QuantizationConfig
 from model.corpus import prepare_corpus, read_split
 from model.onnx.quantize import quantize_bundle
 from model.sessions import hardware
+from model.text.pieces import join
 from model.tokenizer import load_tokenizer
-from serving.engine import Engine
+from serving.engine import Engine, GenerationRequest
 from tests.helpers.engines import talkative_bundle
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -98,9 +100,33 @@ def test_every_set_is_translated_both_ways(measured, corpus):
     assert evaluation.score("heldout", "en-de") is None
 
 
-def test_long_sources_are_cut_and_counted(measured):
-    cut = {score.place: score.truncated for score in measured[2].scores}
-    assert cut == {"heldout/ru-en": 0, "heldout/en-ru": 0, "test_tiny/ru-en": 1, "test_tiny/en-ru": 1}
+def test_rows_are_translated_as_they_are_served_in_pieces_where_they_are_long(measured, corpus):
+    bundle, out, _ = measured
+    (row,) = [row for row in read_split(corpus, "test/test_tiny") if len(row["ru"]) > 100]
+    with Engine(Bundle.load(bundle)) as engine:
+        pieces = list(engine.pieces(row["ru"], "en"))
+        prompts = [piece.prompt for piece in pieces if piece.prompt]
+        requests = [GenerationRequest(ids, engine.limits.translation_tokens(len(ids))) for ids in prompts]
+        expected = join(pieces, [result.text for result in engine.generate(requests)])
+    lines = (out / "hypotheses" / "test_tiny.ru-en.txt").read_text(encoding="utf-8").split("\n")
+    assert len(prompts) > 3 and re.sub(r"[\r\n]+", " ", expected).strip() in lines
+
+
+def test_the_same_rows_are_scored_dirty_and_in_pairs(measured):
+    """Beside what they come to as they are: the dirt is cleaned away or costs little, and each of two is translated."""
+    evaluation = measured[2]
+    places = [(score.test_set, score.direction, score.segments) for score in evaluation.variations]
+    assert places == [
+        (f"{name}, {kind}", direction, n)
+        for name, rows in (("heldout", 12), ("test_tiny", 3))
+        for direction in ("ru-en", "en-ru")
+        for kind, n in (("dirty", rows), ("in pairs", rows // 2))
+    ]
+    for score in evaluation.variations:
+        if "in pairs" in score.test_set:
+            assert score.chrf == pytest.approx(score.plain_chrf)
+        assert evaluation.score(score.test_set, score.direction) is score
+    assert evaluation.mean_chrf == sum(score.chrf for score in evaluation.scores) / 4
 
 
 def test_loss_is_the_engines_in_nats_per_token(measured, corpus):
@@ -217,7 +243,13 @@ def test_from_real_variants_to_gates_choice_and_report(measured, corpus, tmp_pat
     assert choose(evaluations, gates, "cpu") is None
     published = {"variant": "int8", "path": "somewhere"}
     summary = {"status": "ok", "variants": list(evaluations.values()), "gates": asked, "published": published}
-    assert "Published: int8" in render_report(summary) and result_table(summary).endswith("OK")
+    assert "Published: int8" in render_report(summary)
+    samples, verdict = result_table(summary).split("\n\n")[-2:]
+    assert verdict.endswith("OK")
+    for direction, line in zip(("ru-en", "en-ru"), samples.splitlines(), strict=True):
+        written = [each for each in evaluations["int8"].samples if each.direction == direction]
+        shown = [f"{direction}: {each.source} → {' '.join(printable(each.output).split())}" for each in written]
+        assert any(whole.startswith(line.removesuffix("…")) for whole in shown)
     impossible = gate(evaluations, GateConfig(max_chrf_loss={}, max_bytes_ratio={}, min_chrf={"heldout/ru-en": 99.9}))
     assert len([result for result in failed(impossible) if result.name.startswith("min_chrf")]) == 3
     assert choose(evaluations, impossible, "cpu") is None

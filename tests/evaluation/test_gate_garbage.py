@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from evaluation.figures import gate_figures, reasons
+from evaluation.figures import gate_figures
 from evaluation.gate import choose, failed, gate
+from evaluation.outcome import reasons
 from evaluation.results import Evaluation
 from model.config import GateConfig
 

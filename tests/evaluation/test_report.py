@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 import pytest
 from wcwidth import wcswidth
 
-from evaluation.figures import aligned, count, decimal, duration, gate_figures, megabytes, reasons, result_table
+from evaluation.figures import aligned, count, decimal, duration, gate_figures, megabytes
 from evaluation.gate import gate
+from evaluation.outcome import held_back, outcome, reasons
 from evaluation.report.page import render_report
 from evaluation.report.plots import Series, lines, ticks, training_plots
 from evaluation.results import Evaluation, GateResult, Summary
+from evaluation.table import result_table
 from model.config import GateConfig
 
 VOID = {"meta", "br", "hr", "img", "link", "input", "wbr"}
@@ -50,14 +52,16 @@ class Page(HTMLParser):
 
 def variant(name: str, share: float, size: int) -> dict:
     scores = [
-        {"test_set": s, "direction": d, "segments": 1883, "bleu": 31.3 * share, "chrf": chrf * share, "truncated": 2,
+        {"test_set": s, "direction": d, "segments": 1883, "bleu": 31.3 * share, "chrf": chrf * share,
          "copying_chrf": 1.5,
          "bleu_signature": "tok:13a|version:2.6.0", "chrf_signature": "nc:6|version:2.6.0"}
         for s, d, chrf in (("heldout", "ru-en", 55.1), ("test_docs", "ru-en", 57.9), ("test_docs", "en-ru", 52.7))
     ]  # fmt: skip
+    dirty = {"test_set": "heldout, dirty", "direction": "ru-en", "segments": 200, "bleu": 31.1 * share,
+             "chrf": 54.9 * share, "plain_chrf": 55.1 * share}  # fmt: skip
     speeds = {"1": 412.0, "32": 2210.0}
     return {"variant": name, "task": "translation", "bytes": size, "scores": scores, "loss": 2.071 / share,
-            "losses": {"ru-en": 2.071 / share}, "unigram_entropies": {"ru-en": 5.4},
+            "variations": [dirty], "losses": {"ru-en": 2.071 / share}, "unigram_entropies": {"ru-en": 5.4},
             "perplexity": 7.9, "bits_per_character": 0.93,
             "tokens_per_second": speeds, "peak_memory_mb": 411.0}  # fmt: skip
 
@@ -79,8 +83,8 @@ def summary() -> dict:
     curves += [{"step": s, "valid_loss": 2.5} for s in (100, 200)]
     return {
         "run_id": "20251120-small", "profile": "small", "code_version": "4f1c2ab", "started": "2025-11-20T05:43:12",
-        "seconds": 2712.4, "status": "ok", "error": None, "versions": {"torch": "2.13.0"}, "hardware": {"cpu": "Xeon"},
-        "settings": {"name": "x<y"},
+        "seconds": 2712.4, "status": "published", "error": None, "versions": {"torch": "2.13.0"},
+        "hardware": {"cpu": "Xeon"}, "settings": {"name": "x<y"},
         "steps": [{"name": "prepare_data", "status": "ok", "seconds": 41.2},
                   {"name": "train_model", "status": "ok", "seconds": 1802.0}],
         "corpus": {"kind": "parallel", "languages": ["ru", "en"], "sources": ["https://host/a.tsv"],
@@ -101,7 +105,7 @@ def test_every_figure_is_on_the_page(summary):
     for figure in ("31.3", "57.9", "57.2", "35.7 MB", "9.3 MB", "26%", "2,210", "411", "2.071", "45 min 12 s", "8.87 M",
                    "1,077,100", "1,290", "12,437", "8,000", "1.98", "1.44", "2.067", "30 min 02 s", "Xeon", "4f1c2ab",
                    "tok:13a|version:2.6.0", "nc:6|version:2.6.0", "≥ 57", "> 1.5", "< 5.4", "26.05 %", "skipped",
-                   "Привет, мир", "(2 cut)",
+                   "Привет, мир", "heldout, dirty", "54.9 (−0.2)",
                    "runs/20251120-small/bundle", "Published: int8", "2.13.0", "256"):  # fmt: skip
         assert figure in page.text, figure
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == 3
@@ -215,10 +219,41 @@ def test_what_the_run_says_of_itself_is_not_told_twice(summary):
 
 
 def test_the_gate_steps_own_report(summary):
-    early = {key: summary[key] for key in ("variants", "gates")}
-    assert "Every gate that could be measured passed." in Page(render_report(early)).text
+    early = {"chosen": "int8", **{key: summary[key] for key in ("variants", "gates")}}
+    assert "To be published: int8." in Page(render_report(early)).text
     summary["gates"][1].update(passed=False)
-    assert "A gate failed." in Page(render_report(early)).text
+    page = Page(render_report(early | {"chosen": "fp32"})).text
+    assert "To be published: fp32." in page and "Held back: int8." in page
+    assert "Refused: no variant passed its gates" in Page(render_report(early | {"chosen": "none"})).text
+
+
+def test_the_three_outcomes_are_told_apart(summary):
+    def told(run):
+        return outcome(run), Page(render_report(run)).text, result_table(run).splitlines()
+
+    assert (outcome(summary), held_back(summary)) == ("published", {})
+    summary["gates"][1].update(passed=False, value=0.071)
+    why = "gate max_chrf_loss of int8: 7.10 %, must be ≤ 5 %"
+    held = summary | {"published": {"variant": "fp32", "path": "runs/a/bundle"}, "chosen": "fp32"}
+    word, page, table = told(held)
+    assert word == "held back" and reasons(held) == []
+    assert "Published: fp32." in page and "Held back: int8." in page and why in page and "failed" not in page
+    assert table[-1] == "OK, with int8 held back" and table[-3] == "WARNING: int8 is held back:" and why in table[-2]
+
+    refused = summary | {"published": None, "chosen": "none"}
+    refused["steps"] = [
+        *summary["steps"],
+        {"name": "refuse", "status": "failed", "seconds": 0.1, "error": "told above"},
+    ]
+    word, page, table = told(refused)
+    assert word == "refused" and held_back(refused) == {}
+    assert "Refused: no variant passed its gates, and nothing is published." in page and why in page
+    assert table[-2] == "REFUSED, nothing is published:" and why in table[-1]
+
+    failed = held | {"steps": [{"name": "publish", "status": "failed", "seconds": 1.0, "error": "no such bucket"}]}
+    word, page, table = told(failed | {"published": None})
+    assert word == "failed" and "This run failed." in page and "Held back: int8." in page
+    assert table[-2:] == ["FAILED:", "  step publish failed after 1.0 s: no such bucket"]
 
 
 def test_a_failure_without_a_reason_is_still_a_failure():
@@ -254,7 +289,7 @@ def test_any_script_stays_aligned():
 
 def test_a_text_model_is_shown_by_its_loss(summary):
     for row in summary["variants"]:
-        row.update(scores=[], task="text")
+        row.update(scores=[], variations=[], task="text")
     sample = {"test_set": "heldout", "direction": "text", "source": "Once", "reference": " upon", "output": " a <time>"}
     summary["variants"][-1]["samples"] = [sample]
     page = Page(render_report(summary))
