@@ -12,7 +12,7 @@ from pathlib import Path
 from model.config import ConfigError
 from serving.errors import Unauthorized
 
-SCHEME = "bearer "
+SCHEMES = ("bearer ", "deepl-auth-key ")  # the second is that of DeepL's clients
 
 
 class BearerToken:
@@ -46,9 +46,22 @@ class BearerToken:
         if isinstance(authorization, bytes):
             authorization = authorization.decode("latin-1")
         if not authorization:
-            raise Unauthorized("authorization: is missing; send it as 'Bearer TOKEN'")
-        if authorization[: len(SCHEME)].lower() != SCHEME:
+            raise Unauthorized("authorization: is missing; send it as 'Bearer TOKEN'", missing=True)
+        scheme = next((each for each in SCHEMES if authorization.lower().startswith(each)), None)
+        if scheme is None:
             raise Unauthorized("authorization: must be 'Bearer TOKEN'")
-        given = authorization[len(SCHEME) :].strip().encode("utf-8", "replace")
-        if not hmac.compare_digest(given, self._token):
-            raise Unauthorized("authorization: the token is not the right one")
+        self._compare("authorization", authorization[len(scheme) :].strip())
+
+    def check_key(self, key: object) -> None:
+        """Pass a call with this ``api_key``, of a door whose clients send the token so.
+
+        Raises:
+            Unauthorized: when it is missing or does not match.
+        """
+        if key in (None, ""):
+            raise Unauthorized("api_key: is missing; this server asks for its access token", missing=True)
+        self._compare("api_key", str(key)[:1024])
+
+    def _compare(self, name: str, given: str) -> None:
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), self._token):
+            raise Unauthorized(f"{name}: the token is not the right one")

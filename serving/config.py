@@ -3,7 +3,7 @@
 python -m serving --help
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -27,6 +27,9 @@ class ServerConfig(Settings):
     http_port: Port = setting(8080, "Port of REST.")
     grpc_port: Port = setting(8081, "Port of gRPC.")
     max_body_bytes: Bytes = setting(1 << 20, "Larger request bodies are refused (413 / RESOURCE_EXHAUSTED).")
+    max_chars: Count = setting(
+        100_000, "Characters of text in one request, all its prompts together; more are refused."
+    )
     max_prompts: Count = setting(64, "Prompts in one v2 request.")
     max_logprobs: Count = setting(
         1 << 15, "Log-probabilities in one answer, texts x max_tokens x (1 + logprobs); more are refused."
@@ -46,7 +49,7 @@ class ServerConfig(Settings):
     drain_delay: float = setting(
         8.0,
         "Seconds after SIGTERM, at most, in which the server is not ready and answers whatever still comes, closing "
-        "each connection with its answer; they end when nothing has come for a second.",
+        "each connection with its answer; they end when none is open and nothing has come for a second.",
         ge=0,
         le=1e6,
     )
@@ -54,8 +57,17 @@ class ServerConfig(Settings):
     allow_origins: list[Origin] = setting(
         [], "Origins, such as https://app.example, whose pages may call this server from a browser; * is any."
     )
+    log_format: Literal["auto", "text", "json"] = setting(
+        "auto",
+        "json: a line for each request; text: for people, the address and warnings only; auto: text on a terminal.",
+    )
     token_file: str = setting(
         "", "File with the access token that callers must send as a bearer token; none is needed when left out."
+    )
+
+    glossary: str = setting(
+        "",
+        "File of terms that every translation must use: two languages' codes, then terms, tabs between the two.",
     )
 
     @field_validator("grpc_port")

@@ -38,7 +38,11 @@ class InvalidRequest(ServingError, ValueError, status=400, code="INVALID_ARGUMEN
 
 
 class Unauthorized(ServingError, status=401, code="UNAUTHENTICATED"):
-    """The call carries no access token, or a wrong one."""
+    """The call carries no access token (``missing``), or a wrong one."""
+
+    def __init__(self, message: str, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class PermissionDenied(ServingError, status=403, code="PERMISSION_DENIED"):

@@ -45,6 +45,7 @@ COUNTERS: dict[str, tuple[str, str]] = {  # name -> (text, label or "")
     "request_success_total": ("Generations that came to an end, by how they ended.", "finished_reason"),
     "request_rejected_total": ("Calls refused or failed, by reason.", "reason"),
 }
+BUNDLE = "Always 1; its labels name the bundle that is served: run, code, hash of its manifest, and how it runs."
 GAUGES = {  # name in the stats -> (metric, text)
     "running": ("num_requests_running", "Requests being decoded."),
     "waiting": ("num_requests_waiting", "Requests waiting for a slot."),
@@ -67,15 +68,16 @@ class Metrics:
     def __init__(self, model_name: str, registry: CollectorRegistry = REGISTRY) -> None:
         self._model_name = model_name
         self._stats: Callable[[], dict[str, Any]] = dict
+        self._served: dict[str, str] = {}
         self._lock = threading.Lock()
         self._clear()
         registry.register(self)
 
-    def begin(self, stats: Callable[[], dict[str, Any]]) -> None:
-        """Forget the warm-up, and from now on read the gauges from ``stats``."""
+    def begin(self, stats: Callable[[], dict[str, Any]], served: dict[str, str]) -> None:
+        """Forget the warm-up, and from now on read the gauges from ``stats`` and tell what is ``served``, by labels."""
         with self._lock:
             self._clear()
-        self._stats = stats
+        self._stats, self._served = stats, served
 
     def step(self, slots: int, seconds: float) -> None:
         """The engine decoded one token in each of ``slots`` used slots."""
@@ -118,6 +120,9 @@ class Metrics:
             histogram = HistogramMetricFamily(PREFIX + name, text, labels=("model_name",))
             histogram.add_metric((self._model_name,), *snapshots[name])
             yield histogram
+        bundle = GaugeMetricFamily(PREFIX + "bundle_info", BUNDLE, labels=("model_name", *self._served))
+        bundle.add_metric((self._model_name, *self._served.values()), 1)
+        yield bundle
         stats = self._stats()
         if stats.get("kv_capacity_tokens"):
             stats["kv_usage"] = stats["kv_tokens"] / stats["kv_capacity_tokens"]

@@ -7,12 +7,14 @@ gRPC message has no float field and its own client therefore cannot send one.
 All functions that read a value raise InvalidRequest, naming the parameter and what it may be.
 """
 
+import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from model.text.glossary import GlossaryError, check_pair
 from serving.errors import InvalidRequest, shown
 
 # Sent by tritonclient and kserve's clients beside the caller's own parameters; they do not concern generation.
@@ -20,6 +22,9 @@ CLIENT_LIBRARY_PARAMETERS = frozenset(
     {"binary_data_output", "priority", "timeout", "sequence_id", "sequence_start", "sequence_end"}
 )
 Kind = TypeVar("Kind")
+# A translation has one best wording. Running text that always goes on by the likeliest token soon says one thing over
+# and over, that of a model of characters above all; 0.8 is what nanoGPT draws at.
+DEFAULT_TEMPERATURE = {"translation": 0.0, "text": 0.8}
 
 NUMBERS: dict[str, type] = {
     "max_tokens": int,
@@ -33,29 +38,44 @@ NUMBERS: dict[str, type] = {
     "beams": int,
     "length_penalty": float,
 }
-CHOICES = ("target", "author")  # which ones exist is known to the tokenizer, where the prompt is made
+CHOICES = ("source", "target", "author")  # which ones exist is known where the prompt is made
+AUTO = "auto"  # the source that is to be found out
+FORMATS = ("text", "html")
 FLAGS = ("ignore_eos",)
-NAMES = (*NUMBERS, "stop", *FLAGS, *CHOICES)
+NAMES = (*NUMBERS, "stop", *FLAGS, *CHOICES, "split", "format", "glossary")
+MOST_TERMS = 1_000
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameters of one call: what shapes the prompt, and the engine request's own fields that were given."""
+    """Parameters of one call: what shapes the prompts, and the engine request's own fields that were given."""
 
+    source: str | None = None  # a language, or AUTO
     target: str | None = None
     author: str | None = None
+    split: bool = True  # whether a text to translate is cut into pieces
+    format: str = "text"
+    glossary: tuple[tuple[str, str], ...] = ()  # terms and their translations
     sampling: dict[str, Any] = field(default_factory=dict)
 
 
-def read_parameters(raw: Mapping[str, Any]) -> Parameters:
-    """Read raw parameters; a null value counts as not given."""
-    choices: dict[str, str] = {}
+def read_parameters(raw: Mapping[str, Any], task: str = "translation") -> Parameters:
+    """Read raw parameters; a null value counts as not given. The temperature's default is by the bundle's task."""
+    choices: dict[str, Any] = {}
     sampling: dict[str, Any] = {}
     for name, value in given(raw).items():
         if name in NUMBERS:
             sampling[name] = number(name, value, NUMBERS[name])
         elif name in FLAGS:
             sampling[name] = flag(name, value)
+        elif name == "split":
+            choices[name] = flag(name, value)
+        elif name == "format":
+            if value not in FORMATS:
+                raise InvalidRequest(name, f"must be {' or '.join(FORMATS)}, not {shown(value)}")
+            choices[name] = value
+        elif name == "glossary":
+            choices[name] = _terms(value)
         elif name == "stop":
             sampling[name] = _stops(value)
         elif name in CHOICES:
@@ -64,6 +84,8 @@ def read_parameters(raw: Mapping[str, Any]) -> Parameters:
             choices[name] = value
         elif name not in CLIENT_LIBRARY_PARAMETERS:
             raise InvalidRequest(str(name)[:64], f"unknown parameter; known: {', '.join(NAMES)}")
+    if sampling.get("beams", 1) == 1:  # a beam search draws nothing
+        sampling.setdefault("temperature", DEFAULT_TEMPERATURE[task])
     return Parameters(sampling=sampling, **choices)
 
 
@@ -120,6 +142,30 @@ def json_object(parent: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The object ``name`` of another one, empty where there is none."""
     value = parent.get(name)
     return {} if value is None else of_type(name, value, dict, "a JSON object")
+
+
+def _terms(value: Any) -> tuple[tuple[str, str], ...]:
+    """Terms and their translations, an object or a list of pairs; over gRPC, which has neither, its JSON."""
+    words = 'must be an object of terms and their translations, such as {"сервер": "host"}, or a list of such pairs'
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise InvalidRequest("glossary", f"{words}, or the JSON of one") from None
+    pairs = list(value.items()) if isinstance(value, dict) else value
+    if not isinstance(pairs, list):
+        raise InvalidRequest("glossary", f"{words}, not {shown(value)}")
+    if len(pairs) > MOST_TERMS:
+        most = f"has {len(pairs)} terms, more than {MOST_TERMS}; the server takes larger ones by --glossary"
+        raise InvalidRequest("glossary", most)
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or [type(text) for text in pair] != [str, str]:
+            raise InvalidRequest("glossary", f"{words}; found {shown(pair)}")
+        try:
+            check_pair(*pair)
+        except GlossaryError as error:
+            raise InvalidRequest("glossary", str(error)) from None
+    return tuple((term, translation) for term, translation in pairs)
 
 
 def _stops(value: Any) -> tuple[str, ...]:

@@ -11,18 +11,21 @@ routes and OpenAI's.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
+from model.text.detect import load as load_detector
 from serving.config import ServerConfig
 from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
 from serving.engine.aio import generate, stream
-from serving.errors import InvalidRequest, Overloaded, ServingError, ShuttingDown, public
-from serving.metrics import Metrics
+from serving.errors import InvalidRequest, Overloaded, ServingError, public
+from serving.pieces import CutText, tell
 from serving.readers import Readers
 from serving.texts import Prepared, TextRequest, failed, prepare, whole
+from serving.ways import NO_TERMS, Terms
 
 # Above this many characters in a call, tokenizing leaves the event loop, which has other requests to answer. It goes to
 # one thread for all calls: more would only fight with the loop for the interpreter.
@@ -31,10 +34,18 @@ THREAD_CHARS = 2_000
 Events = AsyncGenerator[tuple[int, TokenEvent], None]  # (index of the text, event)
 
 
+class Refusals(Protocol):
+    """What counts the calls that are not answered, the server's metrics for one."""
+
+    def refused(self, reason: str) -> None:
+        """A call was answered with an error."""
+
+
 class TextService:
     """One bundle behind one engine, ready to be called from the event loop."""
 
-    def __init__(self, engine: Engine, config: ServerConfig, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, config: ServerConfig, metrics: Refusals, terms: Terms = NO_TERMS) -> None:
+        self.terms = terms
         self.engine = engine
         self.bundle = engine.bundle
         self.config = config
@@ -42,7 +53,6 @@ class TextService:
         self.readers = Readers(config.max_unread_bytes)
         self.warm = False
         self.draining = False  # told to leave: not ready, and answering what still comes
-        self.closed = False
         self.called = 0.0  # time.monotonic() when a call, but no probe, last came or ended
         self._tokenizing = ThreadPoolExecutor(1, "tokenizing")
 
@@ -59,6 +69,7 @@ class TextService:
     def warm_up(self) -> None:
         """Run a first generation, so that no caller pays for the sessions' first steps. Blocks."""
         target = self.bundle.languages[-1] if self.bundle.task == "translation" else None
+        load_detector(self.bundle.languages)
         prompt = self.engine.prompt("Warm-up.", target=target)
         results = self.engine.generate([GenerationRequest(prompt, max_tokens=4) for _ in range(2)])
         for result in results:
@@ -132,7 +143,7 @@ class TextService:
             yield whole(await self._generate(request, index, text))
             return
         try:
-            async with aclosing(stream(self.engine, text)) as events:  # type: ignore[type-var]
+            async with aclosing(self._told(text)) as events:
                 async for event in events:
                     yield event
         except InvalidRequest as error:
@@ -146,19 +157,32 @@ class TextService:
                 raise text.error
             return text
         try:
-            return await generate(self.engine, text)
+            if isinstance(text, GenerationRequest):
+                return await generate(self.engine, text)
+            async with aclosing(self._told(text, steps=False)) as events:
+                async for event in events:
+                    if event.result is not None:
+                        return event.result
+            raise AssertionError("the last event has the result")
         except InvalidRequest as error:
             raise request.worded(error, index // request.samples) from None
         finally:
             self.called = time.monotonic()
 
+    def _told(self, text: GenerationRequest | CutText, steps: bool = True) -> AsyncGenerator[TokenEvent, None]:
+        """The events of a text that needs the engine."""
+        if isinstance(text, CutText):
+            return tell(self.engine, text, self._aside, steps)
+        return stream(self.engine, text)
+
+    async def _aside(self, call: Callable[[], Any]) -> Any:
+        """What the texts of a call need and may take its time."""
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
+
     async def _prepare(self, request: TextRequest) -> list[Prepared]:
-        if self.closed:
-            raise ShuttingDown("the server is shutting down; send the request to another one")
-        if sum([len(text) for text in request.texts if isinstance(text, str)]) <= THREAD_CHARS:
-            return prepare(request, self.engine, self.config)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._tokenizing, prepare, request, self.engine, self.config)
+        call = partial(prepare, request, self.engine, self.config, self.terms)
+        size = sum([len(text) for text in request.texts if isinstance(text, str)])
+        return call() if size <= THREAD_CHARS and "glossary" not in request.parameters else await self._aside(call)
 
     def count_error(self, error: BaseException, call: str, log: logging.Logger) -> str:
         """Count an error that ends a call, log one that nobody foresaw, and return its label; in its ``except``."""
@@ -167,6 +191,13 @@ class TextService:
         kind = type(public(error)).__name__
         self.metrics.refused(kind)
         return kind
+
+    def identity(self) -> dict[str, str]:
+        """What is live, in words that a label or a property can hold: run, code and manifest's hash, and how it runs.
+
+        A bundle that was never published has neither run nor code: these are empty.
+        """
+        return {**self.bundle.identity, "precision": self.bundle.precision, "provider": self.engine.provider}
 
     def describe(self) -> dict[str, Any]:
         """What is served: facts of the bundle's manifest, and how the engine runs it."""
@@ -179,6 +210,7 @@ class TextService:
             "languages": list(bundle.languages),
             "authors": list(bundle.authors),
             "provider": self.engine.provider,
+            "bundle": bundle.identity,
         }
 
 

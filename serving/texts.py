@@ -1,28 +1,36 @@
 """The texts of a call: what is asked of them, and what becomes of each before the engine sees any.
 
+A text to translate may have any length: one sentence is one request to the engine, others are cut (``pieces.py``). From
+which language into which it goes, and what of it is language, is found in ``ways.py``.
 A text without letters (a number, a time, ``♪``, nothing at all) has nothing to translate, and a model asked to do it
 anyway makes something up: it comes back as it is. Each text of a call has its own outcome: one in fault ends by "error"
 with an empty text, and its error beside it, while the others are answered.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from typing import Any
 
+from model.text.markup import Markup
+from model.text.spans import Attempt, has_letters, words_of
 from serving.config import ServerConfig
 from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
 from serving.engine.limits import DEFAULT_MAX_TOKENS, check_request
 from serving.errors import InvalidRequest, ServingError
 from serving.parameters import Parameters, read_parameters
+from serving.pieces import WINDOW, CutText
+from serving.ways import NO_TERMS, Terms, Way, check_fields, find_way, read_page
 
-# Longest text handed to the tokenizer, per token of the limit: SentencePiece pieces hold at most 16 characters, so a
-# longer text cannot fit, unless most of it is white space.
+# Longest text handed to the tokenizer uncut, per token of the limit: SentencePiece pieces hold at most 16 characters,
+# so a longer text cannot fit, unless most of it is white space.
 CHARS_PER_TOKEN = 32
 MAX_SAMPLES = 8
 
-# What becomes of a text: a request for the engine, or an outcome that needs none.
-Prepared = GenerationRequest | GenerationResult
+# What becomes of a text: a request for the engine, several of them, or an outcome that needs none.
+Prepared = GenerationRequest | CutText | GenerationResult
 
 
 @dataclass(frozen=True)
@@ -57,16 +65,18 @@ class TextRequest:
         return InvalidRequest(name if len(self.texts) == 1 else f"{name}[{index}]", error.message)
 
 
-def prepare(request: TextRequest, engine: Engine, config: ServerConfig) -> list[Prepared]:
-    """Check a call and tokenize its texts: ``samples`` outcomes for each.
+def prepare(request: TextRequest, engine: Engine, config: ServerConfig, terms: Terms = NO_TERMS) -> list[Prepared]:
+    """Check a call and tokenize its texts: ``samples`` outcomes for each. ``terms`` are the server's own.
 
     Raises:
         InvalidRequest: for what would be wrong with any text, and when none can be taken, with the first one's error.
     """
-    parameters = read_parameters(request.parameters)
+    parameters = read_parameters(request.parameters, engine.bundle.task)
+    _check_length(request, config.max_chars)
     _check_samples(request, parameters, config.max_prompts)
-    _check_logprobs(request, parameters, engine.bundle.limits["max_new_tokens"], config.max_logprobs)
-    call = _Call(request, engine, parameters, time.monotonic() + config.request_timeout)
+    tokens = min(parameters.sampling.get("max_tokens", DEFAULT_MAX_TOKENS), engine.bundle.limits["max_new_tokens"])
+    _check_logprobs(request, len(request.texts) * request.samples, tokens, config.max_logprobs)
+    call = _Call(request, engine, parameters, config, terms)
     found = [call.prepared(index, text) for index, text in enumerate(request.texts)]
     if len(found) > 1 or isinstance(found[0], GenerationResult):  # a single request is checked by the engine
         call.check_any_text()
@@ -74,49 +84,117 @@ def prepare(request: TextRequest, engine: Engine, config: ServerConfig) -> list[
     if len(errors) == len(found):
         raise errors[0]
     count = request.samples
-    drawn = (one.samples(count) if isinstance(one, GenerationRequest) else [one] * count for one in found)
+    drawn = ([one] * count if isinstance(one, GenerationResult) else one.samples(count) for one in found)
     return list(chain.from_iterable(drawn))
 
 
 class _Call:
     """What a call's parameters make of a text."""
 
-    def __init__(self, request: TextRequest, engine: Engine, parameters: Parameters, deadline: float) -> None:
-        self.request, self.engine, self.parameters = request, engine, parameters
+    def __init__(
+        self, request: TextRequest, engine: Engine, parameters: Parameters, config: ServerConfig, terms: Terms
+    ) -> None:
+        self.request, self.engine, self.parameters, self.config, self.terms = request, engine, parameters, config, terms
+        deadline = time.monotonic() + config.request_timeout
         self.fields = {**parameters.sampling, "deadline": deadline, "logprobs": request.logprobs}
         self.translates = engine.bundle.task == "translation"
+        # Who goes on beyond the ends of texts wants one of a known length.
+        self.splits = self.translates and parameters.split and not parameters.sampling.get("ignore_eos")
+        self.made: dict[tuple[str, str], Callable[[str], list[Attempt]]] = {}
+        check_fields(parameters, engine.bundle.languages, self.translates, self.splits)
 
     def prepared(self, index: int, text: str | InvalidRequest) -> Prepared:
-        longest = CHARS_PER_TOKEN * self.engine.bundle.limits["max_prompt_tokens"]
         try:
             if isinstance(text, InvalidRequest):
                 raise text
             if self.translates and not has_letters(text):
                 return unchanged(text, self.request.logprobs)
-            if len(text) > longest:
-                raise InvalidRequest("text", f"has {len(text)} characters, more than {longest}; split the text")
-            found = self.generation(text, self.parameters.target)
-            if len(self.request.texts) > 1:
+            found = self.cut(text) if self.splits else self.uncut(text)
+            if len(self.request.texts) > 1 and isinstance(found, GenerationRequest):
                 check_request(found, self.engine.limits)
             return found
         except InvalidRequest as error:
             return failed(self.request.worded(error, index), self.request.logprobs)
 
+    def cut(self, text: str) -> Prepared:
+        """A text of one sentence as one request, any other to be cut into several."""
+        page = read_page(text, self.parameters)
+        plain = "\n".join(page.texts) if page else text  # each of its texts is one line
+        words = words_of(plain)
+        if not has_letters(words):
+            return unchanged(text, self.request.logprobs)
+        way = find_way(words, self.parameters, self.engine)
+        if way.is_none:
+            note = f"the text is in {way.target} already"
+            return unchanged(text, self.request.logprobs, {**way.about, "note": note})
+        pieces = partial(self.engine.pieces, plain, way.target, self.parameters.author, way.source)
+        head = list(islice(pieces(), WINDOW))
+        if not head[0].prompt:
+            return unchanged(text, self.request.logprobs, way.about)
+        first = self.generation(head[0].prompt)
+        found = CutText(
+            pieces,
+            head,
+            GenerationRequest([], **self.fields),
+            self.engine.limits,
+            encode=partial(self.prompt, target=way.target),
+            attempts=self.attempts(way),
+            finish=partial(_filled, page) if page else None,
+            about=way.about,
+        )
+        if found.is_one_sentence:
+            return first
+        check_request(first, self.engine.limits)
+        if self.request.logprobs is not None:
+            lengths = [found.request(piece.prompt).max_tokens or 0 for piece in pieces() if piece.prompt]
+            count, limit = len(lengths) * self.request.samples, self.config.max_logprobs
+            _check_logprobs(self.request, count, max(lengths), limit, "pieces")
+        return found
+
+    def attempts(self, way: Way) -> Callable[[str], list[Attempt]]:
+        """The ways to translate a piece: the request's terms are read once for all of its texts that go one way."""
+        key = (way.source, way.target)
+        if key not in self.made:
+            self.made[key] = self.terms.attempts(way, self.parameters.glossary)
+        return self.made[key]
+
+    def uncut(self, text: str) -> Prepared:
+        longest = CHARS_PER_TOKEN * self.engine.bundle.limits["max_prompt_tokens"]
+        if len(text) > longest:
+            raise InvalidRequest("text", f"has {len(text)} characters, more than {longest}; split the text")
+        target = self.parameters.target
+        if self.translates:
+            target = find_way(words_of(text), self.parameters, self.engine).target
+        return self.generation(self.prompt(text, target))
+
     def check_any_text(self) -> None:
         """Refuse what would be wrong with any text."""
         try:
             target = self.engine.bundle.languages[0] if self.translates else None
-            check_request(self.generation("", self.parameters.target or target), self.engine.limits)
+            found = self.generation(self.prompt("", self.parameters.target or target))
+            check_request(found, self.engine.limits)
         except InvalidRequest as error:
             raise self.request.worded(error) from None
 
-    def generation(self, text: str, target: str | None) -> GenerationRequest:
-        prompt = self.engine.prompt(text, target=target, author=self.parameters.author)
-        found = GenerationRequest(prompt, **self.fields)
-        if self.request.fit and found.max_tokens is not None:
-            room = max(self.engine.limits.room(len(prompt)), 1)
-            found = replace(found, max_tokens=min(found.max_tokens, room))
-        return found
+    def prompt(self, text: str, target: str | None) -> list[int]:
+        return self.engine.prompt(text, target=target, author=self.parameters.author)
+
+    def generation(self, prompt: list[int]) -> GenerationRequest:
+        """The request of a prompt, of as many tokens as there is room for, where more are asked for and may be."""
+        limits, most = self.engine.limits, self.parameters.sampling.get("max_tokens")
+        if most is None and self.splits:
+            most = limits.translation_tokens(len(prompt))
+        elif most is not None and self.request.fit:
+            most = min(most, max(limits.room(len(prompt)), 1))
+        return GenerationRequest(prompt, **(self.fields | {"max_tokens": most}))
+
+
+def _check_length(request: TextRequest, limit: int) -> None:
+    total = sum([len(text) for text in request.texts if isinstance(text, str)])
+    if total > limit:
+        where = f" in {len(request.texts)} texts" if len(request.texts) > 1 else ""
+        message = f"has {total} characters{where}, more than {limit} in one request (--max_chars); send several"
+        raise InvalidRequest(request.name("text"), message)
 
 
 def _check_samples(request: TextRequest, parameters: Parameters, max_prompts: int) -> None:
@@ -134,28 +212,25 @@ def _check_samples(request: TextRequest, parameters: Parameters, max_prompts: in
         raise InvalidRequest(name, f"{total} exceed the {max_prompts} that one request may ask for")
 
 
-def _check_logprobs(request: TextRequest, parameters: Parameters, longest: int, limit: int) -> None:
+def _check_logprobs(request: TextRequest, texts: int, tokens: int, limit: int, what: str = "texts") -> None:
     """An answer may be a thousand times larger than its request; it is held in memory until it is read."""
     if request.logprobs is None:
         return
-    tokens = min(parameters.sampling.get("max_tokens", DEFAULT_MAX_TOKENS), longest)
-    texts = len(request.texts) * request.samples
     total = texts * tokens * (1 + request.logprobs)
     if total > limit:
-        product = f"{texts} texts x {request.name('max_tokens')} {tokens} x (1 + {request.logprobs}) = {total}"
+        product = f"{texts} {what} x {request.name('max_tokens')} {tokens} x (1 + {request.logprobs}) = {total}"
         raise InvalidRequest(
             request.name("logprobs"), f"{product} log-probabilities exceed the {limit} of one request; send several"
         )
 
 
-def has_letters(text: str) -> bool:
-    """Whether anything in a text is a letter of any script."""
-    return any(map(str.isalpha, text))
+def _filled(page: Markup, translated: str) -> str:
+    return page.filled(translated.split("\n"))
 
 
-def unchanged(text: str, logprobs: int | None = None) -> GenerationResult:
+def unchanged(text: str, logprobs: int | None = None, about: dict[str, Any] | None = None) -> GenerationResult:
     """The outcome of a text that comes back as it is; no token of it was read or written."""
-    return GenerationResult(text, [], "eos_token", logprobs=None if logprobs is None else [])
+    return GenerationResult(text, [], "eos_token", logprobs=None if logprobs is None else [], about=about or {})
 
 
 def failed(error: ServingError, logprobs: int | None = None) -> GenerationResult:

@@ -4,7 +4,8 @@ In:  ``text_input``  BYTES [N]
 Out: ``text_output`` BYTES [N], ``finish_reason`` BYTES [N], ``prompt_tokens`` INT32 [N], ``generated_tokens`` INT32 [N]
 
 An element in fault has an empty ``text_output`` and the ``finish_reason`` "error"; why stands in the answer's parameter
-``error[i]``. The others are answered.
+``error[i]``. The others are answered. A source that was found out stands in ``source[i]`` and ``confidence[i]``, why a
+text came back as it is in ``note[i]``.
 
 A BYTES tensor in binary form is, for each element, its length as a little-endian uint32 and then its bytes.
 
@@ -22,10 +23,11 @@ import numpy as np
 
 from serving.engine import GenerationResult
 from serving.errors import InvalidRequest, NotFound, shown
-from serving.parameters import flag, json_object, number, of_type
+from serving.parameters import check_known, flag, json_object, number, of_type
 from serving.service import TextService
 from serving.texts import TextRequest
 
+FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")  # the last two are KServe's client's
 INPUT = "text_input"
 OUTPUTS = {"text_output": "BYTES", "finish_reason": "BYTES", "prompt_tokens": "INT32", "generated_tokens": "INT32"}
 VERSION = "1"
@@ -52,6 +54,7 @@ def read_request(request: dict[str, Any], tail: bytes, max_prompts: int) -> Infe
     Raises:
         InvalidRequest: naming the field.
     """
+    check_known(request, FIELDS)
     request_id = of_type("id", "" if request.get("id") is None else request["id"], str, "a string")
     parameters = json_object(request, "parameters")
     binary = flag("binary_data_output", parameters.get("binary_data_output", False))
@@ -84,7 +87,9 @@ def server_metadata() -> dict[str, Any]:
 
 
 def model_metadata(service: TextService) -> dict[str, Any]:
-    """The v2 model metadata."""
+    """The v2 model metadata, as far as REST and gRPC both have it. ``versions`` is the protocol's, from which clients
+    make addresses: a bundle's run is no part of it.
+    """
     bundle = service.bundle
     return {
         "name": service.config.model_name,
@@ -105,9 +110,11 @@ def output_values(results: Sequence[GenerationResult]) -> dict[str, list]:
     }
 
 
-def element_errors(results: Sequence[GenerationResult]) -> dict[str, str]:
-    """The answer's parameters: why an element was not answered."""
-    return {f"error[{i}]": str(result.error) for i, result in enumerate(results) if result.error is not None}
+def answer_parameters(results: Sequence[GenerationResult]) -> dict[str, Any]:
+    """The answer's parameters: why an element was not answered, and what is told beside one that was."""
+    errors = {f"error[{i}]": str(result.error) for i, result in enumerate(results) if result.error is not None}
+    facts = ((f"{name}[{i}]", value) for i, result in enumerate(results) for name, value in result.about.items())
+    return {**errors, **{name: value for name, value in facts if value is not None}}
 
 
 def pack(values: Sequence[Any]) -> bytes:

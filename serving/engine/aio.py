@@ -9,7 +9,7 @@ interpreter lock, and 64 streams would otherwise pay for it 64 times in every st
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
 from serving.engine.engine import Engine
@@ -43,14 +43,55 @@ class _Mailbox:
 _mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox] = weakref.WeakKeyDictionary()
 
 
-def _submit(engine: Engine, request: GenerationRequest, on_event: OnEvent, stream: bool) -> Callable[[], None]:
+def _submit(
+    engine: Engine, request: GenerationRequest, on_event: OnEvent, stream: bool, bounded: bool = True
+) -> Callable[[], None]:
     """Submit a request whose events come into the running loop."""
     loop = asyncio.get_running_loop()
     box = _mailboxes.get(loop) or _mailboxes.setdefault(loop, _Mailbox())
-    return engine.submit(request, partial(box.post, loop, on_event), stream=stream)
+    return engine.submit(request, partial(box.post, loop, on_event), stream=stream, bounded=bounded)
 
 
-async def stream(engine: Engine, request: GenerationRequest) -> AsyncIterator[TokenEvent]:
+class Generation:
+    """A request in the engine, submitted at once, and its events in order.
+
+    Args:
+        stream, bounded: as of :meth:`Engine.submit`.
+
+    Attributes:
+        ended: whether its last event, which carries its result, has been handed out.
+
+    Raises:
+        ServingError: at the border.
+    """
+
+    def __init__(
+        self, engine: Engine, request: GenerationRequest, *, stream: bool = True, bounded: bool = True
+    ) -> None:
+        self.ended = False
+        self._events: asyncio.Queue[TokenEvent] = asyncio.Queue()
+        self._cancel = _submit(engine, request, self._events.put_nowait, stream, bounded)
+
+    async def event(self) -> TokenEvent:
+        """The next one.
+
+        Raises:
+            ServingError: when the request has ended by an error.
+        """
+        event = await self._events.get()
+        if event.result is not None:
+            self.ended = True
+            if event.result.error is not None:
+                raise event.result.error
+        return event
+
+    def cancel(self) -> None:
+        """End it, if it has not ended."""
+        if not self.ended:
+            self._cancel()
+
+
+async def stream(engine: Engine, request: GenerationRequest) -> AsyncGenerator[TokenEvent, None]:
     """Events of one request, the last of which carries its result.
 
     Cancelling the task that awaits it cancels the request, and so does ``aclose()``; an early ``break`` alone does not
@@ -59,19 +100,12 @@ async def stream(engine: Engine, request: GenerationRequest) -> AsyncIterator[To
     Raises:
         ServingError: at the border, or when the request ends by an error.
     """
-    events: asyncio.Queue[TokenEvent] = asyncio.Queue()
-    cancel = _submit(engine, request, events.put_nowait, stream=True)
-    result = None
+    generation = Generation(engine, request)
     try:
-        while result is None:
-            event = await events.get()
-            result = event.result
-            if result is not None and result.error is not None:
-                raise result.error
-            yield event
+        while not generation.ended:
+            yield await generation.event()
     finally:
-        if result is None:
-            cancel()
+        generation.cancel()
 
 
 async def generate(engine: Engine, request: GenerationRequest) -> GenerationResult:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from model.bundle import Bundle
+from model.text.pieces import Piece, cut, space_between_sentences
 from model.tokenizer import load_tokenizer
-from model.tokenizer.prompt import PromptError, encode_prompt
+from model.tokenizer.prompt import PromptError, encode_prompt, other_language
 from serving.engine.beam import BeamSearch
 from serving.engine.config import EngineConfig
 from serving.engine.core import EngineCore
@@ -110,22 +112,50 @@ class Engine:
         Raises:
             InvalidRequest: for a target or author that the model does not know, or text that is not Unicode.
         """
-        try:
-            family, task = self.bundle.family, self.bundle.task
+        family, task = self.bundle.family, self.bundle.task
+        with _refusals():
             return encode_prompt(self.tokenizer, family=family, task=task, text=text, target=target, author=author)
-        except PromptError as error:
-            raise InvalidRequest(error.field, str(error).removeprefix(f"{error.field}: ")) from None
+
+    def other_language(self, text: str) -> str:
+        """The language to translate a text into that tells by its letters which of two it is in.
+
+        Raises:
+            InvalidRequest: for a text that does not.
+        """
+        with _refusals():
+            return other_language(text, self.bundle.languages)
+
+    def pieces(
+        self, text: str, target: str | None = None, author: str | None = None, source: str | None = None
+    ) -> Iterator[Piece]:
+        """The prompts of a text of any length, cut for a translation; made as they are asked for.
+
+        Raises:
+            InvalidRequest: as :meth:`prompt`; at once for a target that is neither given nor told by the whole text.
+        """
+        into = target if target is not None else self.other_language(text)
+        source = source or next((language for language in self.bundle.languages if language != into), into)
+        encode = partial(self.prompt, target=into, author=author)
+        return cut(text, source, encode, self.limits.piece_tokens, space_between_sentences(into))
 
     def token_bytes(self, token_id: int) -> bytes:
         """What one token adds to a text, before its bytes are joined to characters; empty for control tokens."""
         return self._table[token_id]
 
-    def submit(self, request: GenerationRequest, on_event: OnEvent, *, stream: bool = True) -> Callable[[], None]:
+    @property
+    def crowded(self) -> bool:
+        """Whether half of the queue is taken: who has a request in it already then waits with further ones."""
+        return 2 * len(self._core.scheduler.waiting) >= self.config.queue
+
+    def submit(
+        self, request: GenerationRequest, on_event: OnEvent, *, stream: bool = True, bounded: bool = True
+    ) -> Callable[[], None]:
         """Queue a request.
 
         Args:
             on_event: called in the engine thread with every event of the request; must be quick and not block.
             stream: False emits only the last event, which then carries the whole text: cheaper.
+            bounded: whether a full queue refuses it. Not for the later pieces of a text, of which few wait at a time.
 
         Returns:
             What cancels the request within one step (from any thread, any number of times); its last event says
@@ -137,7 +167,7 @@ class Engine:
         try:
             queued = self._request(request, stream)
             queued.on_event = on_event
-            self._core.scheduler.add(queued)
+            self._core.scheduler.add(queued, bounded)
         except ServingError:
             self._core.figures["rejected"] += 1
             raise
@@ -250,3 +280,12 @@ class Engine:
     def _decode(self, ids: list[int]) -> str:
         text = b"".join(map(self._table.__getitem__, ids)).decode("utf-8", "replace")
         return text.removeprefix(" ") if self.drops_space else text
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What cannot become a prompt, as an error of the engine."""
+    try:
+        yield
+    except PromptError as error:
+        raise InvalidRequest(error.field, str(error).removeprefix(f"{error.field}: ")) from None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -88,11 +88,15 @@ class TokenLogprobs(NamedTuple):
     cut-offs. ``top`` holds (id, log-probability), likeliest first; control tokens that are never generated are left
     out, so end-of-sequence is the only one it may name. It is kept as bytes, a tenth of the pairs' own size: a request
     may gather tens of thousands of them.
+
+    ``gap`` is what stands before the token in a text of several pieces, in place of the space that a tokenizer may put
+    there; None but for the first token of a piece.
     """
 
     token_id: int
     logprob: float
     packed_top: bytes = b""
+    gap: str | None = None
 
     @property
     def top(self) -> tuple[tuple[int, float], ...]:
@@ -107,7 +111,8 @@ class GenerationResult:
     Times are in seconds: ``queue`` until a slot was free, ``prefill`` in the prompt's own run, ``first_token`` from
     submission to the first token (0 when there was none), ``seconds`` from submission to the end. A beam search's
     first token is its first step, which no one outside sees. ``logprobs`` go with ``token_ids`` where they were asked
-    for; ``score`` is what a beam search's text won by. All numbers are 0 for a text that never was in the engine.
+    for; ``score`` is what a beam search's text won by; ``about`` holds facts to be told beside the text. All numbers
+    are 0 for a text that never was in the engine.
     """
 
     text: str
@@ -122,6 +127,7 @@ class GenerationResult:
     error: ServingError | None = None
     logprobs: list[TokenLogprobs] | None = None
     score: float | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def decode_seconds(self) -> float:

@@ -24,6 +24,18 @@ MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_LOGPROBS = 20
 MAX_BEAMS = 8
+# Lowest and highest value of a request's numbers; ``top_p`` must be above its lowest.
+RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 10),
+    "top_k": (0, 2**31 - 1),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "repetition_penalty": (0.01, 10),
+    "frequency_penalty": (-2, 2),
+    "seed": (0, MAX_SEED),
+    "beams": (1, MAX_BEAMS),
+    "length_penalty": (-5, 5),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,16 @@ class Limits:
     def room(self, prompt_tokens: int) -> int:
         """How many new tokens fit after a prompt."""
         return min(self.max_new_tokens, self.context - prompt_tokens) if self.context else self.max_new_tokens
+
+    @property
+    def piece_tokens(self) -> int:
+        """Most tokens of a prompt whose translation, a third longer than it, fits as well."""
+        longest = 3 * self.context // 7 if self.context else 3 * self.max_new_tokens // 4
+        return max(1, min(self.max_prompt_tokens, longest))
+
+    def translation_tokens(self, prompt_tokens: int) -> int:
+        """Most tokens of a translation that does not say how many it may have: ample, and an end to one that loops."""
+        return min(self.room(prompt_tokens), max(DEFAULT_MAX_TOKENS, 2 * prompt_tokens + 16))
 
 
 def check_prompt(prompt_ids: Iterable[int], limits: Limits, field: str = "prompt") -> np.ndarray:
@@ -108,21 +130,20 @@ def check_request(request: GenerationRequest, limits: Limits) -> tuple[np.ndarra
 
 
 def _check_sampling(request: GenerationRequest) -> None:
-    _number("temperature", request.temperature, 0, 10)
-    _integer("top_k", request.top_k, 0, 2**31 - 1)
-    _number("top_p", request.top_p, 0, 1, open_low=True)
-    _number("min_p", request.min_p, 0, 1)
-    _number("repetition_penalty", request.repetition_penalty, 0.01, 10)
-    _number("frequency_penalty", request.frequency_penalty, -2, 2)
+    _number("temperature", request.temperature)
+    _integer("top_k", request.top_k, *RANGES["top_k"])
+    _number("top_p", request.top_p, open_low=True)
+    for name in ("min_p", "repetition_penalty", "frequency_penalty"):
+        _number(name, getattr(request, name))
     if request.logprobs is not None:
         _integer("logprobs", request.logprobs, 0, MAX_LOGPROBS)
     if request.seed is not None:
-        _integer("seed", request.seed, 0, MAX_SEED)
+        _integer("seed", request.seed, *RANGES["seed"])
 
 
 def _check_beams(request: GenerationRequest, limits: Limits) -> None:
-    _integer("beams", request.beams, 1, MAX_BEAMS)
-    _number("length_penalty", request.length_penalty, -5, 5)
+    _integer("beams", request.beams, *RANGES["beams"])
+    _number("length_penalty", request.length_penalty)
     if request.beams == 1:
         return
     if limits.beams == 1:
@@ -159,14 +180,15 @@ def _ids(values: Iterable[int], limits: Limits, field: str) -> np.ndarray:
     return ids.astype(np.int64)  # a copy: the caller may change its list while the request waits
 
 
-def _integer(field: str, value: Any, low: int, high: int) -> None:
+def _integer(field: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise InvalidRequest(field, f"must be an integer, not {type(value).__name__}")
     if not low <= value <= high:
         raise InvalidRequest(field, f"must be between {low} and {high}, not {value}")
 
 
-def _number(field: str, value: Any, low: float, high: float, open_low: bool = False) -> None:
+def _number(field: str, value: Any, open_low: bool = False) -> None:
+    low, high = RANGES[field]
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise InvalidRequest(field, f"must be a number, not {type(value).__name__}")
     if not (low < value <= high if open_low else low <= value <= high):  # also refuses NaN

@@ -62,7 +62,8 @@ class Runtime:
         self.threads = config.threads or available_cpus()
         providers = wanted_providers(config.provider, bundle.precision)
         self._decoder = open_session(bundle.graph("decoder"), providers, self.threads, config.spin)
-        self.provider = check_provider(self._decoder, providers, config.provider != "auto")
+        demanded = config.provider != "auto"
+        self.provider = check_provider(self._decoder, providers, demanded)
         self.nodes = node_counts(self._decoder)
         self._device = "cpu" if self.provider == CPU else "cuda"
         self.dense = self._device == "cpu"
@@ -100,6 +101,7 @@ class Runtime:
             self._bucket = buckets[0]
             chain = providers if self._device == "cuda" else [CPU]
             self._encoder = open_session(bundle.graph("encoder"), chain, self.threads, config.spin)
+            check_provider(self._encoder, chain, demanded)
             dtype = DTYPES[types["cross_key_0"]]
             names = [f"cross_{part}" for part in parts]
             self._cross = {

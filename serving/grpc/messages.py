@@ -10,16 +10,36 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from google.protobuf import unknown_fields
+from google.protobuf import descriptor_pb2, message_factory, unknown_fields
 
 from serving import v2
-from serving.engine import GenerationResult
-from serving.errors import InvalidRequest
+from serving.engine import GenerationResult, TokenEvent
+from serving.errors import InvalidRequest, ServingError
 from serving.kserve.sdk import pb
+from serving.parameters import flag
 
 # More than there are names to know, here and in the clients' libraries.
 MAX_PARAMETERS = 64
 MAX_NUMBER_BYTES = 16
+# Triton's names: the last response of a request, and the wish for one even where it would bring nothing.
+FINAL = "triton_final_response"
+WANTS_FINAL = "triton_enable_empty_final_response"
+
+
+def _stream_response_type() -> type:
+    """Triton's ModelStreamInferResponse, which KServe's messages lack."""
+    file = descriptor_pb2.FileDescriptorProto(name="serving/stream.proto", package="inference", syntax="proto3")
+    file.dependency.append(pb.DESCRIPTOR.name)
+    message, kinds = file.message_type.add(name="ModelStreamInferResponse"), descriptor_pb2.FieldDescriptorProto
+    message.field.add(name="error_message", number=1, label=kinds.LABEL_OPTIONAL, type=kinds.TYPE_STRING)
+    answer = message.field.add(name="infer_response", number=2, label=kinds.LABEL_OPTIONAL, type=kinds.TYPE_MESSAGE)
+    answer.type_name = ".inference.ModelInferResponse"
+    pool = pb.DESCRIPTOR.pool
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelStreamInferResponse"))
+
+
+StreamResponse: Any = _stream_response_type()
 
 
 def read_grpc(request: pb.ModelInferRequest, served: str, max_prompts: int) -> v2.InferRequest:
@@ -97,15 +117,63 @@ def grpc_value(name: str, parameter: Any) -> Any:
     raise InvalidRequest(name[:64], "holds no value; set one of bool, int64, string or double")
 
 
+def read_streamed(request: pb.ModelInferRequest, served: str, max_prompts: int) -> v2.InferRequest:
+    """Read a request of a stream: as :func:`read_grpc`, and raises the same. Triton's wish for a final response is
+    taken; there always is one, and it brings why the text ended.
+    """
+    if WANTS_FINAL in request.parameters:
+        flag(WANTS_FINAL, grpc_value(WANTS_FINAL, request.parameters[WANTS_FINAL]))
+        del request.parameters[WANTS_FINAL]
+    return read_grpc(request, served, max_prompts)
+
+
 def grpc_response(model_name: str, request: v2.InferRequest, results: list[GenerationResult]) -> pb.ModelInferResponse:
     """The answer, its tensors in raw form as all clients expect it."""
-    values = v2.output_values(results)
-    errors = v2.element_errors(results)
+    return _response(model_name, request, v2.output_values(results), v2.answer_parameters(results))
+
+
+def stream_response(model_name: str, request: v2.InferRequest, latest: Sequence[TokenEvent], new: int) -> Any:
+    """A StreamResponse with the new text of one of a request's N texts.
+
+    All of a request's responses have its outputs, each [N]: ``text_output`` is what is new, and joined over them the
+    whole text; the reason is empty until a text has ended, and counts are those so far. The last one's parameters are
+    those of an answer that comes whole.
+
+    Args:
+        latest: the latest event of each text.
+        new: the text whose event is new.
+    """
+    results = [event.result for event in latest if event.result is not None]
+    last = len(results) == len(latest)
+    values: dict[str, list[Any]] = {
+        "text_output": [event.text if index == new else "" for index, event in enumerate(latest)],
+        "finish_reason": [event.finish_reason or "" for event in latest],
+        "prompt_tokens": [(event.result or event).prompt_tokens for event in latest],
+        "generated_tokens": [(event.result or event).generated_tokens for event in latest],
+    }
+    response = _response(model_name, request, values, v2.answer_parameters(results) if last else {})
+    response.parameters[FINAL].bool_param = last
+    return StreamResponse(infer_response=response)
+
+
+def stream_error(request_id: str, error: ServingError) -> Any:
+    """The StreamResponse that ends one request by an error, in Triton's words: clients are shown nothing but these."""
+    response = pb.ModelInferResponse(id=request_id, parameters={FINAL: {"bool_param": True}})
+    words = f"[request id: {request_id}] {error}" if request_id else str(error)
+    return StreamResponse(error_message=words, infer_response=response)
+
+
+def _response(
+    model_name: str, request: v2.InferRequest, values: Mapping[str, list], parameters: Mapping[str, Any]
+) -> pb.ModelInferResponse:
     return pb.ModelInferResponse(
         id=request.id,
         model_name=model_name,
         model_version=v2.VERSION,
-        parameters={name: pb.InferParameter(string_param=error) for name, error in errors.items()},
-        outputs=[{"name": name, "datatype": v2.OUTPUTS[name], "shape": [len(results)]} for name in request.outputs],
+        # A number as text, too: KServe's message has none with a fraction.
+        parameters={name: pb.InferParameter(string_param=str(value)) for name, value in parameters.items()},
+        outputs=[
+            {"name": name, "datatype": v2.OUTPUTS[name], "shape": [len(values[name])]} for name in request.outputs
+        ],
         raw_output_contents=[v2.pack(values[name]) for name in request.outputs],
     )

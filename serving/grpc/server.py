@@ -22,7 +22,8 @@ from serving.auth import BearerToken
 from serving.engine import GenerationResult
 from serving.errors import BodyTooSlow, InvalidRequest, NotServed, PermissionDenied, ServingError, public
 from serving.grpc.messages import grpc_response, read_grpc
-from serving.grpc.peers import Peers
+from serving.grpc.peers import Peers, open_connections, stop_listening
+from serving.grpc.streams import STREAM, Streams
 from serving.kserve.sdk import pb
 from serving.listeners import grpc_addresses, refused
 from serving.logs import request_line
@@ -33,10 +34,11 @@ log = logging.getLogger("serving.rpc")
 SERVICE = "/inference.GRPCInferenceService/"
 PROBES = ("ServerLive", "ServerReady")  # open to callers without a token
 INFER = "ModelInfer"
-# Share of the drain after which a connection has to be a new one. gRPC draws a tenth more or less, and a proxy may
-# lead a client here for a moment longer: one more connection in a drain has to grow as old.
+# Share of the drain after which a connection has to be a new one: all that were open at its begin have gone before it
+# ends, and a proxy may lead a client here for a moment longer.
 GOAWAY = 0.6
-STREAMS = 100  # calls that one connection may always have at once, as HTTP/2 recommends
+JITTER = 0.1  # by so much more or less gRPC draws each connection's age
+AT_ONCE = 100  # calls that one connection may always have at once, as HTTP/2 recommends
 SHOWN = 100  # characters of a caller's method name that a message or log line repeats
 
 Method = Callable[[Any], Message]
@@ -53,15 +55,20 @@ class GrpcServer(grpc.GenericRpcHandler):
         self._service, self._token = service, token
         self._server: aio.Server | None = None
         self._peers = Peers(service)
+        engine = service.engine.config
+        # gRPC holds an answer for a client that takes none; further calls wait on the client's side.
+        self._at_once = max(AT_ONCE, engine.slots + engine.queue)
+        self._streams = Streams(service, self._at_once)
         self._handlers = {
             # For a unary handler gRPC awaits the message itself, for as long as the client likes.
             name: grpc.stream_unary_rpc_method_handler(self._answer(name, message, method))
             for name, (message, method) in self._methods().items()
         }
+        self._handlers[STREAM] = grpc.stream_stream_rpc_method_handler(self._streams.answer)
 
     async def serve(self) -> None:
         """Serve until :meth:`stop`."""
-        config, engine = self._service.config, self._service.engine.config
+        config = self._service.config
         lifetime = config.receive_timeout + config.request_timeout + LAST_WORDS
         options = [
             ("grpc.max_receive_message_length", config.max_body_bytes),
@@ -72,8 +79,7 @@ class GrpcServer(grpc.GenericRpcHandler):
             ("grpc.max_connection_age_ms", _milliseconds(GOAWAY * config.drain_delay or math.inf)),
             # What still runs then gets all the time that a call may take; who has not read its answer by then is cut.
             ("grpc.max_connection_age_grace_ms", _milliseconds(lifetime)),
-            # gRPC holds an answer for a client that takes none; further calls wait on the client's side.
-            ("grpc.max_concurrent_streams", max(STREAMS, engine.slots + engine.queue)),
+            ("grpc.max_concurrent_streams", self._at_once),
             ("grpc.so_reuseport", 0),  # a port that is taken is an error, not half of the calls
         ]
         self._server = aio.server(options=options)
@@ -85,6 +91,19 @@ class GrpcServer(grpc.GenericRpcHandler):
                 raise refused(config, "grpc_port", "taken meanwhile") from None
         await self._server.start()
         await self._server.wait_for_termination()
+
+    def connections(self) -> int:
+        """How many are open."""
+        return open_connections(self._service.config.grpc_port)
+
+    def drain(self) -> None:
+        """End each stream with what it has taken."""
+        self._streams.drain()
+
+    def leave(self) -> float:
+        """Take no new connections; seconds after which every open one has been sent away, with nothing lost."""
+        stop_listening(self._service.config.grpc_port)
+        return GOAWAY * self._service.config.drain_delay * (1 + JITTER) + 0.5
 
     async def stop(self, grace: float) -> None:
         """Take no more calls and finish those that run, within ``grace`` seconds."""
@@ -100,7 +119,7 @@ class GrpcServer(grpc.GenericRpcHandler):
                 self._token.check(next((value for key, value in metadata if key == "authorization"), None))
             found = self._handlers.get(name)
             if found is None:
-                raise NotServed(f"{name[:SHOWN]} is not served here; ModelInfer, metadata and health are")
+                raise NotServed(f"{name[:SHOWN]} is not served here; {INFER}, {STREAM}, metadata and health are")
         except ServingError as error:
             error_kind = self._service.count_error(error, name, log)
             request_line("grpc", name[:SHOWN], error.code, 0.0, error=error_kind)

@@ -161,7 +161,7 @@ class Connection(HttpToolsProtocol):
 
     def drain(self) -> None:
         """Have the answer that is being made close the connection, unless its head is gone or another has to follow."""
-        if self.cycle is not None and not self.cycle.response_started and not self.pipeline:
+        if self.cycle is not None and not self.cycle.response_started and not self.pipeline and not self._later:
             self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
@@ -176,8 +176,10 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._read_by()
-        if self._service.draining and not self.pipeline:
-            cycle.keep_alive = False
+        if self._service.draining:
+            self.loop.call_soon(
+                self.drain
+            )  # before the answer begins, and after all that came with its request is read
         super()._start_asgi_task(cycle, app)
 
     def _read_by(self, seconds: float | None = None) -> None:

@@ -2,10 +2,12 @@
 
 From SIGTERM to the last answer it fails no call. Whoever sends calls here learns late that this server is about to
 leave, and connections that are open lead here for longer still. So it first stops being ready and answers on, closing
-each connection with its answer (``Connection: close``; over gRPC a GOAWAY). When nothing has come for a moment, or
-after ``drain_delay``, it stops listening, finishes what runs within ``grace_period``, and is gone.
+each connection with its answer (``Connection: close``; over gRPC a GOAWAY, and the end of each stream). When no
+connection is open any more and nothing has come for a moment, or after ``drain_delay``, it stops listening, finishes
+what runs within ``grace_period``, and is gone. An open connection is waited for because a call may be on its way over
+it, which no server can see; gRPC's, until each of them has been sent away.
 
-    Server(service, sockets, grpc.serve(), grpc.stop).run()
+    Server(service, sockets, grpc).run()
 """
 
 import asyncio
@@ -15,9 +17,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 import uvloop
@@ -32,22 +34,33 @@ LOOK_SECONDS = 0.05
 MARGIN = int(LAST_WORDS) + 1  # seconds that uvicorn and gRPC wait beyond the grace period, which ends here
 
 
+class Grpc(Protocol):
+    """A gRPC server in place of the SDK's."""
+
+    async def serve(self) -> None:
+        """Serve until it is stopped."""
+
+    def connections(self) -> int:
+        """How many are open."""
+
+    def drain(self) -> None:
+        """End each stream with what it has taken."""
+
+    def leave(self) -> float:
+        """Take no new connections; seconds after which every open one has been sent away, with nothing lost."""
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls and finish those that run, within ``grace`` seconds."""
+
+
 class Server(ModelServer):
     """Leaves by :class:`Shutdown`: the SDK would close REST at once, and gRPC after it.
 
     Args:
         sockets: where REST is answered; the SDK would listen on IPv4 alone, and for everyone.
-        grpc: a gRPC server in place of the SDK's, which runs until it is stopped.
-        stop_grpc: stops it, given the seconds that its running calls get.
     """
 
-    def __init__(
-        self,
-        service: TextService,
-        sockets: list[socket.socket],
-        grpc: Awaitable[None],
-        stop_grpc: Callable[[float], Awaitable[None]],
-    ) -> None:
+    def __init__(self, service: TextService, sockets: list[socket.socket], grpc: Grpc) -> None:
         config = service.config
         super().__init__(
             http_port=config.http_port,
@@ -60,9 +73,9 @@ class Server(ModelServer):
             ssl_certfile=None,  # or an environment variable of the SDK's would turn TLS on for one of the two ports
             ssl_keyfile=None,
         )
-        self.service, self.sockets, self.stop_grpc = service, sockets, stop_grpc
+        self.service, self.sockets, self.grpc = service, sockets, grpc
         self.stopped = asyncio.Event()
-        self.servers.append(grpc)
+        self.servers.append(grpc.serve())
 
     def run(self) -> None:
         """Serve until a signal, and leave.
@@ -80,8 +93,8 @@ class Server(ModelServer):
         self.start([model])
 
     def stop(self, sig: int) -> None:
-        """Take no new requests: uvicorn repeats the signal when REST has drained; gRPC calls may still be running."""
-        self.service.draining = self.service.closed = True
+        """REST has drained, and uvicorn repeats the signal; gRPC calls may still be running."""
+        self.service.draining = True
         self.stopped.set()
 
     async def _serve(self) -> None:
@@ -91,7 +104,7 @@ class Server(ModelServer):
         server = rest._server
         server.config.http = partial(Connection, service=self.service)
         server.serve = partial(server.serve, sockets=self.sockets)
-        shutdown = Shutdown(self.service, server, self.stop_grpc)
+        shutdown = Shutdown(self.service, server, self.grpc)
         tasks = [asyncio.ensure_future(shutdown.run()), asyncio.ensure_future(self._end_with_the_engine())]
         try:
             await super()._serve()
@@ -109,16 +122,10 @@ class Server(ModelServer):
 
 
 class Shutdown:
-    """Takes the place of uvicorn's own handling of signals.
+    """Takes the place of uvicorn's own handling of signals."""
 
-    Args:
-        stop_grpc: stops gRPC's server, given the seconds that its running calls get.
-    """
-
-    def __init__(
-        self, service: TextService, rest: uvicorn.Server, stop_grpc: Callable[[float], Awaitable[None]]
-    ) -> None:
-        self._service, self._rest, self._stop_grpc = service, rest, stop_grpc
+    def __init__(self, service: TextService, rest: uvicorn.Server, grpc: Grpc) -> None:
+        self._service, self._rest, self._grpc = service, rest, grpc
         self._loop = asyncio.get_running_loop()
         self._first, self._second = asyncio.Event(), asyncio.Event()
         self._signal = 0
@@ -137,30 +144,43 @@ class Shutdown:
         grace = self._service.config.grace_period
         for connection in self._connections():
             connection.drain()
+        self._grpc.drain()
         draining = self._signal == signal.SIGTERM and self._service.config.drain_delay > 0
         log.info("leaving: %s", "not ready any more, and answering what still comes" if draining else "no more calls")
         if draining:
             await self._settled()
         self._stop_rest(self._signal, None)
-        stopping = asyncio.ensure_future(self._stop_grpc(grace + MARGIN))
+        end = time.monotonic() + grace
+        if draining:
+            end += self._grpc.leave()
+            await self._sent_away(end)
+        stopping = asyncio.ensure_future(self._grpc.stop(grace + MARGIN))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._second.wait(), grace)
+            await asyncio.wait_for(self._second.wait(), end - time.monotonic())
         why = "a second signal" if self._second.is_set() else "the grace period is over"
         log.warning("%s; what still runs ends with an error", why)
         await asyncio.to_thread(self._service.engine.close, drain=False)
         await asyncio.sleep(LAST_WORDS if not self._second.is_set() else LOOK_SECONDS)
         for connection in self._connections():
             connection.transport.abort()
-        await self._stop_grpc(0)
+        await self._grpc.stop(0)
         await stopping
 
     async def _settled(self) -> None:
-        """Wait until nothing runs or has come for a moment, but not for ever, and not after a second signal."""
+        """Wait until nothing runs, is open or has just come; not for ever, and not after a second signal."""
         service, started = self._service, time.monotonic()
         while not self._second.is_set() and (now := time.monotonic()) < started + service.config.drain_delay:
             stats = service.engine.stats()
-            if not stats["running"] + stats["waiting"] and now > max(started, service.called) + SETTLED:
+            quiet = not stats["running"] + stats["waiting"] and now > max(started, service.called) + SETTLED
+            if quiet and not self._connections() and not self._grpc.connections():
                 break
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _sent_away(self, end: float) -> None:
+        """Wait until gRPC's connections have closed, each after its GOAWAY and last answer: stopping would fail calls
+        that have come and were not looked at yet.
+        """
+        while not self._second.is_set() and time.monotonic() < end and self._grpc.connections():
             await asyncio.sleep(LOOK_SECONDS)
 
     def _connections(self) -> list[Connection]:

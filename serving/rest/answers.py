@@ -7,21 +7,24 @@ step: KServe does this for gRPC only.
     results = await complete(request, service, wanted)
     return EventStream(request, service, wanted, chunks)
 
-An error is the same sentence and, but for one, the same status in three dresses:
+An error is the same sentence and, but for what a protocol has a status of its own for, the same status:
 
 ==========================================  ===========================================================
 address                                     answer
 ==========================================  ===========================================================
 ``/v1/*``, ``/openai/*``                    ``{"error": {"message", "type", "param", "code"}}``
 ``/v2/models/{m}/.../generate[_stream]``    ``{"error": sentence}``, bad input is 422 as their spec says
+LibreTranslate's                            ``{"error": sentence}``, no token is 400, a wrong one 403
+DeepL's                                     ``{"message": sentence}``, no or a wrong token is 403
 everything else                             ``{"error": sentence}``
 ==========================================  ===========================================================
 """
 
 import asyncio
+import difflib
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -30,11 +33,12 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from serving.engine import GenerationResult
 from serving.errors import BodyTooSlow, DeadlineExceeded, InvalidRequest, ModelNotFound, NotFound, Unauthorized, public
+from serving.rest.operations import Operation
 from serving.service import Events, TextService
 from serving.texts import TextRequest
 
@@ -47,8 +51,10 @@ HEADERS = [
     (b"x-accel-buffering", b"no"),  # nginx would collect the tokens and send them together
 ]
 OPENAI = ("/v1/", "/openai/")
+LIBRETRANSLATE = ("/translate", "/detect", "/translate_file")
+DEEPL = ("/v2/translate", "/v2/languages", "/v2/usage")
 V1_PROTOCOL = re.compile("/v1/models/[^/]+:")  # KServe's, whose verbs follow a colon
-SERVED = "OpenAI's API is at /v1, the Open Inference protocol at /v2, our own at /generate, a page to try it at /"
+SERVED = "OpenAI's API is at /v1, the Open Inference protocol at /v2, our own at /generate; /docs tells all addresses"
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 OPENAI_CODES = {401: "invalid_api_key", 413: "request_too_large", 429: "overloaded", 503: "shutting_down"}
 
@@ -67,7 +73,8 @@ async def complete(request: Request, service: TextService, wanted: TextRequest) 
     """``service.complete`` until the client leaves; its results are kept for the log line."""
     async with _cancelled_when_client_leaves(request):
         results = await service.complete(wanted)
-    request.scope["serving.outcomes"] = dict(enumerate(results))
+    outcomes = request.scope.setdefault("serving.outcomes", {})
+    outcomes.update(enumerate(results, len(outcomes)))  # a door may ask more than once
     return results
 
 
@@ -146,6 +153,8 @@ def error_response(error: Exception, path: str) -> Response:
         headers["connection"] = "close"  # or the rest of the body would keep it open for ever
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
+        if path in (*LIBRETRANSLATE, *DEEPL):
+            status = 400 if error.missing and path in LIBRETRANSLATE else 403
     if path.startswith("/v2/models/") and path.endswith(("/generate", "/generate_stream")):
         # What the Open Inference generate spec has for an error; for what it does not foresee, ours.
         status = 422 if isinstance(error, InvalidRequest) else 424 if isinstance(error, DeadlineExceeded) else status
@@ -157,6 +166,8 @@ def error_response(error: Exception, path: str) -> Response:
 def error_body(error: Exception, path: str) -> dict[str, Any]:
     """The JSON object for an error at an address."""
     error = public(error)
+    if path in DEEPL:
+        return {"message": str(error)}
     if not path.startswith(OPENAI) or V1_PROTOCOL.match(path):
         return {"error": str(error)}
     kind = OPENAI_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
@@ -170,6 +181,15 @@ def error_event(error: Exception, path: str) -> bytes:
     return sse(error_body(error, path))
 
 
+def near_addresses(path: str, routes: Iterable[BaseRoute]) -> list[str]:
+    """Addresses that may have been meant: with another beginning, as clients' base addresses differ, or misspelt."""
+    answered = (route for route in routes if isinstance(route, Operation) and not route.closed)
+    known = sorted({route.path for route in answered if "{" not in route.path} - {"/", "/v2/"}, key=len)
+    path = path.rstrip("/")
+    ends = [one for one in known if one.endswith(path) or path.endswith(one)] if path else []
+    return ends[-2:] or difflib.get_close_matches(path, known, 2, 0.75)
+
+
 async def http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own refusals (no such path, wrong method) in the address's error format."""
     status = error.status_code if isinstance(error, HTTPException) else 500
@@ -177,7 +197,8 @@ async def http_exception(request: Request, error: Exception) -> Response:
     headers = getattr(error, "headers", None)
     text = HTTPStatus(status).phrase
     if status == 404:
-        text = f"no such address: {path}; {SERVED}"
+        near = " or ".join(near_addresses(path, request.app.routes))
+        text = f"no such address: {path}; {f'did you mean {near}?' if near else SERVED}"
     elif status == 405:
         # Starlette names the methods of one route; an address may have several.
         found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]

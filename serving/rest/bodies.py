@@ -1,6 +1,6 @@
 """Bodies of requests: read within their limits, decompressed, and taken for a JSON object.
 
-wanted = read_fields(await json_body(request, service.config))
+wanted = read_request(await json_body(request, service.config))
 """
 
 import asyncio

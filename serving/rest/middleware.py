@@ -18,8 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.auth import BearerToken
 from serving.logs import request_line
-from serving.rest import playground
 from serving.rest.answers import error_response
+from serving.rest.downloads import PATH as DOWNLOAD
+from serving.rest.operations import Operation
 from serving.service import TextService
 from serving.v2 import VERSION
 
@@ -41,6 +42,8 @@ class RestMiddleware:
         self.app, self.service, self.token = app, service, token
         self.direct: dict[tuple[str, str], tuple[dict[str, str], Any]] = {}  # to path parameters and endpoint
         known = {"name": service.config.model_name, "version": VERSION}
+        self.open = {route.path for route in routes if isinstance(route, Operation) and route.open}
+        self.keyed = {route.path for route in routes if isinstance(route, Operation) and route.keyed}
         for route in routes:
             names = route.param_convertors.keys()
             if names <= known.keys():
@@ -67,8 +70,10 @@ class RestMiddleware:
             await send(message)
 
         try:
-            if self.token is not None and not probe and path != playground.PATH:
-                self.token.check(next((value for name, value in scope["headers"] if name == b"authorization"), None))
+            if self.token is not None and not (probe or path in self.open or path.startswith(DOWNLOAD)):
+                given = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+                if given is not None or path not in self.keyed:
+                    self.token.check(given)
             found = self.direct.get((method, path))
             if found is None:
                 # What is left is KServe's, which answers GET alone; the server itself leaves out the body of a HEAD.
@@ -96,4 +101,5 @@ class RestMiddleware:
             outcomes = scope.pop("serving.outcomes", {})
             if not probe:
                 seconds, error_kind = time.perf_counter() - started, scope.get("serving.error", "")
-                request_line("http", f"{method} {path[:200]}", status, seconds, list(outcomes.values()), error_kind)
+                shown = f"{DOWNLOAD}..." if path.startswith(DOWNLOAD) else path[:200]  # who knows the rest has the file
+                request_line("http", f"{method} {shown}", status, seconds, list(outcomes.values()), error_kind)

@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 from starlette.requests import Request
@@ -24,7 +23,8 @@ from serving.engine.generation import TokenLogprobs
 from serving.errors import ModelNotFound
 from serving.rest.answers import OPENAI, EventStream, complete, error_body, json_response, sse
 from serving.rest.bodies import json_body
-from serving.rest.openai_fields import OpenAIRequest, read_chat, read_completion
+from serving.rest.openai_fields import CHAT, COMPLETION, OpenAIRequest, read_chat, read_completion
+from serving.rest.operations import EVENTS, JSON, Operation, sample
 from serving.service import Events, TextService
 
 # OpenAI has no word for a choice that failed where others did not; "error" beside an ``error`` is OpenRouter's.
@@ -90,14 +90,20 @@ def routes(service: TextService) -> list[Route]:
             yield sse({**head, "choices": [], "usage": usage(counts, call.generation.samples)})
         yield DONE
 
+    words, target = sample(service)
+    example = {"model": config.model_name, **({"target": target} if target else {})}
+    message = {"role": "user", "content": words}
+    kinds: dict[str, Any] = {"gives": (JSON, EVENTS)}
+    texts = {"fields": COMPLETION, "example": {**example, "prompt": words}, **kinds}
+    chats = {"fields": CHAT, "example": {**example, "messages": [message]}, **kinds}
     return [
         route
         for prefix in PREFIXES
         for route in (
-            Route(f"{prefix}/completions", completions, methods=["POST"]),
-            Route(f"{prefix}/chat/completions", chat, methods=["POST"]),
-            Route(f"{prefix}/models", models),
-            Route(f"{prefix}/models/{{model:path}}", one_model),
+            Operation("POST", f"{prefix}/completions", completions, "Texts for prompts.", **texts),
+            Operation("POST", f"{prefix}/chat/completions", chat, "A text for a message.", **chats),
+            Operation("GET", f"{prefix}/models", models, "The model, in a list."),
+            Operation("GET", f"{prefix}/models/{{model:path}}", one_model, "The model."),
         )
     ]
 
@@ -128,6 +134,7 @@ class Completion:
             **content,
             "logprobs": None if logprobs is None else self._logprobs(index, logprobs),
             "finish_reason": None if result is None else FINISH.get(result.finish_reason, "stop"),
+            **({} if result is None else result.about),
             **({} if result is None or result.error is None else error_body(result.error, OPENAI[0])),
         }
 
@@ -140,10 +147,15 @@ class Completion:
         return {"text": text}
 
     def _logprobs(self, index: int, logprobs: Sequence[TokenLogprobs]) -> dict[str, Any]:
-        tokens = [self._text(found.token_id) for found in logprobs]
-        if index not in self._begun and self._drops_space and tokens:
-            tokens[0] = tokens[0].removeprefix(" ")
-        *offsets, self._begun[index] = accumulate(map(len, tokens), initial=self._begun.get(index, 0))
+        tokens, offsets = list[str](), list[int]()
+        position = self._begun.get(index, 0)
+        for found in logprobs:
+            token = self._text(found.token_id)
+            begins = found.gap is not None or not (offsets or index in self._begun)
+            tokens.append(token.removeprefix(" ") if begins and self._drops_space else token)
+            offsets.append(position + len(found.gap or ""))  # what stands between two pieces is no token's
+            position = offsets[-1] + len(tokens[-1])
+        self._begun[index] = position
         return {
             "tokens": tokens,
             "token_logprobs": [found.logprob for found in logprobs],

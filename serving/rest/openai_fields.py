@@ -2,16 +2,19 @@
 
 A field that would change the answer and cannot be honoured is refused by name, never dropped; what cannot change it is
 taken. A ``max_tokens`` beyond what there is room for is cut to it: clients send numbers of their own. What a request
-leaves out is greedy and 128 tokens, as on all our addresses, where OpenAI draws at temperature 1. Our own parameters
+leaves out is as on all our addresses (serving/parameters.py), where OpenAI draws at temperature 1. Our own parameters
 (``target``, ``author``, ``top_k``, ...) may stand beside OpenAI's; its Python client sends them as ``extra_body``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from serving.engine.limits import MAX_LOGPROBS
 from serving.errors import InvalidRequest, ModelNotFound, shown
 from serving.parameters import NAMES, at_least_one_token, flag, given, number
-from serving.texts import TextRequest
+from serving.rest.fields import PARAMETERS, TEXTS, Field, as_it_is, truth
+from serving.texts import MAX_SAMPLES, TextRequest
 
 # Who asks, how the caller files it, and hints: nothing in the answer depends on these, whatever their value.
 INFORMATIVE = (
@@ -38,9 +41,61 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
 }
 STREAM_OPTIONS = ("include_usage", "continuous_usage_stats", "include_obfuscation")
-COMMON = ("model", "stream", "stream_options", "n", "logprobs", *NAMES)
-COMPLETION = ("prompt", "best_of", *COMMON)
-CHAT = ("messages", "max_completion_tokens", "top_logprobs", *COMMON)
+_COUNT = {"type": "integer", "minimum": 0, "maximum": MAX_LOGPROBS}
+_N = {"type": "integer", "minimum": 1, "maximum": MAX_SAMPLES}
+
+
+def _neutral(values: tuple[Any, ...]) -> Field:
+    """A field that is taken with one of these values alone."""
+
+    def read(name: str, value: Any) -> Any:
+        none = name == "logit_bias" and isinstance(value, dict) and not any(value.values())
+        if not none and not any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in values):
+            raise InvalidRequest(name, "cannot be honoured by this server; leave it out")
+        return value
+
+    return Field("Taken where it asks for nothing.", {"enum": list(values) or [{}]}, read)
+
+
+# What is read ``as_it_is`` here is looked at below, in words of its own.
+_COMMON = {
+    "model": Field("The name of the model that is served.", {"type": "string"}, as_it_is, required=True),
+    "stream": truth("Send the answer token by token."),
+    "stream_options": Field(
+        "What a stream tells besides.",
+        {
+            "type": "object",
+            "properties": {name: {"type": "boolean"} for name in STREAM_OPTIONS},
+            "additionalProperties": False,
+        },
+        as_it_is,
+    ),
+    "n": Field("How many texts to draw.", _N, as_it_is),
+    **PARAMETERS,
+    **{name: Field("Taken, and changes nothing.", {}, as_it_is) for name in INFORMATIVE},
+    **{name: _neutral(values) for name, values in NEUTRAL.items()},
+}
+COMPLETION = {
+    "prompt": Field("A text, or several.", TEXTS, as_it_is, required=True),
+    **_COMMON,
+    "best_of": Field("Must be n.", _N, as_it_is),
+    "logprobs": Field("How many alternatives to tell with each token.", _COUNT, as_it_is),
+}
+CHAT = {
+    "messages": Field(
+        "The last one, the user's, is the text.",
+        {
+            "type": "array",
+            "items": {"type": "object", "properties": {"role": {"type": "string"}, "content": {"type": "string"}}},
+        },
+        as_it_is,
+        required=True,
+    ),
+    **_COMMON,
+    "max_completion_tokens": replace(PARAMETERS["max_tokens"], about="Means the same as max_tokens."),
+    "logprobs": Field("Tell the log-probability of each token.", {"type": "boolean"}, as_it_is),
+    "top_logprobs": Field("How many alternatives to tell with each token.", _COUNT, as_it_is),
+}
 
 
 @dataclass(frozen=True)
@@ -113,18 +168,13 @@ def _request(body: dict[str, Any], texts: list[str], logprobs: int | None, names
     )
 
 
-def _known_fields(body: dict[str, Any], known: tuple[str, ...], model: str) -> dict[str, Any]:
+def _known_fields(body: dict[str, Any], known: Mapping[str, Field], model: str) -> dict[str, Any]:
     """The fields that are given, each of them one that may be."""
     body = given(body)
     for name, value in body.items():
-        if name in known or name in INFORMATIVE:
-            continue
-        if name == "logit_bias" and isinstance(value, dict) and not any(value.values()):
-            continue
-        if name not in NEUTRAL:
+        if name not in known:
             raise InvalidRequest(name[:64], "is not a field that this server knows; leave it out")
-        if not any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in NEUTRAL[name]):
-            raise InvalidRequest(name, "cannot be honoured by this server; leave it out")
+        known[name].read(name, value)
     if "model" not in body:
         raise InvalidRequest("model", f"is missing; {model!r} is served here")
     if body["model"] != model:

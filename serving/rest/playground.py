@@ -1,8 +1,9 @@
-"""``GET /``: the playground, a page on which a person tries the model.
+"""``GET /``: the playground, a page on which a person tries the model; ``GET /docs``: one that tells all addresses.
 
-The page is one file, ``serving/playground/index.html``, with its style and its script inside. Its policy allows those
-two, by their hashes, and requests to this server, and nothing else; it is made from the file, so that it cannot be out
-of date. The page needs no access token: it holds nothing secret, and asks for one when the API wants one.
+A page is a file of ``serving/playground`` with the files that it names put in, as one answer: while servers of two
+versions stand behind an address, no page is made of both. Its policy allows its own style and script, by their hashes,
+and requests to this server, and nothing else; it is made from the page, so that it cannot be out of date. A page needs
+no access token: it holds nothing secret, and asks for one when the API wants one.
 
 curl -i localhost:8080/
 """
@@ -14,20 +15,28 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+
+from serving.rest.operations import Operation
 
 PATH = "/"
-PAGE = Path(__file__).resolve().parents[1] / "playground" / "index.html"
+FOLDER = Path(__file__).resolve().parents[1] / "playground"
 
 
-def route() -> Route:
-    """``/``, for GET and HEAD."""
-    page = PAGE.read_bytes()
+def routes() -> list[Operation]:
+    """``/`` and ``/docs``, for GET and HEAD."""
+    return [
+        _page(PATH, "index.html", "A page to try the model on."),
+        _page("/docs", "docs.html", "A page of all addresses, to try them."),
+    ]
+
+
+def _page(path: str, name: str, about: str) -> Operation:
+    page = whole(name).encode()
     etag = f'"{hashlib.sha256(page).hexdigest()[:32]}"'
     headers = {
         "etag": etag,
         "cache-control": "no-cache",  # kept, but asked about each time: a new version of the server is seen at once
-        "content-security-policy": content_security_policy(page.decode("utf-8")),
+        "content-security-policy": content_security_policy(page.decode()),
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
     }
@@ -38,7 +47,13 @@ def route() -> Route:
             return Response(None, 304, headers)
         return Response(page, 200, headers, "text/html")
 
-    return Route(PATH, show)
+    return Operation("GET", path, show, about, gives=("text/html",), open=True)
+
+
+def whole(name: str) -> str:
+    """A page, each ``{{ NAME }}`` in it replaced by the file of that name."""
+    frame = (FOLDER / name).read_text("utf-8")
+    return re.sub(r"\{\{ ([a-z.]+) \}\}", lambda named: (FOLDER / named[1]).read_text("utf-8"), frame)
 
 
 def content_security_policy(html: str) -> str:

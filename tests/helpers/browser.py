@@ -140,6 +140,12 @@ class Page:
         """Put text where the focus is."""
         self.call("Input.insertText", text=text)
 
+    def paste(self) -> None:
+        """Press Ctrl+V."""
+        event = {"key": "v", "code": "KeyV", "windowsVirtualKeyCode": 86, "modifiers": CTRL}
+        self.call("Input.dispatchKeyEvent", type="rawKeyDown", commands=["paste"], **event)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
     def press(self, key: str, modifiers: int = 0) -> None:
         """Press a key."""
         event: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key], "modifiers": modifiers}

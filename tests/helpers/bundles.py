@@ -15,6 +15,7 @@ import zstandard
 from safetensors.numpy import save_file
 
 from benchmarks.serving.models import random_weights
+from model.bundle.introduction import Introduction
 from model.config import NetworkConfig, to_dict
 from model.onnx.export import export_bundle
 from model.tokenizer import load_tokenizer
@@ -44,7 +45,8 @@ def tiny_tokenizer(out: Path, authors: tuple[str, ...] = ("guide",)) -> Path:
 def tiny_checkpoint(out: Path, tokenizer_dir: Path, config: NetworkConfig, seed: int = 0, task: str = "") -> Path:
     """A checkpoint directory of random weights for ``config``."""
     out.mkdir(parents=True, exist_ok=True)
-    vocab_size = load_tokenizer(tokenizer_dir).vocab_size
+    tokenizer = load_tokenizer(tokenizer_dir)
+    vocab_size = tokenizer.vocab_size
     weights = random_weights(config, vocab_size, seed)
     save_file(weights, str(out / "model.safetensors"))
     info = {
@@ -57,18 +59,26 @@ def tiny_checkpoint(out: Path, tokenizer_dir: Path, config: NetworkConfig, seed:
         "best_step": 0,
         "parameters": sum(weight.size for weight in weights.values()),
         "seed": seed,
+        "sha256": {"tokenizer": tokenizer.content_hash()},
     }
     (out / "training.json").write_text(json.dumps(info), encoding="utf-8")
     return out
 
 
-def tiny_bundle(out: Path, family: str = "seq2seq", seed: int = 0, task: str = "", **network: Any) -> Path:
+def tiny_bundle(
+    out: Path,
+    family: str = "seq2seq",
+    seed: int = 0,
+    task: str = "",
+    introduction: Introduction | None = None,
+    **network: Any,
+) -> Path:
     """An fp32 bundle of random weights; ``network`` overrides fields of the tiny network. The bundle's path."""
     config = NetworkConfig(family=family, **{**TINY, **network})  # type: ignore[arg-type]
     parts = out.with_name(f"{out.name}-parts")
     tokenizer = tiny_tokenizer(parts / "tokenizer")
     checkpoint = tiny_checkpoint(parts / "checkpoint", tokenizer, config, seed, task)
-    export_bundle(checkpoint, tokenizer, out)
+    export_bundle(checkpoint, tokenizer, out, introduction)
     return out
 
 

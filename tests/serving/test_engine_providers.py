@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import onnxruntime
 import pytest
@@ -14,6 +16,7 @@ from serving.engine import Engine, GenerationRequest
 from serving.engine.providers import CPU, CUDA, TENSORRT, check_provider, node_counts, open_session
 from serving.errors import EngineFailed
 from tests.helpers.engines import CONFIG, family_bundle, tiny_corpus
+from tests.helpers.servers import ROOT, free_ports
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,24 @@ def test_a_demanded_provider_runs_or_is_refused_by_name(fp16, setting, name):
         assert engine.stats()["graph_nodes"][name] > 0
         assert len(engine.generate([GenerationRequest(engine.prompt("a", target="ru"), 5)])) == 1
         engine.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_server_without_its_provider_does_not_start(fp32, precision, tmp_path):
+    """One sentence and status 2, before a port is answered: on a cluster the pod does not become ready."""
+    if precision != "fp32":
+        quantize_bundle(
+            fp32.path, tiny_corpus(tmp_path / "corpus"), tmp_path / precision, precision, QuantizationConfig()
+        )
+    bundle = fp32.path if precision == "fp32" else tmp_path / precision
+    command = [sys.executable, "-m", "serving", "--bundle", str(bundle), "--provider", "cuda"]
+    for name, port in zip(("http_port", "grpc_port"), free_ports(2), strict=True):
+        command += [f"--{name}", str(port)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line == f"error: the {precision} variant has no CUDA kernels; publish the fp16 variant to use the GPU"
+    assert "Traceback" not in done.stderr
 
 
 def test_auto_takes_the_cpu_where_there_is_no_gpu(fp16):

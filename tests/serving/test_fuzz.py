@@ -162,6 +162,7 @@ def rubbish_json(dice: random.Random, depth: int = 0) -> Any:
         return dice.choice(("", "text", "ё" * 300, "\x00\u2028\ufeff", "🙂" * 40, "[1,2", "prometheus-mini", "BYTES"))
     if kind <= 7:
         names = ("prompt", "text_input", "inputs", "parameters", "outputs", "messages", "stream", "n", "shape", "data")
+        names += ("q", "text", "source", "target", "api_key", "format", "alternatives", "glossary", "target_lang")
         names += (
             "name",
             "datatype",
@@ -183,10 +184,14 @@ def test_rubbish_json_is_never_the_servers_fault(target: Server) -> None:
     v2 = "/v2/models/prometheus-mini"
     paths = ("/generate", "/generate_stream", f"{v2}/infer", f"{v2}/generate", f"{v2}/generate_stream")
     paths += ("/openai/v1/completions", "/openai/v1/chat/completions")
+    paths += ("/translate", "/detect", "/translate_file", "/v2/translate")
     good = {
         "/generate": {"prompt": "a", "target": "ru", "max_tokens": 3},
         f"{v2}/infer": {"inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["a"]}]},
         f"{v2}/generate": {"text_input": "a", "parameters": {"max_tokens": 3}},
+        "/translate": {"q": "a", "source": "auto", "target": "ru", "max_tokens": 3},
+        "/detect": {"q": "a"},
+        "/v2/translate": {"text": ["a"], "target_lang": "RU", "max_tokens": 3},
         "/openai/v1/completions": {"model": "prometheus-mini", "prompt": "a", "max_tokens": 3},
         "/openai/v1/chat/completions": {"model": "prometheus-mini", "messages": [{"role": "user", "content": "a"}]},
     }

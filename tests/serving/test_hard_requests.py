@@ -5,6 +5,7 @@ On a busy machine nothing here is measured by the clock: what a probe waits for 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,13 +16,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.requests import Request
 
+from serving.config import ServerConfig
 from serving.engine.detokenizer import Detokenizer
 from serving.errors import InvalidRequest, shown
 from serving.grpc.messages import read_grpc
 from serving.kserve.sdk import pb
 from serving.parameters import read_parameters
 from serving.rest.bodies import read_json
+from serving.rest.forms import FORM, MULTIPART, form_fields
+from serving.rest.libretranslate import TRANSLATE
 from serving.v2 import decode_text, unpack_bytes
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.cost import LINEAR, growth, seconds
@@ -45,6 +50,20 @@ def test_a_token_costs_the_same_however_long_the_stop_strings_are(stops: str) ->
     assert growth(push, STOPS[stops], 64, most=64) < 3  # 4 where each beginning is compared with each end
 
 
+def form(kind: str) -> Callable[[str], object]:
+    """Reads a text as the body of a door."""
+
+    def call(text: str) -> object:
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": text.encode(), "more_body": False}
+
+        headers = [(b"content-type", kind.encode())]
+        request = Request({"type": "http", "method": "POST", "headers": headers, "query_string": b""}, receive)
+        return asyncio.run(form_fields(request, ServerConfig(max_prompts=1 << 20, max_body_bytes=1 << 30), TRANSLATE))
+
+    return call
+
+
 def refused(call: Callable[[str], object]) -> Callable[[str], object]:
     def run(text: str) -> None:
         with contextlib.suppress(InvalidRequest):
@@ -60,10 +79,19 @@ BODIES: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     "escapes": (lambda text: read_json(text.encode()), lambda size: '{"a": "' + "\\u0300" * size + '"}'),
     "stop": (lambda text: read_parameters({"stop": text}), lambda size: "[" * size),
     "stop of digits": (lambda text: read_parameters({"stop": text}), lambda size: "[" + "9" * size + "]"),
+    "glossary": (lambda text: read_parameters({"glossary": text}), lambda size: "[" * size),
+    "glossary of digits": (lambda text: read_parameters({"glossary": text}), lambda size: "[" + "9" * size + "]"),
+    "term": (lambda text: read_parameters({"glossary": {text: text}}), lambda size: "a " * size),
     "stops": (lambda text: read_parameters({"stop": text}), lambda size: json.dumps(["a"] * size)),
     "number": (lambda text: read_parameters({"seed": text}), lambda size: "9" * size),
     "shown": (shown, lambda size: "\x00" * size),
     "texts": (lambda text: decode_text([text.encode()], 1), lambda size: "\u0300" * size),
+    "form": (form(FORM), lambda size: "q=%41&" * size),
+    "escaped form": (form(FORM), lambda size: "q=" + "%D0%B0" * size),
+    "multipart": (
+        form(f"{MULTIPART}; boundary=b"),
+        lambda size: '--b\r\ncontent-disposition: form-data; name="q"\r\n\r\n' + "\r\n-" * size + "\r\n--b--\r\n",
+    ),
     "binary": (lambda text: unpack_bytes(text.encode(), len(text) // 4), lambda size: "\0" * 4 * size),
 }
 
@@ -105,7 +133,7 @@ def test_the_largest_call_over_grpc_is_read_within_a_moment(make: Callable[[], p
 
 # -- the probe beside hard texts ------------------------------------------------------------------------------------
 
-LONGEST = 32 * 256  # characters that the tokenizer is given at most
+LONGEST = 32 * 256  # characters that the tokenizer is given at most, uncut
 HARD = {  # each has a letter: without one a text comes back as it is
     "marks": "a" + "\u0300" * 4000 + "\u0316" * 4000,
     "marks that decompose": "a" + "\u0344" * 4000 + "\u0f73" * 4000,
@@ -119,7 +147,8 @@ HARD = {  # each has a letter: without one a text comes back as it is
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose longest prompt is as long as those of the profiles."""
     folder = tmp_path_factory.mktemp("wide")
-    with start_server(tiny_bundle(folder / "bundle", max_positions=256), folder / "log") as server:
+    bundle = tiny_bundle(folder / "bundle", max_positions=256)
+    with start_server(bundle, folder / "log", "--max_chars", str(21 * (LONGEST + 1))) as server:
         assert server.post("/generate", {"prompt": "a", "target": "en", "max_tokens": 1}).status_code == 200
         yield server
 
@@ -130,30 +159,62 @@ def processor_seconds(server: Server) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def probed(server: Server, body: dict[str, object], calls: int) -> tuple[set[int], float]:
+    """The statuses of so many calls at once; the processor time that lay before a probe beside them, by its median."""
+    with (
+        ThreadPoolExecutor(calls) as pool,
+        httpx.Client(base_url=server.url, timeout=60, verify=False) as probes,
+    ):
+        posts = [pool.submit(server.post, "/generate", body) for _ in range(calls)]
+        waits = []
+        while not waits or not all(post.done() for post in posts):
+            asked = processor_seconds(server)
+            assert probes.get("/health/live").status_code == 200
+            waits.append(processor_seconds(server) - asked)
+        return {post.result().status_code for post in posts}, statistics.median(waits)
+
+
 @pytest.mark.parametrize("text", HARD)
 def test_the_probe_is_answered_beside_hard_texts(wide: Server, text: str) -> None:
     """Twenty at once: less than 0.2 s of work lies before a probe, where a single text of marks took 0.2 s."""
-    with (
-        ThreadPoolExecutor(20) as pool,
-        httpx.Client(base_url=wide.url, timeout=60, verify=False) as probes,
-    ):
-        start = processor_seconds(wide)
-        posts = [pool.submit(wide.post, "/generate", {"prompt": HARD[text], "target": "en"}) for _ in range(20)]
-        waits = []
-        while not waits or not all(post.done() for post in posts):
-            asked = processor_seconds(wide)
-            assert probes.get("/health/live").status_code == 200
-            waits.append(processor_seconds(wide) - asked)
-        assert {post.result().status_code for post in posts} == {400}
-        assert statistics.median(waits) < 0.2
-        assert processor_seconds(wide) - start < 20 * 0.05
+    start = processor_seconds(wide)
+    statuses, wait = probed(wide, {"prompt": HARD[text], "target": "en", "split": False}, 20)
+    assert statuses == {400}
+    assert wait < 0.2
+    assert processor_seconds(wide) - start < 20 * 0.1  # 0.03 to 0.06 each, as processors are
+
+
+CUT = {
+    "quotations": "«a" * 50_000,
+    "a word a line": "ж\n" * 5_000,
+    "marks": "a" + "\u0300" * 50_000 + "\u0316" * 49_999,
+    "letters": "ж" * 100_000,
+    "no language": "a" + ". " * 49_999,
+    "sentences": "Кот спит. Она идёт домой! " * 3_800,
+    "placeholders": "ж %s " * 20_000,
+    "tags": "<b>ж</b>" * 12_000,
+}
+
+
+@pytest.mark.parametrize("text", [*CUT, "page"])
+def test_the_probe_is_answered_beside_a_text_that_is_cut(wide: Server, text: str) -> None:
+    """Of the longest that is taken: what lies before a probe is as little as beside others' short texts."""
+    form = {"prompt": CUT["tags"][:16_000], "format": "html"} if text == "page" else {"prompt": CUT[text]}
+    statuses, wait = probed(wide, {**form, "target": "en", "max_tokens": 1}, 2)
+    assert statuses <= {200, 504}
+    assert wait < 0.2
 
 
 def test_each_hard_text_of_a_call_costs_what_it_costs_alone(wide: Server) -> None:
-    texts = ["a" * (LONGEST + 1)] + [HARD["notes"]] * 20
-    tensor = {"name": "text_input", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
-    start = processor_seconds(wide)
-    answer = wide.post("/v2/models/prometheus-mini/infer", {"inputs": [tensor], "parameters": {"target": "en"}})
-    assert answer.status_code == 400
-    assert f"text_input[0]: has {LONGEST + 1} characters, more than {LONGEST}" in answer.text
-    assert processor_seconds(wide) - start < 20 * 0.05
+    def cost(texts: list[str]) -> float:
+        tensor = {"name": "text_input", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+        start = processor_seconds(wide)
+        body = {"inputs": [tensor], "parameters": {"target": "en", "split": False}}
+        answer = wide.post("/v2/models/prometheus-mini/infer", body)
+        assert answer.status_code == 400
+        assert f"text_input[0]: has {LONGEST + 1} characters, more than {LONGEST}" in answer.text
+        return processor_seconds(wide) - start
+
+    longer = "a" * (LONGEST + 1)
+    alone = sum(cost([longer, HARD["notes"]]) for _ in range(20))
+    assert cost([longer] + [HARD["notes"]] * 20) < 2 * alone

@@ -29,8 +29,9 @@ from serving.__main__ import parser
 from serving.config import ServerConfig
 from serving.engine import Engine, EngineConfig
 from serving.engine.runtime import Runtime
-from serving.errors import EngineFailed, InvalidRequest, ServingError, ShuttingDown
+from serving.errors import EngineFailed, InvalidRequest, ServingError
 from serving.grpc.messages import grpc_value, grpc_values
+from serving.grpc.server import GrpcServer
 from serving.kserve.sdk import pb
 from serving.kserve.server import Server
 from serving.logs import JsonFormatter, worth_a_line
@@ -54,7 +55,7 @@ def service(tiny: Path) -> Iterator[TextService]:
     engine.start()
     found = TextService(engine, ServerConfig(bundle=str(tiny)), metrics)
     found.warm_up()
-    metrics.begin(engine.stats)
+    metrics.begin(engine.stats, found.identity())
     yield found
     engine.close(drain=False)
 
@@ -106,6 +107,9 @@ def test_parameters() -> None:
     )
     assert found.sampling == {"max_tokens": 7, "temperature": 1.0, "top_k": 5, "stop": ("a", "b")}
     assert isinstance(found.sampling["top_k"], int)
+    assert [read_parameters({}, task).sampling["temperature"] for task in ("translation", "text")] == [0, 0.8]
+    assert "temperature" not in read_parameters({"beams": 4}, "text").sampling
+    assert read_parameters({"temperature": 0}, "text").sampling == {"temperature": 0}
     assert (found.target, found.author) == ("en", None)
     assert read_parameters({"stop": '["a"]'}).sampling["stop"] == ('["a"]',)
     as_json = pb.ModelInferRequest(parameters={"stop": {"string_param": '["a", "b"]'}}).parameters
@@ -164,7 +168,7 @@ def test_metrics_are_valid_and_cumulative() -> None:
     metrics.interval(0.0004, 2)
     metrics.interval(9.0, 1)
     metrics.refused("Overloaded")
-    metrics.begin(lambda: {"running": 2, "waiting": 1, "kv_tokens": 5, "kv_capacity_tokens": 10})
+    metrics.begin(lambda: {"running": 2, "waiting": 1, "kv_tokens": 5, "kv_capacity_tokens": 10}, {"run_id": "r"})
     assert registry.get_sample_value("slm_inter_token_latency_seconds_count", {"model_name": "m"}) == 0
     metrics.interval(0.0001, 3)
     metrics.interval(0.0004, 2)
@@ -206,25 +210,27 @@ def test_samples_differ_and_are_reproducible(service: TextService) -> None:
 
 def test_long_texts_are_tokenized_elsewhere_with_the_same_errors(service: TextService) -> None:
     async def call() -> None:
-        await service.complete(wanted(["a" * 2000] * 20))
+        await service.complete(wanted(["a" * 2000] * 20, split=False))
 
     with pytest.raises(InvalidRequest, match=r"text_input\[0\]: has 2002 tokens"):
         asyncio.run(call())
 
 
-def test_draining_refuses_and_turns_readiness_off(service: TextService) -> None:
+def test_draining_turns_readiness_off_and_answers_on(service: TextService) -> None:
     async def call() -> None:
-        server = Server(service, [], asyncio.Future(), asyncio.sleep)
+        grpc = GrpcServer(service, None)
+        server = Server(service, [], grpc)
         assert service.ready
         server.stop(signal.SIGTERM)
         assert not service.ready
         assert service.live
         assert v2_health("ready", service.ready) == {"error": "Server is not ready."}  # KServe's words
         assert v2_health("live", service.live) == {"live": True}
-        await service.complete(wanted(["a"]))
+        (result,) = await service.complete(wanted(["a"]))
+        assert result.error is None
+        server.servers[0].close()  # it was never awaited
 
-    with pytest.raises(ShuttingDown, match="shutting down"):
-        asyncio.run(call())
+    asyncio.run(call())
 
 
 def test_an_engine_that_dies_turns_liveness_off(service: TextService, monkeypatch: pytest.MonkeyPatch) -> None:

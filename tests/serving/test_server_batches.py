@@ -125,7 +125,7 @@ def v2_binary(client: httpx.Client, texts: list[str], **parameters: Any) -> list
 def v2_grpc(client: httpx.Client, texts: list[str], **parameters: Any) -> list[tuple[str, str, str]]:
     from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-    kinds = {int: "int64_param", str: "string_param"}
+    kinds = {int: "int64_param", str: "string_param", bool: "bool_param"}
     request = pb.ModelInferRequest(
         model_name=MODEL,
         inputs=[{"name": "text_input", "datatype": "BYTES", "shape": [len(texts)]}],
@@ -163,7 +163,7 @@ def test_texts_without_letters_come_back_beside_others(client: httpx.Client, bat
 def test_a_text_in_fault_decides_for_no_other(client: httpx.Client, batch: Batch) -> None:
     texts = ["привет", LONG, "мир", "hi да", "7"]
     alone = [batch(client, [text], max_tokens=5)[0] for text in (texts[0], texts[2])]
-    first, long, second, mixed, number = batch(client, texts, max_tokens=5)
+    first, long, second, mixed, number = batch(client, texts, max_tokens=5, split=False)
     assert [first, second] == alone
     assert number == ("7", "stop", "")
     assert long[:2] == mixed[:2] == ("", "error")
@@ -178,7 +178,7 @@ def test_what_holds_for_all_is_refused_for_all(client: httpx.Client, batch: Batc
             with pytest.raises((AssertionError, grpc.RpcError), match="|".join(fields)):
                 batch(client, texts, **fields)
     with pytest.raises((AssertionError, grpc.RpcError), match=r"\[0\]: has 102 tokens"):
-        batch(client, [LONG, "b" * 200])
+        batch(client, [LONG, "b" * 200], split=False)
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -248,15 +248,15 @@ def test_a_model_that_continues_text_is_given_whatever_there_is(tmp_path: Path) 
     bundle = tiny_bundle(tmp_path / "bundle", family="decoder")
     with start_server(bundle, tmp_path / "log") as server, httpx.Client(base_url=server.url, timeout=30) as client:
         texts = ["", "2024", "а" * 60, "а" * 63, "а" * 64]
-        found = completions(client, texts, max_tokens=9)
-        alone = [completions(client, [text], max_tokens=9)[0] for text in texts[:3]]
+        found = completions(client, texts, max_tokens=9, temperature=0)
+        alone = [completions(client, [text], max_tokens=9, temperature=0)[0] for text in texts[:3]]
         assert found[:3] == alone
         assert [len(text) for text, *_ in alone] == [9, 9, 3], "max_tokens is cut to the room"
         assert [reason for _, reason, _ in found] == ["length", "length", "length", "error", "error"]
         assert "prompt[3]: has 64 tokens, this model takes at most 63" in found[3][2]
         assert "prompt[4]: has 65 tokens" in found[4][2]
         # Where a number that does not fit is refused, it is so for the text that it does not fit.
-        told = v2_json(client, texts[:3], max_tokens=9)
+        told = v2_json(client, texts[:3], max_tokens=9, temperature=0)
         assert [reason for _, reason, _ in told] == ["length", "length", "error"]
         assert "max_tokens: 9 new tokens after a prompt of 61 exceed the context of 64" in told[2][2]
 
@@ -329,4 +329,4 @@ def test_a_queue_that_is_too_full_refuses_the_call_and_starts_none_of_it(service
 def test_a_call_of_faults_alone_raises_the_first(service: TextService) -> None:
     for run in (service.complete, lambda request: streamed(service, request)):
         with pytest.raises(InvalidRequest, match=r"prompt\[0\]: has 102 tokens"):
-            asyncio.run(run(asked(LONG, LONG)))
+            asyncio.run(run(asked(LONG, LONG, split=False)))

@@ -184,7 +184,7 @@ def test_what_an_address_takes_is_told(client: httpx.Client, method: str, path: 
     )
 
 
-@pytest.mark.parametrize("path", ["/docs", "/chat/completions", "/v1/embeddings", "/openai/v1/nowhere", "/api/tags"])
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/openai/v1/nowhere", "/api/tags"])
 def test_an_address_that_is_not_there_names_those_that_are(client: httpx.Client, path: str) -> None:
     answer = client.post(path, json={})
     assert answer.status_code == 404

@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.servers import TOKEN
+
 CLIENTS = Path(__file__).with_name("clients")
 OTHERS = Path(__file__).resolve().parents[2] / ".venv-clients" / "bin" / "python"
+needs_others = pytest.mark.skipif(
+    not OTHERS.exists(), reason="no .venv-clients (`make .venv-clients/.stamp`): NOT tested with these"
+)
 # None of them has anything to say to its maker.
 QUIET = {
     "LITELLM_TELEMETRY": "False",
@@ -24,8 +29,8 @@ QUIET = {
 }
 
 
-def call(python: Path | str, script: str, *ports: int) -> None:
-    command = [str(python), str(CLIENTS / f"{script}.py"), *map(str, ports)]
+def call(python: Path | str, script: str, *arguments: object) -> None:
+    command = [str(python), str(CLIENTS / f"{script}.py"), *map(str, arguments)]
     environment = {**os.environ, **QUIET}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -40,7 +45,15 @@ def test_client(server: Any, script: str) -> None:
     call(sys.executable, script, *ports.get(script, [server.http_port]))
 
 
-@pytest.mark.skipif(not OTHERS.exists(), reason="no .venv-clients (`make .venv-clients/.stamp`): NOT tested with these")
+@needs_others
 @pytest.mark.parametrize("script", ["langchain_", "litellm_"])
 def test_client_of_its_own_environment(server: Any, script: str) -> None:
     call(OTHERS, script, server.http_port)
+
+
+@needs_others
+@pytest.mark.parametrize("script", ["libretranslate_clients", "deepl_python"])
+def test_client_of_a_door(guarded: Any, script: str) -> None:
+    """With the server's token as their key, which is in no line of the log."""
+    call(OTHERS, script, guarded.http_port, TOKEN)
+    assert TOKEN not in guarded.log.read_text("utf-8")

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from serving.kserve.sdk import pb
+from tests.helpers.triton_streams import texts_of
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +44,6 @@ def message(
     return pb.ModelInferRequest(raw_input_contents=raw, parameters={k: v for k, v in given.items() if v}, **fields)
 
 
-def unpacked(raw: bytes) -> list[str]:
-    found, offset = [], 0
-    while offset < len(raw):
-        (length,) = struct.unpack_from("<I", raw, offset)
-        found.append(raw[offset + 4 : offset + 4 + length].decode())
-        offset += 4 + length
-    return found
-
-
 def test_infer_equals_rest(stub: Any, server: Any) -> None:
     tensor = {"name": "text_input", "datatype": "BYTES", "shape": [2], "data": ["привет", "ab"]}
     body = {"inputs": [tensor], "parameters": {"target": "en", "max_tokens": 4}}
@@ -65,8 +57,8 @@ def test_infer_equals_rest(stub: Any, server: Any) -> None:
     ):
         response = stub.ModelInfer(request)
         raw = dict(zip([output.name for output in response.outputs], response.raw_output_contents, strict=True))
-        assert unpacked(raw["text_output"]) == expected["text_output"]
-        assert unpacked(raw["finish_reason"]) == expected["finish_reason"]
+        assert texts_of(raw["text_output"]) == expected["text_output"]
+        assert texts_of(raw["finish_reason"]) == expected["finish_reason"]
         assert list(struct.unpack("<2i", raw["prompt_tokens"])) == expected["prompt_tokens"]
         assert list(struct.unpack("<2i", raw["generated_tokens"])) == expected["generated_tokens"]
         assert (response.id, response.model_name, response.model_version) == ("7", "prometheus-mini", "1")
@@ -101,7 +93,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "wrong contents": ({"contents": {"int_contents": [1]}}, "text_input.*bytes_contents.*int_contents"),
     "both contents": ({"contents": {"bytes_contents": [b"a"]}, "raw": [packed(b"a")]}, "text_input.*both"),
     "raw for two": ({"raw": [packed(b"a")] * 2}, "raw_input_contents.*2"),
-    "text over the limit": ({"raw": [packed(b"a" * 100)]}, "text_input.*102 tokens.*64"),
+    "text over the limit": (
+        {"raw": [packed(b"a" * 100)], "parameters": {"split": {"bool_param": False}}},
+        "text_input.*102 tokens.*64",
+    ),
     "unknown output": ({"outputs": [{"name": "logits"}]}, "outputs.*'logits'"),
     "classes of an output": (
         {"outputs": [{"name": "text_output", "parameters": {"classification": {"int64_param": 3}}}]},
@@ -162,8 +157,8 @@ def test_calls_that_are_not_served_are_named(server: Any) -> None:
         service = "/inference.GRPCInferenceService/"
         for call, words in (
             (lambda: channel.unary_unary(f"{service}RepositoryIndex")(b""), "RepositoryIndex is not served here"),
-            (lambda: list(channel.stream_stream(f"{service}ModelStreamInfer")(iter([b""]))), "ModelStreamInfer is not"),
-            (lambda: list(channel.stream_stream(f"{service}ModelStreamInfer")(iter([]))), "ModelStreamInfer is not"),
+            (lambda: list(channel.stream_stream(f"{service}ModelTrace")(iter([b""]))), "ModelTrace is not"),
+            (lambda: list(channel.stream_stream(f"{service}ModelTrace")(iter([]))), "ModelTrace is not"),
             (lambda: channel.unary_unary("/grpc.health.v1.Health/Check")(b""), "Health/Check is not served here"),
             (lambda: channel.unary_unary("/" + "x" * 5000)(b""), "is not served here"),
         ):

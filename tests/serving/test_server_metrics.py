@@ -35,6 +35,7 @@ GAUGES = {
     "engine_healthy",
     "readers_behind",
     "unread_bytes",
+    "bundle_info",
 }
 COUNTERS = {"prompt_tokens", "generation_tokens", "request_success", "request_rejected"}
 

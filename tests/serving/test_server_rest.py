@@ -50,7 +50,11 @@ def test_json_nested_deeper_than_python_can_print_is_the_callers_mistake(client:
 def test_addresses_that_are_not_there(client: httpx.Client) -> None:
     for method, path, status, words in (
         ("GET", "/nowhere", 404, "/nowhere"),
-        ("GET", "/openapi.json", 404, "/openapi.json"),
+        ("POST", "/chat/completions", 404, "did you mean /v1/chat/completions or /openai/v1/chat/completions\\?"),
+        ("POST", "/api/v1/generate", 404, "did you mean /generate\\?"),
+        ("POST", "/v1/translate", 404, "did you mean /translate\\?"),
+        ("GET", "/open-api.json", 404, "did you mean /openapi.json\\?"),
+        ("GET", "/" + "a" * 3000, 404, "no such address: /a{199}; .* /docs tells all addresses"),
         ("GET", "/generate", 405, "GET"),
         ("POST", "/v2/models/other/infer", 404, "'other' is not served.*prometheus-mini"),
         ("GET", "/v2/models/other", 404, "'other'"),
@@ -61,7 +65,7 @@ def test_addresses_that_are_not_there(client: httpx.Client) -> None:
     ):
         response = client.request(method, path)
         assert response.status_code == status, (path, response.text)
-        assert re.search(words, response.json()["error"]), response.text
+        assert re.search(words, response.text), response.text
     assert client.get("/health/ready").status_code == 200
 
 
@@ -73,6 +77,8 @@ def test_health_info_and_metadata(client: httpx.Client) -> None:
     assert info["languages"] == ["ru", "en"]
     assert info["authors"] == ["guide"]
     assert info["parameters"] > 10_000
+    assert (info["about"], info["introduction"]) == ("", None)
+    assert info["defaults"] == {"temperature": 0, "max_tokens": 128}
     assert (info["family"], info["task"], info["precision"]) == ("seq2seq", "translation", "fp32")
     assert info["limits"]["max_prompt_tokens"] == 64
     assert info["limits"]["max_prompts"] == 8

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ import httpx
 import pytest
 
 from serving.kserve.sdk import pb
-from tests.helpers.servers import ROOT, Server, start_server
+from tests.helpers.servers import ROOT, TOKEN, Server
 from tests.helpers.streams import PATHS, speak, stream_body, unary
 
-TOKEN = "correct-horse-battery-staple"
 RIGHT = {"authorization": f"Bearer {TOKEN}"}
 WRONG = {
     "none": ({}, "is missing"),
@@ -30,14 +28,6 @@ WRONG = {
     "no scheme": ({"authorization": TOKEN}, "must be 'Bearer TOKEN'"),
     "another scheme": ({"authorization": f"Basic {TOKEN}"}, "must be 'Bearer TOKEN'"),
 }
-
-
-@pytest.fixture(scope="module")
-def guarded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("guarded")
-    (folder / "token").write_text(f"{TOKEN}\n")
-    with start_server(tiny, folder / "log", "--token_file", str(folder / "token")) as running:
-        yield running
 
 
 def call(server: Server, method: str, path: str, **extra: Any) -> httpx.Response:
@@ -62,11 +52,22 @@ def test_rest_lets_in(guarded: Server, scheme: str) -> None:
 
 
 def test_every_address_but_probes_metrics_and_the_page_is_closed(guarded: Server) -> None:
-    for path in ("/", "/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics"):
+    for path in (
+        "/",
+        "/docs",
+        "/languages",
+        "/frontend/settings",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/metrics",
+    ):
         assert call(guarded, "GET", path).status_code == 200, path
     model = "/v2/models/prometheus-mini"
     closed = ["/info", "/v2", "/v2/models", model, f"{model}/ready", f"{model}/versions/1", "/openai/v1/models"]
-    closed += ["/nowhere", "/docs", "/openapi.json", "/v1/models", "//metrics", "/health/../info"]
+    closed += ["/nowhere", "/openapi.json", "/v1/models", "//metrics", "/health/../info"]
     for path in closed:
         assert call(guarded, "GET", path).status_code == 401, path
     for api in PATHS:
@@ -105,13 +106,15 @@ def test_grpc(guarded: Server) -> None:
         stub = GRPCInferenceServiceStub(channel)
         assert stub.ServerLive(pb.ServerLiveRequest()).live
         assert stub.ServerReady(pb.ServerReadyRequest()).ready
-        unknown = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        unknown = channel.stream_stream("/inference.GRPCInferenceService/ModelTrace")
+        streamed = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
         for metadata in ((), (("authorization", "Bearer other"),), (("authorization", TOKEN),)):
             for refused in (
                 lambda: stub.ModelInfer(request, metadata=metadata),  # noqa: B023
                 lambda: stub.ModelMetadata(pb.ModelMetadataRequest(name="prometheus-mini"), metadata=metadata),  # noqa: B023
                 lambda: stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="x"), metadata=metadata),  # noqa: B023
                 lambda: list(unknown(iter([b""]), metadata=metadata)),  # noqa: B023
+                lambda: list(streamed(iter([request.SerializeToString()]), metadata=metadata)),  # noqa: B023
             ):
                 with pytest.raises(grpc.RpcError) as caught:
                     refused()
@@ -119,6 +122,7 @@ def test_grpc(guarded: Server) -> None:
                 assert "authorization" in caught.value.details()
         right = (("authorization", f"Bearer {TOKEN}"),)
         assert stub.ModelInfer(request, metadata=right).raw_output_contents[0]
+        assert list(streamed(iter([request.SerializeToString()]), metadata=right))
         with pytest.raises(grpc.RpcError) as caught:
             list(unknown(iter([b""]), metadata=right))
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED

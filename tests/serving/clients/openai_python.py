@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import sys
 
+import httpx
 import openai
 
 MODEL = "prometheus-mini"
@@ -125,7 +126,9 @@ def errors(client):
     refused(bad, "must be between 1 and", "max_tokens", completion(max_tokens=0))
     refused(bad, "must be between 1 and", "max_completion_tokens", chatted(max_completion_tokens=-1))
     refused(bad, "cannot be honoured", "presence_penalty", chatted(presence_penalty=0.5))
-    refused(bad, "split the text", "prompt", completion(prompt="word " * 2000, extra_body=EN))
+    limit = httpx.get(str(client.base_url.join("/info")), trust_env=False).json()["limits"]["max_chars"]
+    long = "word " * (limit // 5 + 1)
+    refused(bad, f"more than {limit} in one request", "prompt", completion(prompt=long, extra_body=EN))
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     refused(bad, "cannot be honoured", "tools", chatted(tools=tools))
     refused(bad, "at most 10", "temperature", chatted(temperature=11, stream=True))

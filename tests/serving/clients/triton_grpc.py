@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import sys
 
@@ -26,6 +25,57 @@ def infer(client, texts=TEXTS, names=OUTPUTS, name="text_input", parameters=None
     parameters = {"target": "en", "max_tokens": 5, **(parameters or {})}
     result = client.infer(MODEL, [text_tensor(texts, name)], outputs=outputs, parameters=parameters, **kwargs)
     return {output.name: result.as_numpy(output.name).tolist() for output in result.get_response().outputs}
+
+
+def streamed(client, requests):
+    """What comes of a stream's requests, (id, texts, parameters) each: results by id, and errors, in order."""
+    answers = queue.Queue()
+    client.start_stream(callback=lambda result, error: answers.put((result, error)))
+    for number, (request_id, texts, parameters) in enumerate(requests):
+        client.async_stream_infer(
+            MODEL,
+            [text_tensor(texts)],
+            request_id=request_id,
+            parameters={"target": "en", "max_tokens": 5, **parameters},
+            enable_empty_final_response=number % 2 == 0,  # every request has one, asked for or not
+        )
+    results, errors, left = {request_id: [] for request_id, _, _ in requests}, [], len(requests)
+    while left:
+        result, error = answers.get(timeout=30)
+        if error is not None:
+            errors.append(str(error))
+            left -= 1
+            continue
+        response = result.get_response()
+        results[response.id].append(result)
+        left -= is_final(result)
+    client.stop_stream()
+    assert answers.empty()
+    return results, errors
+
+
+def is_final(result):
+    return result.get_response().parameters["triton_final_response"].bool_param
+
+
+def streams(client):
+    drawn = {"temperature": 2.5, "seed": 3, "max_tokens": 20}
+    asked = [("a", TEXTS, {}), ("bad", TEXTS, {"heat": 1.5}), ("b", TEXTS[:1], drawn), ("c", TEXTS, {"max_tokens": 1})]
+    results, errors = streamed(client, asked)
+    assert not results["bad"]
+    (error,) = errors
+    assert "[request id: bad] heat: unknown parameter" in error, error
+    for request_id, texts, parameters in asked:
+        if request_id == "bad":
+            continue
+        found = [{name: result.as_numpy(name).tolist() for name in OUTPUTS} for result in results[request_id]]
+        expected = infer(client, texts, parameters=parameters)
+        pieces = [piece["text_output"] for piece in found]
+        assert [b"".join(of_one) for of_one in zip(*pieces, strict=True)] == expected.pop("text_output")
+        assert {name: found[-1][name] for name in expected} == expected
+        finals = [is_final(result) for result in results[request_id]]
+        assert finals == [False] * (len(finals) - 1) + [True]
+    assert len(results["b"]) > 2
 
 
 def refused(code, words, call):
@@ -88,14 +138,7 @@ def main(port: str) -> None:
         ("CudaSharedMemoryUnregister", client.unregister_cuda_shared_memory),
     ):
         refused("UNIMPLEMENTED", f"{name} is not served here", call)
-    streamed = queue.Queue()
-    client.start_stream(callback=lambda result, error: streamed.put(error))
-    with contextlib.suppress(InferenceServerException):  # the stream may have been refused before the request goes out
-        client.async_stream_infer(MODEL, [text_tensor(TEXTS)])
-    error = streamed.get(timeout=10)
-    client.stop_stream()
-    assert error is not None
-    assert "ModelStreamInfer is not served here" in str(error), error
+    streams(client)
     refused("PERMISSION_DENIED", "closed", lambda: client.unload_model(MODEL))
     refused("PERMISSION_DENIED", "closed", lambda: client.load_model(MODEL))
     assert infer(client) == expected

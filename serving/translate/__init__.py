@@ -1,0 +1,1 @@
+"""Files and pipes through the engine, in this process: no server is needed."""
