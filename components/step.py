@@ -6,10 +6,12 @@ A step's lines go to standard output between two marks, so that a log with many 
     ...                                   # what the library prints
     <== train-tokenizer: ok, 12.3 s
 
-Components import their library inside the frame, so that a broken image is told like any other failure.
+Components import their library inside the frame, so that a broken image is told like any other failure. A step runs the
+code that the pipeline was compiled from (components/code.py), or not at all.
 
 Where $PROMETHEUS_STEPS names a file, the step's record is appended to it at its start and, in its last form, at its
-end; one that is still running is how the runner knows that a step was killed.
+end, with the versions and the hardware of the place where it ran, and the code where it ended well; one that is still
+running is how the runner knows that a step was killed.
 """
 
 import json
@@ -21,11 +23,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components import code, machine
 from evaluation.results import finite
 from model.errors import ProjectError, reason
 
 START, END = "==> ", "<== "
 STEPS_VARIABLE = "PROMETHEUS_STEPS"
+IMAGE_VARIABLE = "PROMETHEUS_CODE_DESCRIBED"  # our images have it (pipelines/provenance.py)
 
 
 class StepError(ProjectError, RuntimeError):
@@ -33,10 +37,16 @@ class StepError(ProjectError, RuntimeError):
 
 
 @contextmanager
-def step(name: str, **outputs: str) -> Iterator[None]:
+def step(name: str, compiled: str, **outputs: str) -> Iterator[None]:
     """Run the body as the step ``name``; afterwards every output (a path by its name) must be a directory with files.
 
+    Args:
+        name: What people are shown.
+        compiled: The code of this step that the pipeline was compiled from.
+        outputs: Paths of the artifacts that the body writes.
+
     Raises:
+        CodeError: where the code here is another one.
         StepError: where an output is missing, which Kubeflow by itself would take for a success.
     """
     print(f"{START}{name}", flush=True)
@@ -45,18 +55,20 @@ def step(name: str, **outputs: str) -> Iterator[None]:
     _append(record)
     record["status"] = "failed"
     try:
+        _check_code(compiled)
         yield
         _check(name, outputs)
-        record.update(status="ok", outputs=outputs)
-    except KeyboardInterrupt:
-        record.update(status="killed", error="interrupted")
+        record.update(status="ok", outputs=outputs, code=code.code_of(compiled.rpartition("-")[0]))
+    except (KeyboardInterrupt, SystemExit) as ended:
+        record.update(status="killed", error=str(ended) or "interrupted")
         raise
     except Exception as failure:
         record["error"] = describe(failure)
         raise
     finally:
         seconds = time.monotonic() - begin
-        _append({**record, "seconds": round(seconds, 3)})
+        place = {"versions": machine.versions(), "hardware": machine.hardware()}
+        _append({**record, **place, "seconds": round(seconds, 3)})
         sys.stdout.flush()
         error = f"\n{END}{record['error']}" if record["error"] else ""
         print(f"{END}{name}: {record['status']}, {seconds:.1f} s{error}", flush=True)
@@ -81,6 +93,16 @@ def scalars(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
         elif finite(value) is not None:
             found[f"{prefix}{key}"] = float(value)
     return found
+
+
+def _check_code(compiled: str) -> None:
+    """Refuse other code than the compiled one; on a checkout, which may be worked on while a run trains, warn of it."""
+    if not (problem := code.check(compiled)):
+        return
+    if os.environ.get(STEPS_VARIABLE) and IMAGE_VARIABLE not in os.environ:  # an image built by hand has it empty
+        print(f"WARNING: the code has changed since the run began: {problem}", flush=True)
+        return
+    raise code.CodeError(f"{problem}: build the images from the code that is compiled, or compile that of the image")
 
 
 def _check(name: str, outputs: dict[str, str]) -> None:

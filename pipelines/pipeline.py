@@ -1,138 +1,227 @@
 """The pipeline, once, for sub-processes, containers and a Kubeflow cluster.
 
-Settings are parameters: a profile's sections as plain data, so that one compiled pipeline runs every profile. What only
-a cluster understands (GPU, tolerations, timeouts, shared memory, secrets, retries) is stated unconditionally; the local
-runner ignores it. Every step takes the code's version, because Kubeflow's cache cannot see inside the image.
+Settings are parameters: a profile's sections as plain data, so that one definition runs every profile; what a cluster
+is asked for is a parameter each (pipelines/parameters.py). What only a cluster understands (GPU, tolerations, timeouts,
+secrets, retries) is stated unconditionally; the local runner ignores it. Every step has the hash of its own code as a
+constant, because Kubeflow's cache cannot see inside the image.
+
+On a cluster a step costs two pods and about ten seconds, whatever it does, and each group of steps one pod. So what
+always runs together on one input is one step, and what takes long and can run side by side is several.
 
     python -m pipelines.compile           # writes build/pipeline.yaml
 """
 
+from collections.abc import Mapping
+from typing import TypedDict
+
 from kfp import dsl, kubernetes
 
-from components.evaluate.component import evaluate
-from components.export_onnx.component import export_onnx
+from components.code import code_of
 from components.gate.component import gate as judge
+from components.image import IMAGE
+from components.preflight.component import preflight
 from components.prepare_data.component import prepare_data
 from components.publish.component import publish
-from components.quantize.component import quantize
+from components.refuse.component import refuse
+from components.release.component import release
 from components.train_model.component import train_model
 from components.train_tokenizer.component import train_tokenizer
+from components.variant.component import variant
 from evaluation.results import NONE
-from model.config import Profile, to_dict
 from model.environment import NO_TELEMETRY
 
 NAME = "prometheus-mini"
 VARIANTS = ("fp32", "fp16", "int8")
-DEFAULTS = to_dict(Profile())
-# The demo's text, where a run is given none: it lies in the image, whose working directory is the checkout.
-DEFAULTS["corpus"]["sources"] = ["pipelines/profiles/demo.jsonl.zst"]
 GPU = "nvidia.com/gpu"
+VOLUMES = "/mnt/pvc"  # where model/store looks for pvc://claim
+LITTLE = {"cpu": "100m", "memory": "1Gi"}  # what steps ask for that neither read text nor run a network
+RETRIES = 2
+WAITING_HOURS = 24  # that all attempts of a step may wait together, for a node or a GPU to fall free
 
+STORAGE, HUB, TRACKING = "prometheus-mini-storage", "prometheus-mini-hub", "prometheus-mini-tracking"
 # Secrets are optional: a cluster without them still starts the pods, and the step says what it lacks.
 SECRETS = {
-    "prometheus-storage": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"),
-    "prometheus-tracking": ("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"),
-    "prometheus-hub": ("HF_TOKEN",),
+    STORAGE: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"),
+    TRACKING: ("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"),
+    HUB: ("HF_TOKEN",),
 }
 
 
-def _placed(task: dsl.PipelineTask, *secrets: str, hours: int, cpu: str, memory: str) -> dsl.PipelineTask:
-    """What a step asks of a cluster: a share of a node, a time limit, a second attempt, secrets, to report nothing."""
-    for secret in secrets:
-        kubernetes.use_secret_as_env(task, secret, {name: name for name in SECRETS[secret]}, optional=True)
-    for name, value in NO_TELEMETRY.items():
-        task.set_env_variable(name, value)
-    task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
-    task.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2)
-    kubernetes.set_timeout(task, hours * 3600)
-    return task
+class Share(TypedDict):
+    """What a step is promised of a node."""
+
+    cpu: str
+    memory: str
 
 
-@dsl.pipeline(name=NAME, description="Text in, a gated and servable small language model out.")
-def pipeline(
-    publish_to: str,
-    sources: list = [],  # noqa: B006 - Kubeflow reads the default from the signature
-    tests: list = [],  # noqa: B006
-    corpus: dict = DEFAULTS["corpus"],
-    tokenizer: dict = DEFAULTS["tokenizer"],
-    network: dict = DEFAULTS["network"],
-    training: dict = DEFAULTS["training"],
-    quantization: dict = DEFAULTS["quantization"],
-    evaluation: dict = DEFAULTS["evaluation"],
-    gate: dict = DEFAULTS["gate"],
-    machine: str = "cpu",
-    run_id: str = "",
-    code_version: str = "unknown",
-    gpu_node_selector: dict = {"nvidia.com/gpu.present": "true"},  # noqa: B006
-    gpu_tolerations: list = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}],  # noqa: B006
-):
-    """From text to a published bundle.
+def define(images: Mapping[str, str] | None = None, claims: tuple[str, ...] = ()) -> dsl.base_component.BaseComponent:
+    """The pipeline, its steps in ``images`` by component; volumes (by claims) are mounted where the store is used."""
 
-    Args:
-        publish_to: Directory or s3:// address of the published bundle.
-        sources: Files or addresses of text; empty for those that section corpus names.
-        tests: Test files, each a test set of its own.
-        corpus: The profile's section of this name, as the six that follow.
-        tokenizer: The profile's section.
-        network: The profile's section.
-        training: The profile's section.
-        quantization: The profile's section.
-        evaluation: The profile's section.
-        gate: The profile's section.
-        machine: cpu or gpu: what the published bundle will be served on.
-        run_id: Name of the run, kept in the bundle's provenance.
-        code_version: Version of the code, part of every step's cache key.
-        gpu_node_selector: Labels of the nodes that train.
-        gpu_tolerations: Tolerations of the training pod.
-    """
-    prepared = prepare_data(sources=sources, tests=tests, config=corpus, code_version=code_version)
-    _placed(prepared, "prometheus-storage", "prometheus-hub", hours=12, cpu="2", memory="8Gi")
-    text = prepared.outputs["corpus"]
+    def asked(task: dsl.PipelineTask, *secrets: str, hours: int, cpu: str, memory: str, again: bool = True):
+        """What a step asks of a cluster: a share of a node, a time limit, secrets, other attempts, to report nothing.
 
-    cut = train_tokenizer(corpus=text, config=tokenizer, code_version=code_version)
-    _placed(cut, hours=4, cpu="4", memory="16Gi")
+        Another attempt follows where a step's process fails, whatever the reason. Its waiting must have an end of its
+        own: Kubeflow's default is an hour, counted from the first attempt's start, after which nothing is tried again.
+        """
+        component = str(task.inputs["code"]).rpartition("-")[0]
+        task.set_container_image(images[component] if images else IMAGE)
+        for secret in secrets:
+            kubernetes.use_secret_as_env(task, secret, {name: name for name in SECRETS[secret]}, optional=True)
+        for claim in claims if STORAGE in secrets else ():
+            kubernetes.mount_pvc(task, claim, f"{VOLUMES}/{claim}")
+        for name, value in NO_TELEMETRY.items():
+            task.set_env_variable(name, value)
+        task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
+        kubernetes.set_timeout(task, hours * 3600)
+        if again:
+            longest = (RETRIES + 1) * hours + WAITING_HOURS
+            task.set_retry(RETRIES, backoff_duration="30s", backoff_factor=2, backoff_max_duration=f"{longest}h")
+        return task
 
-    trained = train_model(
-        corpus=text, tokenizer=cut.outputs["tokenizer"], network=network, config=training, code_version=code_version
-    )
-    _placed(trained, "prometheus-tracking", hours=72, cpu="4", memory="32Gi")
-    trained.set_accelerator_type(GPU).set_accelerator_limit(1)
-    kubernetes.add_node_selector_json(trained, gpu_node_selector)
-    kubernetes.add_toleration_json(trained, gpu_tolerations)
-    kubernetes.empty_dir_mount(trained, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit="4Gi")
+    @dsl.pipeline(name=NAME, description="Text in, a gated and servable small language model out.")
+    def pipeline(
+        publish_to: str,
+        release_to: str,
+        checkpoint_uri: str,
+        run_id: str,
+        code_version: str,
+        sources: list,
+        tests: list,
+        init_from: str,
+        corpus: dict,
+        tokenizer: dict,
+        network: dict,
+        training: dict,
+        quantization: dict,
+        evaluation: dict,
+        gate: dict,
+        machine: str,
+        cpu: str,
+        memory: str,
+        train_cpu: str,
+        train_memory: str,
+        train_gpus: str,
+        fp16_gpus: str,
+        node_selector: dict,
+        tolerations: list,
+    ):
+        """From text to a published bundle, and to the service that answers with it.
 
-    exported = export_onnx(
-        checkpoint=trained.outputs["checkpoint"], tokenizer=cut.outputs["tokenizer"], code_version=code_version
-    )
-    _placed(exported, hours=1, cpu="2", memory="8Gi")
+        Args:
+            publish_to: The model store: a folder, s3://bucket/prefix or pvc://claim/prefix.
+            release_to: The InferenceService that is to serve the model, namespace/name; empty for none.
+            checkpoint_uri: Where training keeps its state for the attempt after a killed one; empty for nowhere.
+            run_id: Name of the run in the store; empty for the job's.
+            code_version: Version of the code, kept in the bundle's provenance.
+            sources: Files or addresses of text; empty for those that section corpus names.
+            tests: Test files, each a test set of its own.
+            init_from: Training folder, or address of one, with weights to begin with; empty for random ones.
+            corpus: The profile's section of this name, as the six that follow.
+            tokenizer: The profile's section.
+            network: The profile's section.
+            training: The profile's section.
+            quantization: The profile's section.
+            evaluation: The profile's section.
+            gate: The profile's section.
+            machine: cpu or gpu: what the published bundle will be served on.
+            cpu: Share of a processor that each step is promised, but for training.
+            memory: Memory that each step is promised and held to, but for training.
+            train_cpu: Processors that training is promised.
+            train_memory: Memory that training is promised and held to.
+            train_gpus: GPUs for training.
+            fp16_gpus: GPUs for measuring fp16.
+            node_selector: Labels of the nodes for training, and for measuring fp16.
+            tolerations: Taints that these two bear.
+        """
+        share: Share = {"cpu": cpu, "memory": memory}
 
-    bundles = {"fp32": exported.outputs["bundle"]}
-    for precision in VARIANTS[1:]:
-        smaller = quantize(
-            bundle=bundles["fp32"], corpus=text, precision=precision, config=quantization, code_version=code_version
-        )
-        _placed(smaller, hours=1, cpu="2", memory="8Gi").set_display_name(f"quantize {precision}")
-        bundles[precision] = smaller.outputs["quantized"]
-
-    evaluations = {}
-    for variant in VARIANTS:
-        measured = evaluate(
-            bundle=bundles[variant], corpus=text, variant=variant, config=evaluation, code_version=code_version
-        )
-        _placed(measured, hours=6, cpu="4", memory="8Gi").set_display_name(f"evaluate {variant}")
-        evaluations[variant] = measured.outputs["evaluation"]
-
-    judged = judge(**evaluations, config=gate, machine=machine, code_version=code_version)
-    _placed(judged, hours=1, cpu="1", memory="2Gi")
-
-    with dsl.If(judged.outputs["Output"] != NONE, name="gate-passed"):
-        published = publish(
-            **bundles,
-            verdict=judged.outputs["verdict"],
-            variant=judged.outputs["Output"],
-            target=publish_to,
+        checked = preflight(
+            sources=sources,
+            tests=tests,
+            config=corpus,
+            store=publish_to,
             run_id=run_id,
-            code_version=code_version,
+            job=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
+            machine=machine,
+            init_from=init_from,
+            network=network,
+            code=code_of("preflight"),
         )
-        # A cached publication would leave the target as it is, which need not be what this run measured.
-        _placed(published, "prometheus-storage", hours=1, cpu="1", memory="4Gi").set_caching_options(False)
+        # What was so an hour ago need not be so now: this is not cached, nor is what changes something out there.
+        asked(checked, STORAGE, HUB, hours=1, again=False, **LITTLE).set_caching_options(False)
+
+        stamp, code = checked.outputs["stamp"], code_of("prepare_data")
+        prepared = prepare_data(sources=sources, tests=tests, config=corpus, stamp=stamp, code=code)
+        asked(prepared, STORAGE, HUB, hours=12, **share)
+        text = {"corpus": prepared.outputs["corpus"], "holdout": prepared.outputs["holdout"]}
+
+        origin = checked.outputs["origin"]
+        cut = train_tokenizer(**text, config=tokenizer, origin=origin, code=code_of("train_tokenizer"))
+        asked(cut, STORAGE, hours=4, **share)
+        made = {"tokenizer": cut.outputs["tokenizer"]}
+
+        trained = train_model(
+            **text,
+            **made,
+            network=network,
+            config=training,
+            checkpoint_uri=checkpoint_uri,
+            origin=origin,
+            code=code_of("train_model"),
+        )
+        asked(trained, STORAGE, TRACKING, hours=72, cpu=train_cpu, memory=train_memory)
+        made["checkpoint"] = trained.outputs["checkpoint"]
+
+        bundles, evaluations, on_a_gpu = {}, {}, {"train-model": (trained, train_gpus)}
+        for precision in VARIANTS:
+            measured = variant(
+                **made,
+                holdout=text["holdout"],
+                precision=precision,
+                quantization=quantization,
+                config=evaluation,
+                code=code_of("variant"),
+            )
+            asked(measured, hours=6, **share)
+            measured.set_display_name(f"variant {precision}")
+            bundles[precision], evaluations[precision] = measured.outputs["bundle"], measured.outputs["evaluation"]
+            if precision == "fp16":  # what is measured is what will be served, on a GPU where that serves
+                on_a_gpu[precision] = (measured, fp16_gpus)
+        for task, count in on_a_gpu.values():
+            task.set_accelerator_type(GPU).set_accelerator_limit(count)
+            kubernetes.add_node_selector_json(task, node_selector)
+            kubernetes.add_toleration_json(task, tolerations)
+
+        judged = judge(
+            **evaluations, **made, holdout=text["holdout"], config=gate, machine=machine, code=code_of("gate")
+        )
+        asked(judged, hours=1, again=False, **LITTLE)
+
+        with dsl.If(judged.outputs["Output"] != NONE, name="gate-passed"):
+            published = publish(
+                **bundles,
+                verdict=judged.outputs["verdict"],
+                variant=judged.outputs["Output"],
+                store=publish_to,
+                run_id=checked.outputs["run_id"],
+                code_version=code_version,
+                code=code_of("publish"),
+            )
+            asked(published, STORAGE, hours=1, again=False, **LITTLE).set_caching_options(False)
+            with dsl.If(release_to != "", name="to-be-released"):
+                released = release(
+                    service=release_to,
+                    store=publish_to,
+                    run_id=checked.outputs["run_id"],
+                    address=published.outputs["Output"],
+                    code=code_of("release"),
+                )
+                asked(released, STORAGE, hours=2, again=False, **LITTLE).set_caching_options(False)
+        with dsl.Else(name="gate-failed"):
+            refused = refuse(verdict=judged.outputs["verdict"], code=code_of("refuse"))
+            asked(refused, hours=1, again=False, **LITTLE).set_caching_options(False)
+
+    return pipeline
+
+
+pipeline = define()

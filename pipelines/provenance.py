@@ -3,37 +3,41 @@
 python -m pipelines.provenance
 """
 
-import contextlib
 import hashlib
+import importlib
 import json
-import platform
+import os
 import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from components import machine
+from components.machine import versions
 from model.options import OK, Parser, run
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("components", "evaluation", "model", "pipelines", "serving")
-LIBRARIES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "sentencepiece", "kfp", "kserve", "numpy", "sacrebleu")
+SOURCES = ("components", "evaluation", "model", "pipelines", "release", "serving")
+DESCRIBED = "PROMETHEUS_CODE_DESCRIBED"  # in an image, which has no git: what git said of it when it was built
 
 
 def code_version() -> str:
     """``<git describe, or the package's version>-<hash of the sources>``.
 
     The hash is there because a work tree that git calls dirty can be dirty in many ways, and caches and results must
-    tell them apart; and because an image or an archive has no git at all. Data that the code reads counts as code.
+    tell them apart; and because an archive has no git at all. Data that the code reads counts as code. What builds an
+    image is not in it, and does not count: an image has the version of the checkout that it was built from.
     """
     digest = hashlib.sha256()
     files = (path for package in SOURCES for path in (ROOT / package).rglob("*.*") if path.is_file())
-    for path in sorted(path for path in files if path.suffix != ".pyc"):
+    for path in sorted(
+        path for path in files if path.suffix != ".pyc" and not path.name.startswith((".", "Dockerfile"))
+    ):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    if described := os.environ.get(DESCRIBED, ""):
+        return f"{described}-{digest.hexdigest()[:10]}"
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     try:
         described = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -42,24 +46,11 @@ def code_version() -> str:
     return f"{described}-{digest.hexdigest()[:10]}"
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide a result."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
 def hardware() -> dict[str, Any]:
     """The machine: processor, cores this process may use, memory, GPUs that PyTorch can use."""
-    import torch
-
-    from model import sessions
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    gpus, memory = [*map(torch.cuda.get_device_name, range(count))], psutil.virtual_memory().total
-    return {**sessions.hardware(), "memory_gib": round(memory / 2**30, 1), "gpus": gpus, "system": platform.system()}
+    for name in ("torch", "model.sessions"):
+        importlib.import_module(name)
+    return machine.hardware()  # which asks what is loaded
 
 
 def parser() -> Parser:

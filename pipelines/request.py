@@ -1,23 +1,30 @@
 """What a run is asked to do, checked before anything starts: every problem is found and told together."""
 
 import os
+import re
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from model.config import ConfigError, Profile, from_dict
+from model.config import ConfigError, NetworkConfig, Profile, fit_warmup, from_dict
 from model.corpus import CorpusError
 from model.corpus.files import stem
 from model.corpus.reading import Tally, read_documents, read_pairs
 from model.corpus.sources import expand, gather
+from model.options import Parser
 from model.tokenizer.vocabulary import SPECIAL_TOKENS
+from model.training import origin
+from model.training.checkpoint import CheckpointError
 from pipelines.given import not_text, settings, sources
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
+DEMO = "demo"  # the profile of a run that is given none
 
 
 class Request(NamedTuple):
@@ -27,10 +34,22 @@ class Request(NamedTuple):
     corpus: list[str]
     tests: list[str]
     notes: list[str]
+    init_from: str = ""
 
 
-def read_request(name: str, overrides: Sequence[str], corpus: Sequence[str], tests: Sequence[str]) -> Request:
-    """The request, when it can be run.
+def read_request(
+    name: str,
+    overrides: Sequence[str],
+    corpus: Sequence[str],
+    tests: Sequence[str],
+    init_from: str = "",
+    runs: Path = Path("runs"),
+) -> Request:
+    """The request, when it can be run; ``name`` is a profile's, empty for the demo.
+
+    Args:
+        init_from: A run's id, a folder or an address with weights to begin with; empty for none.
+        runs: Folder of the runs.
 
     Raises:
         ConfigError: with every problem of the profile, of what is changed in it, and of the sources.
@@ -39,8 +58,10 @@ def read_request(name: str, overrides: Sequence[str], corpus: Sequence[str], tes
     problems = not_text([*corpus, *tests])
     profile, notes = Profile(), list[str]()
     asked: dict[str, Any] = {}
+    network: NetworkConfig | None = None
     try:
-        profile = load_profile(name, overrides)
+        profile = load_profile(name or DEMO, overrides)
+        network = profile.network
         for override in overrides:
             _apply(asked, override)
         profile, notes, unreachable = _fit_floors(profile, asked, corpus, tests)
@@ -48,15 +69,42 @@ def read_request(name: str, overrides: Sequence[str], corpus: Sequence[str], tes
     except ConfigError as error:
         problems += str(error).splitlines()
     problems += source_problems(profile, corpus, tests)
-    if problems:
+    begun, more = find_origin(init_from, runs, network)
+    if problems := [*problems, *more]:
         raise ConfigError("\n".join(["Nothing was run:", *problems]))
-    training = profile.training
-    if training.warmup_steps >= training.steps:
-        notes.append(
-            f"training.warmup_steps is {training.warmup_steps} and training.steps {training.steps}: the learning rate "
-            "does not reach its peak"
-        )
-    return Request(profile, corpus, tests, notes)
+    training, fitted = fit_warmup(profile.training)
+    profile = profile.model_copy(update={"training": training})
+    return Request(profile, corpus, tests, [*notes, *filter(None, [fitted])], begun)
+
+
+def add_request(parser: Parser) -> None:
+    """The options that ask for a run, wherever it runs."""
+    names = ", ".join(profile_names())
+    parser.add_argument("--profile", default="", help=f"{names}, or a YAML file (default: {DEMO})")
+    many: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    parser.add_argument(
+        "--corpus",
+        metavar="SOURCE",
+        help=".tsv, .txt, .jsonl or .parquet, also .gz or .zst; a file, a folder, s3://, https:// or hf:// address. "
+        "Several in one value stand apart by blanks; the name of a file that exists is never taken apart. "
+        "Without it: the profile's own text, corpus.sources",
+        **many,
+    )
+    parser.add_argument("--test", metavar="FILE", help="test files, each reported by its name", **many)
+    parser.add_argument(
+        "--init_from",
+        default="",
+        metavar="RUN",
+        help="begin with the weights and the tokenizer of a run: its id, latest, live, its folder or bundle; or with "
+        "those of a training folder, also at an address",
+    )
+    parser.add_argument("--set", metavar="SECTION.KEY=VALUE", help="settings of the profile to change", **many)
+
+
+def new_run_id(started: datetime, name: str) -> str:
+    """A run's name; names sort by time, and two runs in one second do not meet."""
+    readable = re.sub(r"[^\w.-]+", "-", Path(name).stem)[:40]  # a profile's name may be any text of any length
+    return f"{started:%Y%m%dT%H%M%SZ}-{readable}-{secrets.token_hex(2)}"
 
 
 def profile_names() -> list[str]:
@@ -85,10 +133,19 @@ def load_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected sections such as 'training:', found {data!r}")
     _find_text(data, path.parent)
+    return read_profile({"name": path.stem, **data}, path.stem, overrides)
+
+
+def read_profile(data: dict[str, Any], where: str, overrides: Sequence[str]) -> Profile:
+    """The profile of these sections, which ``overrides`` change; they are called ``where`` in complaints.
+
+    Raises:
+        ConfigError: with every problem of the sections and of the overrides.
+    """
     problems = [problem for override in overrides if (problem := _apply(data, override))]
     try:
-        profile = from_dict(Profile, {"name": path.stem, **data}, where=path.stem)
-        problems += [f"{path.stem}.{problem}" for problem in contradictions(profile)]
+        profile = from_dict(Profile, data, where=where)
+        problems += [f"{where}.{problem}" for problem in contradictions(profile)]
     except ConfigError as error:
         problems += str(error).splitlines()
     if problems:
@@ -149,6 +206,26 @@ def own_text_problems(profile: Profile) -> Iterator[str]:
     except CorpusError as error:
         fits = f"is not {config.kind} in [{', '.join(config.languages)}]: {give}"
         yield f"the text of profile {profile.name} {fits} ({error})"
+
+
+def find_origin(name: str, runs: Path, network: NetworkConfig | None) -> tuple[str, list[str]]:
+    """Where the weights to begin with are: an address, or the folder of a run or a training; and what is wrong of it.
+
+    Links are followed now, for latest and live move on.
+    """
+    if not name or "://" in name:
+        return name, []  # preflight looks at addresses
+    place = next((path for path in (Path(name), runs / name) if path.exists()), None)
+    if place is None:
+        return name, [f"INIT_FROM: {name} is neither a folder, nor a run in {runs}"]
+    try:
+        folder, here = origin.find(place.resolve()), Path.cwd()
+        found = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+        if network:
+            origin.check(origin.read_info(folder), network, found)
+        return found, []
+    except CheckpointError as error:
+        return name, [f"INIT_FROM: {error}"]
 
 
 def _fit_floors(

@@ -1,4 +1,4 @@
-"""Step 8, only when the gate lets it: the chosen bundle goes where servers find it."""
+"""Step 6, only when the gate lets it: the chosen bundle goes where servers find it."""
 
 from kfp import dsl
 
@@ -12,11 +12,12 @@ def publish(
     int8: dsl.Input[dsl.Model],
     verdict: dsl.Input[dsl.Artifact],
     variant: str,
-    target: str,
+    store: str,
     run_id: str,
     code_version: str,
+    code: str,
 ) -> str:
-    """Copy the chosen bundle with its metrics and its provenance to the target.
+    """Copy the chosen bundle with its metrics and its provenance to the store, under the run's name.
 
     Args:
         fp32: The fp32 bundle.
@@ -24,22 +25,25 @@ def publish(
         int8: The int8 bundle.
         verdict: The gate's verdict, which holds the chosen variant's metrics.
         variant: fp32, fp16 or int8: the gate's choice.
-        target: A directory, or an address such as s3://bucket/models/prometheus-mini.
+        store: A folder, s3://bucket/prefix or pvc://claim/prefix; the bundle goes to STORE/RUN_ID/bundle.
         run_id: The run that made the bundle.
-        code_version: Version of the code.
+        code_version: Version of the code, kept in the bundle's provenance.
+        code: Hash of the step's code.
 
     Returns:
         Output: Address of the published bundle.
     """
     from components.step import step
 
-    with step("publish"):
+    with step("publish", code):
+        from components.handover import hand_over, reports
         from evaluation.results import Verdict
-        from model.bundle.publish import publish as publish_bundle
+        from model.store import publish as publish_bundle
 
         path = {"fp32": fp32.path, "fp16": fp16.path, "int8": int8.path}[variant]
         metrics = Verdict.read(verdict.path).metrics
         provenance = {"run_id": run_id, "code_version": code_version, "hardware": metrics.get("hardware")}
-        address = publish_bundle(path, target, metrics, provenance)
+        address = publish_bundle(path, store, run_id, metrics, provenance, reports(verdict.path, run_id))
         print(f"published {variant} at {address}")
+        hand_over(verdict.path, {"variant": variant, "path": address})
     return address

@@ -8,32 +8,39 @@ from components.image import component
 @component
 def train_model(
     corpus: dsl.Input[dsl.Dataset],
+    holdout: dsl.Input[dsl.Dataset],
     tokenizer: dsl.Input[dsl.Artifact],
     network: dict,
     config: dict,
-    code_version: str,
+    checkpoint_uri: str,
+    origin: str,
+    code: str,
     checkpoint: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Train the transformer and keep its best weights.
 
     Args:
-        corpus: The prepared corpus.
+        corpus: The train split.
+        holdout: The valid split, by which the best weights are chosen.
         tokenizer: The tokenizer trained on it.
         network: The profile's network section (model.config.NetworkConfig).
         config: The profile's training section (model.config.TrainingConfig).
-        code_version: Version of the code; part of the cache's key.
+        checkpoint_uri: Folder, address or pvc://claim/prefix that keeps the state of an unfinished run; empty: none.
+        origin: What preflight found of the weights to begin with; empty: random ones.
+        code: Hash of the step's code; part of the cache's key.
 
     Returns:
-        checkpoint: model.safetensors (fp32), training.json and curves.jsonl.
+        checkpoint: model.safetensors (fp32), training.json, curves.jsonl and the tokenizer.
         metrics: Final losses, parameters, tokens per second, seconds.
     """
     from components.step import scalars, step
 
-    with step("train-model", checkpoint=checkpoint.path):
+    with step("train-model", code, checkpoint=checkpoint.path):
         from model.config import NetworkConfig, TrainingConfig, from_dict
         from model.training.loop import train
 
         shape, settings = from_dict(NetworkConfig, network), from_dict(TrainingConfig, config)
-        report = train(corpus.path, tokenizer.path, checkpoint.path, shape, settings)
+        made, kept = (corpus.path, holdout.path, tokenizer.path), checkpoint_uri.replace("pvc://", "/mnt/pvc/")
+        report = train(*made, checkpoint.path, shape, settings, kept, origin)
         metrics.metadata.update(scalars(report))

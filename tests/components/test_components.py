@@ -13,7 +13,7 @@ STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/compon
 
 
 def test_every_step_is_there():
-    expected = "evaluate export_onnx gate prepare_data publish quantize train_model train_tokenizer"
+    expected = "gate preflight prepare_data publish refuse release train_model train_tokenizer variant"
     assert expected.split() == STEPS
 
 

@@ -13,8 +13,8 @@ import pytest
 from tests.helpers.servers import start_server
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = ["prepare-data", "train-tokenizer", "train-model", "export-onnx", "quantize-fp16", "quantize-int8"]
-STEPS += ["evaluate-fp32", "evaluate-fp16", "evaluate-int8", "gate", "publish"]
+STEPS = ["preflight", "prepare-data", "train-tokenizer", "train-model", "variant-fp32", "variant-fp16", "variant-int8"]
+STEPS += ["gate", "publish"]
 
 
 def run_pipeline(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +39,7 @@ def finished(tmp_path_factory):
 def test_every_step_ran_and_said_so(finished):
     done, runs = finished
     summary = summary_of(runs)
-    assert summary["status"] == "ok" and summary["error"] is None
+    assert summary["status"] == "published" and summary["error"] is None
     assert sorted(step["name"] for step in summary["steps"]) == sorted(STEPS)
     assert all(step["status"] == "ok" and step["seconds"] >= 0 for step in summary["steps"])
     for name in STEPS:
@@ -98,17 +98,64 @@ def test_nothing_half_made_is_left(finished):
     assert not left
 
 
+def test_a_run_begins_with_the_weights_and_the_tokenizer_of_another(finished, tmp_path):
+    """On the same text, so that the loss before the first step is the one that the other run ended with."""
+    _, runs = finished
+    first = summary_of(runs)
+    few = ["training.steps=20", "training.eval_every=10", "evaluation.max_rows=4", "evaluation.varied_rows=0"]
+    done = run_pipeline(tmp_path, "--init_from", str(runs / "latest"), "--set", *few)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert f"beginning with the weights of {first['run_id']}, sha256 " in done.stdout
+    summary = summary_of(tmp_path)
+    assert summary["training"]["init_from"]["name"] == first["run_id"]
+    assert summary["curves"][0]["step"] == 0
+    assert summary["curves"][0]["valid_loss"] == first["training"]["valid_loss"] >= summary["training"]["valid_loss"]
+    assert summary["tokenizer"]["sha256"] == first["tokenizer"]["sha256"] and summary["tokenizer"]["sampled_lines"] == 0
+    manifest = json.loads((tmp_path / "latest" / "bundle" / "bundle.json").read_text(encoding="utf-8"))
+    assert manifest["provenance"]["training"]["init_from"] == summary["training"]["init_from"]
+
+
 def test_an_impossible_gate_fails_the_run_and_is_named_last(tmp_path):
     done = run_pipeline(tmp_path, "--set", "gate.min_chrf={heldout/ru-en: 99.9}")
     assert done.returncode == 1
     *_, mark, fp32, fp16, int8 = done.stdout.rstrip().splitlines()
-    assert mark == "FAILED:"
+    assert mark == "REFUSED, nothing is published:"
     for variant, line in (("fp32", fp32), ("fp16", fp16), ("int8", int8)):
         assert re.match(rf"  gate min_chrf heldout/ru-en of {variant}: \d+\.\d\d, must be ≥ 99\.9", line), line
     summary = summary_of(tmp_path)
-    assert summary["status"] == "failed" and summary["published"] is None
+    assert summary["status"] == "refused" and summary["published"] is None
     assert not (tmp_path / "latest" / "bundle").exists()
     assert (tmp_path / "latest" / "report.html").exists()
+    assert (summary["steps"][-1]["name"], summary["steps"][-1]["status"]) == ("refuse", "failed")
+    assert summary["steps"][-1]["error"].startswith(
+        "nothing is published: no variant passed its gates; failed: min_chrf"
+    )
+
+
+def test_a_variant_is_held_back_and_the_run_that_is_refused_can_be_judged_again(tmp_path):
+    """One training: the first verdict refuses, the second publishes without int8, and neither trains again."""
+    few = ["training.steps=60", "evaluation.max_rows=4", "evaluation.loss_rows=4"]
+    done = run_pipeline(tmp_path, "--set", *few, "gate.max_loss=0.1")
+    assert done.returncode == 1 and not (tmp_path / "live").exists()
+    assert "REFUSED, nothing is published:" in done.stdout
+
+    again = [sys.executable, "-m", "pipelines.run", "--runs", str(tmp_path), "--resume", "latest", "--set"]
+    done = subprocess.run([*again, "training.steps=61"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "training.steps: with another one, training would begin anew" in done.stderr
+
+    changes = ["gate.max_loss=0", "gate.max_bytes_ratio={int8: 0.01}"]
+    done = subprocess.run([*again, *changes], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert "other than before: gate.max_bytes_ratio.int8, gate.max_loss" in done.stdout
+    *_, warning, why, last = done.stdout.rstrip().splitlines()
+    assert warning == "WARNING: int8 is held back:" and last == "OK, with int8 held back"
+    assert why.startswith("  gate max_bytes_ratio of int8: ")
+    summary = summary_of(tmp_path)
+    assert summary["status"] == "held back" and summary["published"]["variant"] == "fp32"
+    assert [step["name"] for step in summary["steps"] if not step.get("reused")] == ["preflight", "gate", "publish"]
+    assert (tmp_path / "live").resolve() == (tmp_path / "latest").resolve()
+    page = (tmp_path / "latest" / "report.html").read_text(encoding="utf-8")
+    assert "Published: fp32." in page and "Held back: int8." in page
 
 
 def long_pairs(path: Path) -> Path:
@@ -130,7 +177,7 @@ def test_garbage_is_not_published_and_every_row_is_counted(tmp_path):
     summary = summary_of(tmp_path / "runs")
     assert done.returncode == 1 and summary["published"] is None, done.stdout[-4000:] + done.stderr[-4000:]
     assert not (tmp_path / "runs" / "latest" / "bundle").exists()
-    said = done.stdout.rpartition("FAILED:")[2]
+    said = done.stdout.rpartition("REFUSED, nothing is published:")[2]
     for variant in ("fp32", "fp16", "int8"):
         assert re.search(rf"gate unigram ru-en of {variant}: \d+\.\d+, must be < \d+\.\d+", said), said
 
@@ -166,7 +213,8 @@ def test_a_bad_corpus_fails_in_its_step_with_the_file_and_the_line(tmp_path):
     assert "step prepare-data failed after " in done.stdout.rstrip().splitlines()[-1]
     assert "bad.tsv" in done.stdout.rstrip().splitlines()[-1]
     summary = summary_of(tmp_path / "runs")
-    assert [(s["name"], s["status"]) for s in summary["steps"]] == [("prepare-data", "failed")]
+    steps = [(s["name"], s["status"]) for s in summary["steps"]]
+    assert steps == [("preflight", "ok"), ("prepare-data", "failed")]
     assert summary["variants"] == [] and summary["published"] is None
 
 
@@ -189,7 +237,11 @@ def test_a_stopped_run_leaves_its_summary(tmp_path):
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 130, output
-    assert output.rstrip().splitlines()[-1].strip().startswith("step train-model killed after ")
+    last = output.rstrip().splitlines()[-1].strip()
+    told = re.match(r"step train-model killed after .*: asked to end after step (\d+), whose state is kept", last)
+    assert told, last
+    (kept,) = list(tmp_path.glob(f"2*/artifacts/*/train-model/checkpoint/last/step-{int(told[1]):08}"))
+    assert (kept / "manifest.json").exists()
     summary = summary_of(tmp_path)
     assert summary["status"] == "failed"
     assert (summary["steps"][-1]["name"], summary["steps"][-1]["status"]) == ("train-model", "killed")

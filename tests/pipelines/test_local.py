@@ -2,17 +2,25 @@
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import tempfile
 from datetime import UTC, datetime
 
+import psutil
 import pytest
 
 from model.files import write_text
+from model.options import run
 from pipelines import provenance
-from pipelines.local import pass_on
+from pipelines.folder import LOCK, REQUEST, held, new_run, point_latest, runner_lives, runner_was_killed, stale
+from pipelines.local import environment, pass_on, temporary_files_in
 from pipelines.request import read_request
-from pipelines.run import _new_run, run_pipeline
-from pipelines.summary import KILLED, gather, point_latest, read_steps
+from pipelines.run import run_pipeline
+from pipelines.summary import KILLED, gather, read_steps
+from tests.helpers.bundles import tiny_bundle
 
 
 @pytest.fixture
@@ -88,14 +96,14 @@ def test_gather_makes_a_summary_of_what_there_is(tmp_path):
         (tmp_path / variant).mkdir()
         report = {"variant": variant, "bytes": 5, "scores": [], "samples": [{"output": "да"}]}
         (tmp_path / variant / "evaluation.json").write_text(json.dumps(report))
-        evaluations.append({"name": f"evaluate-{variant}", "outputs": {"evaluation": str(tmp_path / variant)}})
+        evaluations.append({"name": f"variant-{variant}", "outputs": {"evaluation": str(tmp_path / variant)}})
     steps = [{"name": "train-model", "outputs": {"checkpoint": str(checkpoint)}}, *evaluations]
     summary = gather([*steps, {"name": "gate", "outputs": {}}], str(tmp_path / "bundle"))
     assert summary["training"] == {"steps": 3} and len(summary["curves"]) == 2
     assert [v["variant"] for v in summary["variants"]] == ["fp32", "int8"]
     assert summary["variants"][1]["samples"][0]["output"] == "да"
     assert (summary["corpus"], summary["gates"], summary["published"]) == ({}, [], None)
-    assert [step["name"] for step in summary["steps"]] == ["train-model", "evaluate-int8", "evaluate-fp32", "gate"]
+    assert [step["name"] for step in summary["steps"]] == ["train-model", "variant-int8", "variant-fp32", "gate"]
 
 
 def test_latest_moves_to_the_newest_run(tmp_path):
@@ -139,7 +147,7 @@ def test_versions_and_hardware_are_facts():
 
 @pytest.mark.parametrize("name", ["a b", "..", "a/b\0c", "имя 👍🏽 \n" * 99, "", "$HOME; (x)", "-x"])
 def test_a_run_has_a_plain_name_whatever_its_profile_is_called(tmp_path, name):
-    made = _new_run(tmp_path, datetime.now(UTC), name)
+    made = new_run(tmp_path, datetime.now(UTC), name)
     assert made.parent == tmp_path and re.fullmatch(r"\d{8}T\d{6}Z-[\w.-]{0,40}-[0-9a-f]{4}", made.name)
 
 
@@ -152,4 +160,127 @@ def test_credentials_of_a_profiles_own_text_are_neither_printed_nor_kept(tmp_pat
     assert f"profile demo, {told}, for a cpu machine" in out and f"{told}: cannot be read" in out
     assert json.loads(summary.read_text("utf-8"))["settings"]["corpus"]["sources"] == [told]
     kept = [path.read_text("utf-8") for path in summary.parent.iterdir() if path.suffix in (".json", ".html", ".jsonl")]
-    assert len(kept) == 3 and not any("s3cret" in text for text in (out, err, *kept))
+    assert len(kept) == 4 and not any("s3cret" in text for text in (out, err, *kept))
+
+
+ENDLESS = "training.steps=100000"
+
+
+def start(runs, *changes):
+    """A run in a process of its own, of whose training the first lines have been seen: (the process, its folder)."""
+    command = [sys.executable, "-m", "pipelines.run", "--profile", "tiny", "--runs", str(runs)]
+    command += [word for change in changes for word in ("--set", change)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if line.startswith("training: step"):
+            break
+    (run_dir,) = runs.glob("2*")
+    return process, run_dir
+
+
+def test_a_killed_runner_leaves_no_step_and_the_next_run_tells_what_became_of_it(tmp_path, capfd):
+    process, run_dir = start(tmp_path, ENDLESS)
+    steps = psutil.Process(process.pid).children()
+    assert steps and not (run_dir / "summary.json").exists() and runner_lives(run_dir)
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(steps, timeout=20)[1], "the step goes on without its runner"
+    assert stale(tmp_path) == [run_dir] and runner_was_killed(run_dir)
+
+    request = read_request("demo", ["corpus.sources=['http://127.0.0.1:9/a.tsv']"], [], [])
+    assert run_pipeline(request, "cpu", "", tmp_path) == 1
+    assert f"run {run_dir}: it ended before it could write its summary, which is there now\n" in capfd.readouterr().out
+    summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
+    assert summary["status"] == "failed" and summary["profile"] == "tiny" and summary["seconds"] > 0
+    assert [step["status"] for step in summary["steps"]] == ["ok"] * (len(summary["steps"]) - 1) + ["killed"]
+    left = {path.name for path in run_dir.iterdir()}
+    assert left == {"artifacts", "kfp.log", "report.html", "request.json", "steps.jsonl", "summary.json"}
+    assert stale(tmp_path) == [] and (tmp_path / "latest").resolve() != run_dir
+
+
+def test_a_run_that_goes_on_is_not_taken_for_a_killed_one(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / REQUEST).write_text("{}")
+    with held(tmp_path / "one") as had:
+        assert had and stale(tmp_path) == [] and not runner_was_killed(tmp_path / "one")
+    assert stale(tmp_path) == [tmp_path / "one"] and not (tmp_path / "one" / LOCK).exists()
+
+
+def test_the_environment_is_afterwards_what_it_was_before(monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_IMAGE", "mine")
+    before = dict(os.environ)
+    with pytest.raises(KeyboardInterrupt), environment({"PROMETHEUS_IMAGE": "its", "PROMETHEUS_STEPS": "steps.jsonl"}):
+        assert (os.environ["PROMETHEUS_IMAGE"], os.environ["PROMETHEUS_STEPS"]) == ("its", "steps.jsonl")
+        raise KeyboardInterrupt
+    assert dict(os.environ) == before
+
+
+def test_temporary_files_are_in_the_run_and_gone_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with temporary_files_in(tmp_path / "run" / "tmp"):
+        assert tempfile.mkdtemp().startswith(str(tmp_path / "run" / "tmp"))
+        code = "import tempfile; print(tempfile.gettempdir())"
+        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        assert told.strip() == str(tmp_path / "run" / "tmp")
+    assert list((tmp_path / "run").iterdir()) == [] and os.environ["TMPDIR"] == str(tmp_path)
+    assert tempfile.gettempdir() == str(tmp_path)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk: a full disk was NOT tried")
+def test_on_a_full_disk_the_result_is_told_and_nothing_half_made_is_left(tmp_path, capfd):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "small", str(tmp_path)], check=True)
+    try:
+        request = read_request("demo", ["corpus.sources=['http://127.0.0.1:9/a.tsv']"], [], [])
+        fill = tmp_path / "fill"
+
+        class Full:
+            """Stands where containers do: a step's record, and then no room is left."""
+
+            variant, versions, hardware, notes = "cpu", {}, {"gpus": []}, []
+
+            def run(self, arguments, run_dir, steps):
+                record(steps, started("one"), ended("one", "failed", "no room"))
+                with open(fill, "wb", 0) as file, pytest.raises(OSError):
+                    while True:
+                        file.write(bytes(4096))
+
+        assert run(lambda: run_pipeline(request, "auto", "", tmp_path, Full())) == 1
+        out, err = capfd.readouterr()
+        assert out.rstrip().endswith("step one failed after 1.5 s: no room") and err == ""
+        (run_dir,) = tmp_path.glob("2*")
+        assert "draft" not in "".join(path.name for path in run_dir.iterdir()) and stale(tmp_path) == [run_dir]
+        fill.unlink()
+        assert run_pipeline(request, "cpu", "", tmp_path, Full()) == 1
+        assert json.loads((run_dir / "summary.json").read_text("utf-8"))["error"] == (
+            "step one failed after 1.5 s: no room"
+        )
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_only_a_run_that_published_goes_live(tmp_path):
+    """And what it published is loaded once more, by its hashes."""
+    request = read_request("demo", ["corpus.sources=['http://127.0.0.1:9/a.tsv']"], [], [])
+
+    class Publishing:
+        """Stands where containers do, and publishes."""
+
+        variant, versions, hardware, notes, damaged = "cpu", {}, {"gpus": []}, [], False
+
+        def run(self, arguments, run_dir, steps):
+            bundle = tiny_bundle(run_dir / "bundle")
+            if self.damaged:
+                (bundle / "decoder.onnx").write_bytes(b"")
+            verdict = run_dir / "verdict"
+            verdict.mkdir()
+            (verdict / "verdict.json").write_text('{"variant": "int8", "gates": [], "metrics": {}}')
+            record(steps, ended("gate", verdict=str(verdict)), ended("publish"))
+
+    runner = Publishing()
+    assert run_pipeline(request, "cpu", "", tmp_path, runner) == 0
+    live = (tmp_path / "live").resolve()
+    runner.damaged = True
+    assert run_pipeline(request, "cpu", "", tmp_path, runner) == 1
+    assert (tmp_path / "live").resolve() == live != (tmp_path / "latest").resolve()
+    summary = json.loads((tmp_path / "latest" / "summary.json").read_text("utf-8"))
+    assert summary["error"].startswith("what was published cannot be loaded here: ")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,7 +34,7 @@ def options(*arguments: str, **variables: str) -> list[str]:
     shown = make("-n", "pipeline-run", *arguments, **variables).replace("\\\n", " ")
     words = subprocess.run(["bash", "-c", f"printf '%s\\0' {shown}"], capture_output=True, check=True).stdout
     found = words.decode().split("\0")[:-1]
-    return found[found.index("--profile=demo") + 1 :]
+    return found[found.index("pipelines.run") + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,8 @@ def options(*arguments: str, **variables: str) -> list[str]:
     [
         ([], []),
         (["CORPUS="], []),
+        (["RESUME=latest", "SET=gate.max_loss=3"], ["--set=gate.max_loss=3", "--resume=latest"]),
+        (["INIT_FROM=my run", "TEST=a.tsv"], ["--test=a.tsv", "--init_from=my run"]),
         (["TEST=a.tsv"], ["--test=a.tsv"]),
         (["TEST=a.tsv", "TEST=b.tsv"], ["--test=a.tsv", "--test=b.tsv"]),
         (["TEST=a.tsv b.tsv", "CORPUS=c.tsv"], ["--corpus=c.tsv", "--test=a.tsv b.tsv"]),
@@ -52,6 +55,10 @@ def options(*arguments: str, **variables: str) -> list[str]:
         (["CORPUS=it's $(my) file.tsv"], ["--corpus=it's $(my) file.tsv"]),
         (["SET=training.steps=5", "SET=gate.min_chrf={}"], ["--set=training.steps=5", "--set=gate.min_chrf={}"]),
         (["SET=corpus.languages=[de, en]"], ["--set=corpus.languages=[de, en]"]),
+        (
+            ["RUNNER=docker", "VARIANT=gpu", "MACHINE=gpu", "PUBLISH=my store"],
+            ["--runner=docker", "--variant=gpu", "--machine=gpu", "--publish_to=my store"],
+        ),
     ],
 )
 def test_every_value_arrives(arguments, expected):
@@ -121,6 +128,12 @@ def test_what_make_and_this_makefile_know_is_taken():
     for word in ("PYTHON=python3", "MAKEFLAGS=k", "DO_NOT_TRACK=1", "HF_HUB_DISABLE_TELEMETRY=1"):
         assert "pipeline-run" in make("help", word)
     assert "pipeline-run" in make("help", CORPOS="from the environment, which is full of names")
+
+
+def test_chat_takes_a_bundle_and_where_to_keep_what_is_typed():
+    assert shlex.split(make("-n", "chat").splitlines()[-1])[2:] == ["-m", "serving.chat", "--bundle=runs/live/bundle"]
+    (line,) = make("-n", "chat", "BUNDLE=my bundle", "HISTORY=none").splitlines()[-1:]
+    assert shlex.split(line)[3:] == ["serving.chat", "--bundle=my bundle", "--history=none"]
 
 
 def test_help_lists_every_target_in_one_line_each():

@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kfp import dsl, local
-from kfp.local import logging_utils, placeholder_utils, subprocess_task_handler
+from kfp.local import executor_input_utils, logging_utils, placeholder_utils, subprocess_task_handler
 from kfp.local.config import LocalExecutionConfig
 
 from components.image import component
@@ -73,6 +73,7 @@ def terminal(monkeypatch):
         (logging_utils, "color_text"),
         (subprocess_task_handler, "SubprocessTaskHandler"),
         (placeholder_utils, "replace_placeholders"),
+        (executor_input_utils, "get_local_pipeline_resource_name"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(LocalExecutionConfig, "instance", LocalExecutionConfig.instance)

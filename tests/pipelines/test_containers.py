@@ -1,0 +1,112 @@
+"""What a container of a step is given and what is kept from it, as far as it can be told without an engine."""
+
+import copy
+import os
+
+import pytest
+from google.protobuf import json_format
+
+from model.options import run
+from pipelines import containers
+from pipelines.containers import ANY, HUB, STORAGE, TRACKING, lines, located, needs, open_to_steps
+from pipelines.engine import binds
+from pipelines.pipeline import pipeline
+from pipelines.run import main
+
+
+def test_lines_come_whole_whatever_the_pieces():
+    text = "==> шаг\nдом\n\nбез конца"
+    data = text.encode() + b"\xff"
+    for size in (1, 2, 3, 7, 1000):
+        pieces = [data[i : i + size] for i in range(0, len(data), size)]
+        assert list(lines(pieces)) == ["==> шаг\n", "дом\n", "\n", "без конца\ufffd\n"]
+    assert list(lines([])) == [] and list(lines([b"a\n"])) == ["a\n"]
+
+
+def arguments(**changed):
+    return {
+        "sources": [],
+        "tests": [],
+        "init_from": "",
+        "corpus": {"sources": ["own.tsv"], "max_rows": 1},
+        "publish_to": "runs",
+    } | changed
+
+
+def test_what_is_read_is_found_by_its_whole_path_and_named_as_before(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    given, read, store = located(arguments(sources=["a b.tsv", "s3://x/y.tsv", "../c.tsv"], tests=["/t/d.tsv"]))
+    assert read == [str(tmp_path / "here" / "a b.tsv"), str(tmp_path / "c.tsv"), "/t/d.tsv"]
+    assert given["sources"] == ["a b.tsv", "s3://x/y.tsv", str(tmp_path / "c.tsv")] and given["tests"] == ["/t/d.tsv"]
+    assert given["corpus"] == {"sources": ["own.tsv"], "max_rows": 1}  # not read where sources are given
+    assert given["publish_to"] == "runs" and store == str(tmp_path / "here" / "runs")
+    assert located(arguments())[1] == [str(tmp_path / "here" / "own.tsv")]
+    assert located(arguments(publish_to="s3://models/mini"))[2] == "s3://models/mini"
+
+
+def test_only_addresses_need_the_outside(monkeypatch):
+    for name in ("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PROMETHEUS_TRACKING", raising=False)
+    assert needs(["a.tsv", "/b:c.tsv"], "/store") == set()
+    assert needs(["s3://x/y"], "/store") == needs([], "s3://x/y") == {STORAGE}
+    assert needs(["hf://a/b", "https://h/x.tsv"], "/store") == {HUB, ANY}
+    monkeypatch.setenv("CLEARML_API_HOST", "https://tracker")
+    assert needs([], "/store") == {TRACKING}
+    monkeypatch.setenv("PROMETHEUS_TRACKING", "off")
+    assert needs([], "/store") == set()
+
+
+@pytest.mark.parametrize(
+    ("needed", "expected"),
+    [
+        (set(), {}),
+        ({STORAGE}, {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}),
+        ({HUB}, {"HF_TOKEN"}),
+        ({ANY}, set()),
+        ({TRACKING}, {"CLEARML_API_SECRET_KEY"}),
+    ],
+)
+def test_a_step_gets_what_it_declares_and_the_run_needs(monkeypatch, needed, expected):
+    """Keys and the network: no step that the pipeline declares nothing for has either."""
+    secrets = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "CLEARML_API_SECRET_KEY"}
+    for name in (*secrets, "https_proxy"):
+        monkeypatch.setenv(name, "s3cret")
+    spec = copy.deepcopy(pipeline.pipeline_spec)
+    monkeypatch.setattr(type(pipeline), "pipeline_spec", spec)
+    monkeypatch.setattr(containers, "pipeline", pipeline)
+    open_to_steps(needed)
+    executors = json_format.MessageToDict(spec)["deploymentSpec"]["executors"]
+    declared = json_format.MessageToDict(pipeline.platform_spec)["platforms"]["kubernetes"]["deploymentSpec"][
+        "executors"
+    ]
+    opened = 0
+    for label, executor in executors.items():
+        names = {pair["name"] for pair in executor["container"]["env"]}
+        if ANY in names:
+            opened += 1
+            assert names & secrets == set(expected) and "https_proxy" in names and declared[label]["secretAsEnv"]
+        else:
+            assert not names & {*secrets, "https_proxy"}
+    assert (opened > 0) == bool(needed) and opened < len(executors)
+
+
+def test_every_path_can_be_told_to_an_engine():
+    found = binds({"/a b": True, "/c:d": True, "/e,f": False, '/g"h/i:j/k': True})
+    assert found["volumes"] == {
+        "/a b": {"bind": "/a b", "mode": "ro"},
+        "/e,f": {"bind": "/e,f", "mode": "rw"},
+        '/g"h': {"bind": '/g"h', "mode": "ro"},
+    }
+    (mount,) = found["mounts"]
+    assert (mount["Source"], mount["Target"], mount["Type"], mount["ReadOnly"]) == ("/c:d", "/c:d", "bind", True)
+
+
+def test_without_an_engine_nothing_is_begun(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
+    runs = tmp_path / "runs"
+    assert run(lambda: main(["--runner", "docker", "--runs", str(runs)])) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: RUNNER=docker needs a container engine, and none answers at unix://{tmp_path}")
+    assert len(said.splitlines()) == 1 and not os.path.exists(runs)
