@@ -1,10 +1,11 @@
 """Schemas of other people's interfaces as data of ours: names, types, bounds and what is required, without the prose.
 
-KServe publishes its custom resources and the Open Inference Protocol as megabytes of YAML that no package brings. What
-a test needs of them is facts, a few kilobytes of JSON, so that manifests and answers are checked on every machine.
-Same files in, same bytes out; where they came from stands in the file.
+KServe, the Gateway API and the Prometheus operator publish their custom resources, and KServe the Open Inference
+Protocol, as megabytes of YAML that no package brings. What a test needs of them is facts, some kilobytes of JSON, so
+that manifests and answers are checked on every machine. Same files in, same bytes out; where they came from stands in
+the file. The definitions of resources lie together in one folder, by the names in ``CRD_FILES``.
 
-    python -m tools.schemas crds ~/kserve/config/crd/full "kserve/kserve v0.20.0"
+    python -m tools.schemas crds ~/crds "kserve v0.20.0, gateway-api 4564255ac, prometheus-operator 6adcebc50"
     python -m tools.schemas protocol ~/open-inference-protocol/specification/protocol "open-inference-protocol d49cc23"
 """
 
@@ -21,10 +22,16 @@ import yaml
 from model.options import OK, Parser, run
 
 ROOT = Path(__file__).resolve().parents[1]
-CRD_FILES = ("serving.kserve.io_inferenceservices.yaml", "serving.kserve.io_servingruntimes.yaml")
+CRD_FILES = (
+    "serving.kserve.io_inferenceservices.yaml",
+    "serving.kserve.io_servingruntimes.yaml",
+    "gateway.networking.k8s.io_httproutes.yaml",
+    "monitoring.coreos.com_podmonitors.yaml",
+    "monitoring.coreos.com_prometheusrules.yaml",
+)
 PROTOCOL_FILES = {"inference": "open_inference_rest.yaml", "generation": "generate_rest.yaml"}
 MADE = {
-    "crds": ROOT / "tests" / "k8s" / "kserve.schema.json",
+    "crds": ROOT / "tests" / "k8s" / "crds.schema.json",
     "protocol": ROOT / "tests" / "serving" / "open_inference.json",
 }
 NESTED = ("items", "additionalProperties", "allOf", "anyOf", "oneOf", "not")

@@ -33,8 +33,10 @@ CONTAINER = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The same container twice in each of two kinds, as controller-gen writes them."""
-    for name, kind in zip(CRD_FILES, ("InferenceService", "ServingRuntime"), strict=True):
+    """The same container twice in each kind, as controller-gen writes them."""
+    for name, kind in zip(
+        CRD_FILES, ("InferenceService", "ServingRuntime", "HTTPRoute", "PodMonitor", "PrometheusRule"), strict=True
+    ):
         spec = {"type": "object", "properties": {"containers": {"type": "array", "items": CONTAINER}, "one": CONTAINER}}
         schema = {"type": "object", "properties": {"metadata": {"type": "object"}, "spec": spec, "status": CONTAINER}}
         version = {"name": "v1", "storage": True, "schema": {"openAPIV3Schema": schema}}
