@@ -185,7 +185,7 @@ def artifacts(run: Path) -> tuple[Path, Path]:
     Raises:
         BenchmarkError: when the run has none.
     """
-    found = [sorted(run.glob(f"artifacts/*/{place}")) for place in ("export-onnx/bundle", "prepare-data/corpus")]
+    found = [sorted(run.glob(f"artifacts/*/{place}")) for place in ("variant/bundle", "prepare-data/holdout")]
     if not all(found):
         raise BenchmarkError(f"{run} has no exported bundle or no corpus: give both, or a finished run")
     return found[0][-1], found[1][-1]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import markdown
-from evaluation.figures import processor
+from evaluation.figures import change, processor
+from evaluation.outcome import WELL
 from evaluation.results import Evaluation, Sample, Summary
 from model.errors import ProjectError
 from model.files import write_json
@@ -49,7 +50,7 @@ class ResultsError(ProjectError):
 def record(folder: Path) -> Path:
     """Keep what the documents quote from a run's summary; curves and most samples stay in the run."""
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
-    if summary["status"] != "ok":
+    if summary["status"] not in WELL:
         raise ResultsError(f"{folder} did not succeed ({summary.get('error')}): only a good run is recorded")
     kept = {key: summary[key] for key in ("profile", "run_id", "code_version", "seconds", "versions", "hardware")}
     kept["steps"] = summary["steps"]
@@ -73,7 +74,7 @@ def load(profile: str) -> dict[str, Any]:
 
 
 def quality_table(profile: str) -> str:
-    """One line per test set and direction, BLEU / chrF of every variant; sizes first."""
+    """One line per test set and direction, BLEU / chrF of every variant, of variations the held-out; sizes first."""
     result = load(profile)
     summary = Summary(variants=[Evaluation.model_validate(variant) for variant in result["variants"]])
     names = [
@@ -82,8 +83,10 @@ def quality_table(profile: str) -> str:
     ]
     rows = [["megabytes", *(f"{(variant.bytes or 0) / 1e6:.1f}" for variant in summary.variants)]]
     for scores in summary.places():
+        if scores[0].plain_chrf is not None and not scores[0].test_set.startswith("heldout, "):
+            continue  # two more lines for each would hide the test sets themselves; a run's report has them all
         test = f"{scores[0].test_set} {scores[0].direction}, {scores[0].segments:,} rows"
-        rows.append([test, *(f"{score.bleu:.1f} / {score.chrf:.1f}" for score in scores)])
+        rows.append([test, *(f"{score.bleu:.1f} / {score.chrf:.1f}{change(score)}" for score in scores)])
     return f"{markdown(['', *names], rows)}\n\n{caption(result)}"
 
 
@@ -142,13 +145,20 @@ def speed_table(name: str) -> str:
 def measured_table(name: str) -> str:
     """What a serving benchmark of that name measured; each makes its own table."""
     from benchmarks.agreement import agreement_table
+    from benchmarks.cluster import cluster_table
+    from benchmarks.doors import doors_table
+    from benchmarks.joined import joined_table
+    from benchmarks.kept import kept_table
     from benchmarks.load.http import http_table
     from benchmarks.load.rollout import table as rollout_table
     from benchmarks.load.slow_readers import table as slow_readers_table
     from benchmarks.load.soak import soak_table
+    from benchmarks.resume import resume_table
     from benchmarks.serving.table import caption as notes
     from benchmarks.serving.table import ratio_table
+    from benchmarks.sweep import sweep_table
     from benchmarks.threads import threads_table
+    from benchmarks.training import training_table
 
     makers: dict[str, Callable[[dict[str, Any]], str]] = {
         "serving": lambda result: f"{ratio_table(result)}\n\n{notes(result)}",
@@ -158,11 +168,26 @@ def measured_table(name: str) -> str:
         "rollout": rollout_table,
         "agreement": agreement_table,
         "threads": threads_table,
+        "cluster": cluster_table,
+        "kept": kept_table,
+        "joined": joined_table,
+        "doors": doors_table,
+        "resume": resume_table,
+        "sweep": sweep_table,
+        "training": training_table,
     }
     return makers[name](load(name)).strip()
 
 
+def pods_table(name: str) -> str:
+    """How many pods a rate takes, by what was measured over HTTP."""
+    from benchmarks.capacity import capacity_table
+
+    return capacity_table(load(name))
+
+
 TABLES = {
+    "capacity": pods_table,
     "quality": quality_table,
     "samples": samples_table,
     "steps": steps_table,

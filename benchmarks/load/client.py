@@ -17,10 +17,14 @@ JSON = {"content-type": "application/json"}
 
 
 class Client:
-    """One connection, one request at a time; connects with its first request."""
+    """One connection, one request at a time; connects with its first request.
 
-    def __init__(self, host: str, port: int) -> None:
+    ``authority`` is the Host that the requests name, where it is another than the address: behind a gateway.
+    """
+
+    def __init__(self, host: str, port: int, authority: str = "") -> None:
         self.host, self.port = host, port
+        self.authority = authority or f"{host}:{port}"
         self.headers: dict[bytes, bytes] = {}
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -48,14 +52,14 @@ class Client:
         status = await self.send(method, path, body, headers)
         return status, b"".join([part async for part in self.parts()])
 
-    async def events(self, path: str, body: bytes) -> AsyncIterator[bytes]:
+    async def events(self, path: str, body: bytes, headers: Mapping[str, str] = JSON) -> AsyncIterator[bytes]:
         """The data of each server-sent event.
 
         Raises:
             StatusError: when the answer is none of 200.
             ConnectionError: when the stream breaks off.
         """
-        status = await self.send("POST", path, body)
+        status = await self.send("POST", path, body, headers)
         if status != 200:
             raise StatusError(status, b"".join([part async for part in self.parts()]))
         rest = b""
@@ -66,10 +70,12 @@ class Client:
 
     async def send(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = JSON) -> int:
         """Send a request and read the head of the answer; its status."""
+        if self._reader is not None and self._reader.at_eof():
+            self.abort()  # the server has closed it in between, as it may
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(self.host, self.port)
         assert self._reader is not None
-        lines = [f"{method} {path} HTTP/1.1", f"host: {self.host}:{self.port}", f"content-length: {len(body)}"]
+        lines = [f"{method} {path} HTTP/1.1", f"host: {self.authority}", f"content-length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         try:

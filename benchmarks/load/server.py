@@ -18,7 +18,7 @@ import psutil
 from benchmarks.machine import ROOT, BenchmarkError
 from model.bundle import Bundle
 
-START_TIMEOUT = 120.0
+START_TIMEOUT = 600.0  # seconds; a hang ends by it, a machine that is busy starts four of them in minutes
 
 
 class ServerProcess:

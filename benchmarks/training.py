@@ -1,0 +1,204 @@
+"""How fast a training step is, beside what one would write with PyTorch's own parts.
+
+The encoder-decoder of profile `small` stands beside ``torch.nn.Transformer``, the decoder of profile `gpt` beside one
+in nanoGPT's manner: both with AdamW, fused, and PyTorch's cross-entropy over all logits, of the same depth, width and,
+to a tenth, parameters. Both take the same batches in turn, in one process and on one thread, and the least CPU time of
+a batch counts. Another process does the same in float32 on a processor whose bfloat16 is hidden from PyTorch.
+
+    python -m benchmarks.training        # some minutes
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep, markdown
+from evaluation.figures import processor
+from model.options import OK, Parser, read_settings, run
+from model.settings import Count, Settings, setting
+
+if TYPE_CHECKING:
+    from model.training.batches import Batch
+
+Json = dict[str, Any]
+
+# Profile -> tokens of its vocabulary, and the widths of the batches: those of sentences, and of whole windows of text.
+PROFILES = {"small": (8000, (12, 20, 32, 48, 96)), "gpt": (256, (256,))}
+OTHERS = {"small": "torch.nn.Transformer", "gpt": "nanoGPT's manner"}
+# What PyTorch is told of the processor: oneDNN obeys it, and so does our choice of precision.
+WAYS = {"as it is": {}, "without bfloat16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}}
+
+
+class TrainingSettings(Settings):
+    """How much is measured."""
+
+    rounds: Count = setting(3, "Rounds, of which the least CPU time of each batch counts.")
+    batches: Count = setting(5, "Batches in a round.")
+    batch_tokens: int = setting(0, "Padded tokens a side in a batch; 0 takes the profile's.", ge=0)
+
+
+def batches(profile: str, count: int, tokens: int) -> "list[Batch]":
+    """Random tokens in rows of about one length, as bucketing leaves them; the same ones at every call."""
+    import torch
+
+    from model.training.batches import Batch
+
+    vocabulary, widths = PROFILES[profile]
+    made, generator = [], torch.Generator().manual_seed(0)
+    for number in range(count):
+        width = widths[number % len(widths)]
+        ids = torch.randint(4, vocabulary, (3, max(1, tokens // width), width), generator=generator)
+        lengths = torch.randint(max(1, width * 7 // 8), width + 1, (2, ids.shape[1], 1), generator=generator)
+        if len(widths) == 1:
+            lengths.fill_(width)
+        places = torch.arange(width)
+        source = ids[0].masked_fill(places >= lengths[0], 0) if len(widths) > 1 else None
+        inputs, labels = (part.masked_fill(places >= lengths[1], 0) for part in ids[1:])
+        made.append(Batch(source, inputs, labels))
+    return made
+
+
+def ours(profile: str, folder: Path) -> "tuple[Callable[[Batch], Any], int, str]":
+    """One step of the product's own trainer, the number of its parameters, and its precision."""
+    from model.network import count_parameters
+    from model.training.loop import Trainer
+    from pipelines.request import load_profile
+
+    read = load_profile(profile)
+    examples = SimpleNamespace(
+        network=read.network, config=read.training, tokenizer=SimpleNamespace(vocab_size=PROFILES[profile][0])
+    )
+    trainer = Trainer(cast(Any, examples), folder)
+    return lambda batch: trainer.update([batch], 1.0), count_parameters(trainer.network), trainer.precision
+
+
+def theirs(profile: str, precision: str) -> "tuple[Callable[[Batch], Any], int]":
+    """One step of the network made of PyTorch's parts, and the number of its parameters."""
+    import torch
+    import torch.nn.functional as F
+
+    from benchmarks.baselines import Decoder, EncoderDecoder
+    from model.network import count_parameters
+    from pipelines.request import load_profile
+
+    network = (EncoderDecoder if profile == "small" else Decoder)(load_profile(profile).network, PROFILES[profile][0])
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
+    dtype = getattr(torch, precision)
+
+    def step(batch: "Batch") -> float:
+        with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+            logits = network(batch.source, batch.inputs)
+            loss = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=0)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step, count_parameters(network)
+
+
+def work(profile: str, given: TrainingSettings) -> Json:
+    """Tokens per CPU second of both, on the same batches in turn, in this process."""
+    import torch
+
+    from pipelines.request import load_profile
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory(prefix="training-") as folder:
+        mine, parameters, precision = ours(profile, Path(folder))
+        other, other_parameters = theirs(profile, precision)
+        torch.set_num_threads(1)  # whatever the profile wants
+        tokens = given.batch_tokens or load_profile(profile).training.batch_tokens
+        data = batches(profile, given.batches, tokens)
+        least = [[float("inf")] * len(data) for _ in range(2)]
+        for turn in range(given.rounds + 1):  # the first one warms up
+            for number, batch in enumerate(data):
+                for who, step in enumerate((mine, other)):
+                    began = time.process_time()
+                    step(batch)
+                    if turn:
+                        least[who][number] = min(least[who][number], time.process_time() - began)
+    trained = sum(batch.tokens for batch in data)
+    ours_speed, other_speed = (trained / sum(seconds) for seconds in least)
+    return {
+        "profile": profile,
+        "precision": precision,
+        "parameters": [parameters, other_parameters],
+        "tokens_per_cpu_second": [round(ours_speed), round(other_speed)],
+        "ratio": round(ours_speed / other_speed, 3),
+    }
+
+
+def measure(given: TrainingSettings, profiles: Sequence[str]) -> list[Json]:
+    """A record for each profile and way, each from a process of its own.
+
+    Raises:
+        BenchmarkError: with a process's last words when it has died.
+    """
+    found = []
+    for way, limits in WAYS.items():
+        for profile in profiles:
+            command = [sys.executable, "-m", "benchmarks.training", "--worker", profile]
+            command += [f"--{name}={value}" for name, value in given]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"} | limits
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise BenchmarkError(f"{profile}, {way}: {done.stderr[-3000:]}")
+            found.append({"way": way, **json.loads(done.stdout)})
+            print(f"  {profile}, {way}: {found[-1]['ratio']}", file=sys.stderr)
+    return found
+
+
+def training_table(result: Json) -> str:
+    """Markdown: tokens per CPU second of a training step, ours and the other's."""
+    rows = []
+    for record in result["runs"]:
+        mine, other = record["tokens_per_cpu_second"]
+        what = f"`{record['profile']}` beside {OTHERS[record['profile']]}, {record['precision']}"
+        where = record["way"] if record["way"] in WAYS else ""
+        sizes = " / ".join(f"{count / 1e6:.2f}" for count in record["parameters"])
+        rows.append([what, where, sizes, f"{mine:,}", f"{other:,}", f"{record['ratio']:.2f}"])
+    heads = ["profile", "processor", "M parameters", "ours, tokens per CPU second", "the other's", "ratio"]
+    caption = (
+        f"One thread; both sides' real tokens; least of {result['rounds']} interleaved rounds. PyTorch "
+        f"{result['torch']}. {processor(result['machine'])}, {result['date'][:10]}."
+    )
+    return f"{markdown(heads, rows)}\n\n{caption}"
+
+
+def parser() -> Parser:
+    """How much to measure; ``--worker`` is for the processes that it starts."""
+    made = Parser("benchmarks.training", __doc__)
+    made.add_argument("--profiles", nargs="+", choices=PROFILES, default=list(PROFILES), help="default: both")
+    made.add_argument("--out", type=Path, default=RESULTS / "training.json", help="where the result is kept")
+    made.add_settings(TrainingSettings)
+    made.add_argument("--worker", choices=PROFILES, help=argparse.SUPPRESS)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, or be one of the processes that do."""
+    options = parser().parse_args(argv)
+    given = read_settings(TrainingSettings, options)
+    if options.worker:
+        print(json.dumps(work(options.worker, given)))
+        return OK
+    import torch
+
+    result = {**heading("training"), "torch": torch.__version__, "rounds": given.rounds}
+    result["runs"] = measure(given, options.profiles)
+    keep(result, options.out, training_table(result))
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
