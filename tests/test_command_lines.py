@@ -14,7 +14,7 @@ import pytest
 from model.options import run
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("benchmarks", "components", "evaluation", "model", "pipelines", "serving", "tools")
+PACKAGES = ("benchmarks", "components", "evaluation", "model", "pipelines", "release", "serving", "tools")
 ELSEWHERE = {"benchmarks.serving.reference", "tools.phrasebook"}  # run in environments of their own
 
 
@@ -57,6 +57,8 @@ def test_a_word_that_is_no_option_is_one_line(name, capsys):
 
 WRONG = [
     ("benchmarks.agreement", ["--run", "NOWHERE"], "has no exported bundle or no corpus"),
+    ("benchmarks.capacity", ["--rate", "0"], "--rate[0]: must be above 0, not 0.0"),
+    ("benchmarks.kept", ["NOWHERE", "NOWHERE"], "no such directory; a bundle is a directory"),
     ("benchmarks.load.http", ["--rounds", "0"], "--rounds: must be at least 1, not 0"),
     ("benchmarks.load.rollout", ["--bundle", "NOWHERE"], "no such directory; a bundle is a directory"),
     ("benchmarks.load.soak", ["--seconds", "0"], "--seconds: must be above 0, not 0"),
@@ -71,6 +73,9 @@ WRONG = [
     ("model.tokenizer", ["--show", "NOWHERE", "text"], "NOWHERE"),
     ("model.training", ["NOWHERE", "NOWHERE", "--out", "OUT"], "NOWHERE"),
     ("model.training", ["NOWHERE", "NOWHERE", "--out", "OUT", "--steps", "-1"], "--steps: must be at least 1, not -1"),
+    ("release", ["status", "--service", "nowhere"], "is not of the form NAMESPACE/NAME"),
+    ("release", ["versions"], "cannot list the store runs"),
+    ("release", ["to", "NOWHERE"], "runs/NOWHERE/bundle: nothing is published there"),
     ("tools.schemas", ["crds", "NOWHERE", "a release"], "NOWHERE"),
 ]
 

@@ -25,7 +25,7 @@ from pipelines.request import read_request
 from tests.helpers.commands import ROOT, TARGETS, Command, commands, tracked
 
 BENCH = re.findall(r"^([\w-]+)", (ROOT / "requirements" / "bench.in").read_text("utf-8"), re.M)
-PACKAGES = ("benchmarks", "evaluation", "model", "pipelines", "serving", "tools")
+PACKAGES = ("benchmarks", "evaluation", "model", "pipelines", "release", "serving", "tools")
 
 
 def chosen(*tools: str) -> list[Command]:
@@ -89,7 +89,8 @@ def accept(options: argparse.Namespace, folder: Path, monkeypatch: pytest.Monkey
     for value in [*options.corpus, *options.test]:
         if name := re.sub(r"\S+://\S+", "", value).strip():
             (folder / name).write_text("a\tb\n", "utf-8")
-    read_request(options.profile, options.set, options.corpus, options.test)
+    begun = options.init_from if "://" in options.init_from else ""  # no run is there
+    read_request(options.profile, options.set, options.corpus, options.test, begun)
 
 
 @pytest.mark.parametrize("command", modules(), ids=lambda found: str(found[0]))
@@ -149,19 +150,23 @@ def test_every_make_line_is_understood(command: Command, tmp_path: Path, monkeyp
 
 
 def test_every_kubectl_and_docker_line_names_what_there_is() -> None:
-    documents = [
-        document for path in (ROOT / "k8s").glob("*.yaml") for document in yaml.safe_load_all(path.read_text("utf-8"))
-    ]
+    files = [path.read_text("utf-8") for path in (ROOT / "k8s").rglob("*.yaml")]
+    documents = [document for text in files for document in yaml.safe_load_all(text) if "metadata" in document]
     named = {(d["kind"].lower(), d["metadata"]["name"]) for d in documents}
+    # Kubeflow's namespace is made with Kubeflow.
+    named |= {("namespace", d["metadata"]["namespace"]) for d in documents if "namespace" in d["metadata"]}
+    # KServe makes a Service of an InferenceService; people make the secrets that no manifest has.
+    named |= {("service", f"{name}-predictor") for kind, name in named if kind == "inferenceservice"}
+    named |= {("secret", name) for text in files for name in re.findall(r"secretName: ([\w-]+)", text)}
     for command in chosen("kubectl", "docker"):
         words = command.words()
         for option, value in itertools.pairwise(words):
-            if option == "-f":
+            if option in ("-f", "-k"):
                 assert (ROOT / value).exists(), command
             if option == "-n":
                 assert ("namespace", value) in named, command
-            if option == "secret":
-                assert ("secret", value) in named, command
-        for name in re.findall(r"(?:inferenceservice[/=]|\bservice/)([\w-]+?)(?:-predictor)?(?!\S)", command.text):
-            assert ("inferenceservice", name) in named, command
+        for kind, name in re.findall(
+            r"\b(inferenceservice|service|deployment|secret)(?:/|=| generic | )([a-z][\w-]+)", command.text
+        ):
+            assert (kind, name) in named, command
     assert len(chosen("kubectl")) > 3 and len(chosen("docker")) > 1

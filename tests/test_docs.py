@@ -21,6 +21,7 @@ from serving import errors
 from serving.config import ServerConfig
 from serving.engine import EngineConfig, GenerationRequest
 from serving.engine.limits import DEFAULT_MAX_TOKENS
+from serving.parameters import Parameters
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.commands import DOCUMENTS, ROOT, blocks, commands, tracked
 from tests.helpers.servers import start_server
@@ -49,8 +50,9 @@ def spans(document: Path) -> list[str]:
 
 @cache
 def code() -> str:
-    """All Python, and the Makefile."""
-    return "\n".join(path.read_text("utf-8") for path in tracked() if path.suffix == ".py" or path.name == "Makefile")
+    """All Python, the Makefile, and what continuous integration runs."""
+    files = [path for path in tracked() if path.suffix == ".py" or path.name == "Makefile" or path.parent.name == ".ci"]
+    return "\n".join(path.read_text("utf-8") for path in files)
 
 
 def test_readme_is_short() -> None:
@@ -66,9 +68,9 @@ def test_the_tree_is_the_tree() -> None:
     block = next(block for _, block in blocks(ROOT / "README.md") if block.startswith("components/"))
     parent, rooms = "", []
     for line in block.splitlines():
-        name = line.split()[0].rstrip("/")
-        parent, room = (parent, f"{parent}/{name}") if line.startswith("  ") else (name, name)
-        rooms.append(room)
+        for name in re.match(r"\s*((?:\w+/(?:, )?)+)", line)[1].rstrip("/").split("/, "):  # type: ignore[index]
+            parent, room = (parent, f"{parent}/{name}") if line.startswith("  ") else (name, name)
+            rooms.append(room)
     assert set(rooms) <= FOLDERS
     tops = {folder for folder in FOLDERS if "/" not in folder and not folder.startswith(".")}
     divided = {room.split("/")[0] for room in rooms if "/" in room}
@@ -105,7 +107,7 @@ def test_paths_exist(document: Path) -> None:
         path, _, name = span.partition("::")
         first = path.split("/")[0]
         is_path = re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", path) and first not in MADE
-        if is_path and (("/" in path and first in FOLDERS) or re.search(r"\.(py|md|ya?ml)$", path)):
+        if is_path and (("/" in path and first in FOLDERS) or re.search(r"\w\.(py|md|ya?ml)$", path)):
             places = {path.rstrip("/"), str(document.parent.relative_to(ROOT) / path)}
             assert places & (NAMES | FOLDERS), f"{document.name} names {span}"
             assert f"def {name}(" in (ROOT / path).read_text("utf-8") if name else True, span
@@ -143,6 +145,8 @@ def test_defaults_are_the_codes(document: Path) -> None:
     request = GenerationRequest([])
     known = SETTINGS | SERVER | {name: getattr(request, name) for name in request.__dataclass_fields__}
     known |= {"max_tokens": DEFAULT_MAX_TOKENS, "target": "by the text's script", "author": None}
+    known |= {"split": Parameters().split, "format": Parameters().format}
+    known |= {"source": "by the text's script", "glossary": "the server's"}
     for name, told in defaults(document):
         assert name in known, f"{document.name} names {name}"
         assert told == shown(known[name]), name
@@ -195,7 +199,8 @@ def test_every_call_is_answered(tmp_path: Path) -> None:
     with start_server(tiny_bundle(tmp_path / "bundle", max_positions=128), tmp_path / "log") as server:
 
         def here(text: str) -> str:
-            return text.replace("localhost:8080", f"127.0.0.1:{server.http_port}")
+            text = text.replace("localhost:8080", f"127.0.0.1:{server.http_port}")
+            return text.replace("localhost:8081", f"127.0.0.1:{server.grpc_port}")
 
         for call in calls:
             _, *words = call.words()
@@ -211,7 +216,8 @@ def test_every_call_is_answered(tmp_path: Path) -> None:
             python = CLIENTS if "import openai" in block and CLIENTS.exists() else Path(sys.executable)
             command = [python, "-c", here(block).replace("runs/latest/bundle", str(tmp_path / "bundle"))]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{block}\n{done.stderr}"
+            # What goes wrong in a thread is told, and the status stays 0.
+            assert done.returncode == 0 and "Traceback" not in done.stderr, f"{block}\n{done.stderr}"
 
 
 def quoted(word: str) -> str:

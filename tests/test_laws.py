@@ -11,14 +11,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVED = ("bundle", "config", "environment", "errors", "files", "languages", "options", "processors", "sessions")
-SERVED += ("settings", "tokenizer")
+SERVED += ("settings", "text", "tokenizer")
+SERVED += ("documents", "encoding", "progress")
 ALLOWED = {
     "model": ("model",),
     "serving": ("serving", *(f"model.{name}" for name in SERVED)),
+    # What pip installs: its names, for programs.
+    "prometheus_mini": ("prometheus_mini", "serving", "model.errors"),
     # What gates a model runs through what serves it; the engine imports neither KServe nor HTTP.
     "evaluation": ("evaluation", "model", "serving.engine", "serving.errors"),
-    "components": ("components", "evaluation", "model"),
-    "pipelines": ("pipelines", "components", "evaluation", "model"),
+    "release": ("release", "model"),
+    "components": ("components", "evaluation", "release", "model"),
+    "pipelines": ("pipelines", "components", "evaluation", "release", "model"),
     # Neither is a part of the product.
     "benchmarks": ("benchmarks", "pipelines", "evaluation", "serving", "model"),
     "tools": ("tools", "serving.engine", "model"),

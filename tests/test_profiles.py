@@ -26,7 +26,7 @@ def test_shipped_profiles_parse(name):
 
 
 def test_the_promised_profiles_are_there():
-    assert {"demo", "small", "tiny", "gpt"} <= set(profile_names())
+    assert {"demo", "small", "full", "tiny", "gpt"} <= set(profile_names())
     assert load_profile("small").network == from_dict(NetworkConfig, PRESETS["prometheus-8m"])
 
 
@@ -85,7 +85,9 @@ def test_files_that_are_no_profile(tmp_path, text, message):
 
 
 def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"no profile 'huge'; shipped: demo, gpt, small, tiny; or give the path"):
+    with pytest.raises(
+        ConfigError, match=r"no profile 'huge'; shipped: demo, full, gpt, small, tiny; or give the path"
+    ):
         load_profile("huge")
 
 
@@ -198,9 +200,11 @@ def test_all_contradictions_are_told_together():
     assert len(str(caught.value).splitlines()) == 3
 
 
-def test_a_trial_without_the_peak_of_its_learning_rate_is_told():
-    (note,) = read_request("tiny", ["training.steps=3"], [], []).notes
-    assert note.startswith("training.warmup_steps is 5 and training.steps 3: the learning rate does not reach its peak")
+def test_a_trial_that_would_end_while_it_warms_up_is_fitted_and_told():
+    request = read_request("tiny", ["training.steps=3"], [], [])
+    (note,) = request.notes
+    assert note.startswith("training.warmup_steps is 0 instead of 5, for training.steps is 3: the learning rate would")
+    assert (request.profile.training.warmup_steps, request.profile.training.steps) == (0, 3)
     assert read_request("tiny", [], [], []).notes == []
 
 
@@ -228,3 +232,11 @@ def test_the_schema_is_that_of_the_settings_and_takes_the_shipped_profiles():
     for wrong in ({"training": {"steps": 0}}, {"trainig": {}}, {"gate": {"max_chrf_loss": {"int9": 0.1}}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
+
+
+def test_a_node_is_named_by_text_and_shares_by_kubernetes_quantities():
+    given = {"resources": {"node_selector": {"pool": "1"}, "memory": "512Mi", "train_cpu": "1.5", "gpus": 1.0}}
+    resources = from_dict(Profile, given).resources
+    assert resources.node_selector == {"pool": "1"} and resources.gpus == 1
+    with pytest.raises(ConfigError, match=r"memory: '2 GB' is not of the form .*held to, but for training"):
+        from_dict(Profile, {"resources": {"memory": "2 GB"}})

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from model.config import Profile
 from model.environment import NO_TELEMETRY
 from pipelines.compile import compile_pipeline
+from pipelines.images import step_tags
+from pipelines.parameters import parameters
 from tests.helpers.bundles import tiny_bundle
 from tests.helpers.servers import start_server, wait_until
 from tests.helpers.traces import CONTINUOUS_INTEGRATION, LOOK_UP, may_trace, tracer
@@ -55,7 +58,8 @@ def test_images_manifests_make_and_every_step_say_it(tmp_path):
     before_packages, _ = dockerfile.split("RUN ", 1)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     runtime = yaml.safe_load((ROOT / "k8s" / "20-servingruntime.yaml").read_text(encoding="utf-8"))
-    compile_pipeline(tmp_path / "p.yaml")
+    images = dict.fromkeys(step_tags("cpu"), "registry/image:1")
+    compile_pipeline(tmp_path / "p.yaml", images, parameters(Profile(), "v1"))
     pipeline, _ = yaml.safe_load_all((tmp_path / "p.yaml").read_text(encoding="utf-8"))
     containers = [*runtime["spec"]["containers"], *(e["container"] for e in executors(pipeline))]
     assert len(containers) == 12
