@@ -196,11 +196,13 @@ def test_half_close_waits_for_what_is_under_way(slow: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("how", ["cancelled", "deadline", "gone"])
 def test_a_client_that_leaves_frees_its_slots(slow: Path, tmp_path: Path, how: str) -> None:
     async def use(channel: Any) -> None:
-        timeout = 1.5 if how == "deadline" else None
+        timeout = 5 if how == "deadline" else None
         call = channel.stream_stream(STREAM, response_deserializer=StreamResponse.FromString)(timeout=timeout)
-        for request_id in "abcd":  # two of them wait
-            await call.write(asked("привет", request_id, **LONG))
+        for request_id in "abcd":
+            await call.write(several(["привет"] * 8, request_id, **LONG))
         assert await call.read() is not grpc.aio.EOF
+        taken = lambda: sum(map(server.engine().get, ("running", "waiting"))) > 3 * 8  # noqa: E731
+        await asyncio.to_thread(wait_until, taken, "all four are taken, and none is answered", 20)
         if how == "cancelled":
             call.cancel()
         elif how == "deadline":
