@@ -19,11 +19,12 @@ JSON = {"content-type": "application/json"}
 class Client:
     """One connection, one request at a time; connects with its first request.
 
-    ``authority`` is the Host that the requests name, where it is another than the address: behind a gateway.
+    ``authority`` is the Host that the requests name, where it is another than the address: behind a gateway. Bodies are
+    sent in chunks if ``chunked``: a proxy made with Go's net/http may cut the answer to another one (k8s/README.md).
     """
 
-    def __init__(self, host: str, port: int, authority: str = "") -> None:
-        self.host, self.port = host, port
+    def __init__(self, host: str, port: int, authority: str = "", chunked: bool = False) -> None:
+        self.host, self.port, self.chunked = host, port, chunked
         self.authority = authority or f"{host}:{port}"
         self.headers: dict[bytes, bytes] = {}
         self._reader: asyncio.StreamReader | None = None
@@ -75,7 +76,10 @@ class Client:
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(self.host, self.port)
         assert self._reader is not None
-        lines = [f"{method} {path} HTTP/1.1", f"host: {self.authority}", f"content-length: {len(body)}"]
+        length = f"content-length: {len(body)}"
+        if self.chunked and body:
+            length, body = "transfer-encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        lines = [f"{method} {path} HTTP/1.1", f"host: {self.authority}", length]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         try:

@@ -57,6 +57,22 @@ def test_whole_answers_one_after_another() -> None:
     assert asyncio.run(against(answers, work)) == [(200, b"hello"), (200, b"hello!"), (404, b"")]
 
 
+def test_a_body_in_chunks_is_the_same_body() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert b"transfer-encoding: chunked" in head and b"content-length" not in head
+        size, body = int(await reader.readuntil(b"\r\n"), 16), await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.write(OK + b"Content-Length: %d\r\n\r\n" % size + body[:size])
+
+    async def run() -> tuple[int, bytes]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, Client("127.0.0.1", port, chunked=True) as client:
+            return await client.call("POST", "/x", b"a body")
+
+    assert asyncio.run(run()) == (200, b"a body")
+
+
 def test_events_are_cut_where_they_end() -> None:
     async def work(client: Client) -> list[bytes]:
         return [event async for event in client.events("/x", b"{}")]

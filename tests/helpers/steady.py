@@ -146,7 +146,8 @@ class Load:
             await asyncio.sleep(self.pause)
 
     async def _rest(self, kind: str, number: int) -> None:
-        target, connection = self.target, Client(self.target.host, self.target.port, self.target.authority)
+        target = self.target
+        connection = Client(target.host, target.port, target.authority, chunked=bool(target.authority))
 
         async def call(count: int) -> None:
             if kind == "new":
