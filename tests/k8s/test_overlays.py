@@ -34,7 +34,7 @@ from tests.helpers.manifests import (
 from tests.helpers.servers import start_server
 
 BASE = load(FOLDER / "base")
-FILES = [path for path in sorted(FOLDER.rglob("*.yaml")) if path.name != "kustomization.yaml" and not path.is_symlink()]
+FILES = [path for path in sorted(FOLDER.glob("*/**/*.yaml")) if path.name != "kustomization.yaml"]
 PREDICTORS = ("base", "gpu", "production", "autoscaling")
 
 
