@@ -27,7 +27,7 @@ from model.network import Transformer, count_parameters
 from model.processors import available_cpus
 from model.progress import Progress
 from model.row_counts import RowCount, sentence
-from model.tokenizer import Tokenizer, load_tokenizer
+from model.tokenizer import load_tokenizer
 from model.training.batches import Batch, Examples
 from model.training.checkpoint import INFO, WEIGHTS, finish, save_weights
 from model.training.ending import end, heeding_signals
@@ -247,11 +247,11 @@ class Trainer:
     def loss(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
         """Summed cross-entropy of a batch in nats, a float32 scalar."""
         batch = batch.to(self.device)
-        # Only positions that carry a loss reach the vocabulary, the widest matrix there is.
-        chosen = batch.labels != Tokenizer.pad_id
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            features = self.network.features(batch.source, batch.inputs)[chosen].to(self.dtype)
-            return linear_cross_entropy(features, self.network.embedding.weight, batch.labels[chosen], smoothing)
+            features = self.network.features(batch.source, batch.inputs).flatten(0, 1)
+            # Only positions that carry a loss reach the vocabulary, the widest matrix there is.
+            chosen = features.index_select(0, batch.places).to(self.dtype)
+            return linear_cross_entropy(chosen, self.network.embedding.weight, batch.labels, smoothing)
 
     @torch.no_grad()
     def _improves(self, valid: list[Batch]) -> bool:
