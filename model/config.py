@@ -160,6 +160,9 @@ class TrainingConfig(Settings):
         "auto", "Mixed precision; auto takes what the hardware has."
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU that works.")
+    activations: Literal["kept", "recomputed"] = setting(
+        "kept", "What a layer computed is kept for its gradients, or computed again: less memory, a third more time."
+    )
     threads: Threads = setting(0, "CPU threads; 0 takes the processors this process may use.")
     seed: Natural = setting(0, "Seed of the weights and of the order of the data.")
 

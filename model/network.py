@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.config import PRESETS, NetworkConfig, from_dict
 from model.fused import relu_squared, rms_norm
@@ -156,7 +157,13 @@ class Layer(nn.Module):
 
 
 class _Stack(nn.Module):
-    """The layers of one side and their final norm, named as in the checkpoint."""
+    """The layers of one side and their final norm, named as in the checkpoint.
+
+    Where it is to ``recompute``, a layer keeps nothing but its input for the gradients, and what it drew for dropout is
+    drawn again: gradient checkpointing (arXiv 1604.06174), bit for bit the same gradients.
+    """
+
+    recompute = False
 
     def __init__(self, config: NetworkConfig, count: int, causal: bool, cross: bool = False) -> None:
         super().__init__()
@@ -166,7 +173,8 @@ class _Stack(nn.Module):
     def forward(self, x: Tensor, *inputs: Any) -> Tensor:
         """x [B, S, D] -> [B, S, D]; the inputs are those of every layer."""
         for layer in self.layers:
-            x = layer(x, *inputs)
+            again = self.recompute and torch.is_grad_enabled()
+            x = checkpoint(layer, x, *inputs, use_reentrant=False) if again else layer(x, *inputs)
         return self.norm(x)
 
 
@@ -191,6 +199,11 @@ class Transformer(nn.Module):
         seq2seq = config.family == "seq2seq"
         self.encoder = _Stack(config, config.encoder_layers, causal=False) if seq2seq else None
         self.decoder = _Stack(config, config.decoder_layers, causal=True, cross=seq2seq)
+
+    def recompute_activations(self) -> None:
+        """Have the layers keep less for their gradients, from now on; gradients stay what they are."""
+        for stack in filter(None, (self.encoder, self.decoder)):
+            stack.recompute = True
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids i64 [B, S] -> [B, S, D], scaled to unit variance."""

@@ -40,6 +40,7 @@ from model.training.saved import TrainState, forget, restore, save, tidy
 from model.training.tracking import CURVE, tracked
 
 TRIM_STEPS = 20
+HARMLESS = ("save_every", "activations")  # settings that change no weight
 CURVE_POINTS = 200  # training points kept in the curve, whatever the number of steps
 
 
@@ -84,7 +85,7 @@ def train(
     examples = Examples(corpus, tokens, network, config, holdout, work=out)
     identity = {
         "network": to_dict(network),
-        "training": {key: value for key, value in to_dict(config).items() if key != "save_every"},
+        "training": {key: value for key, value in to_dict(config).items() if key not in HARMLESS},
         "tokenizer": tokens.content_hash(),
         "corpus": [shard["sha256"] for shard in examples.card["shards"]],
         "holdout": examples.valid_hash(),
@@ -144,6 +145,8 @@ class Trainer:
         self.dtype = choose_precision(self.config, self.device)
         self.precision = str(self.dtype).removeprefix("torch.")
         self.network = Transformer(examples.network, examples.tokenizer.vocab_size).to(self.device)
+        if self.config.activations == "recomputed":
+            self.network.recompute_activations()
         self.optimizers = build_optimizers(self.network, self.config)
         # Only float16 needs its gradients scaled; bfloat16 has float32's range.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
