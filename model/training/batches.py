@@ -31,6 +31,7 @@ from model.row_counts import RowCount, row_count, too_long, warning
 from model.tokenizer import Tokenizer
 from model.training.draws import Draws
 from model.training.pools import LEFT_OUT, NOT_DRAWN, TRAINED, ExamplesError, Pools, by_size, cut
+from model.training.ranks import ALONE, Ranks
 from model.training.shapes import above
 from model.training.shown import Drawn, Pairs, Shown, Windows
 from model.training.tokens import Tokens, stored, tokenised
@@ -138,12 +139,19 @@ class Examples:
             return Windows(tokens, self.tokenizer, self.network, draws)
         return Pairs(tokens, self.tokenizer, self.network, self.config, draws)
 
-    def train_batches(self, start: int = 0, threads: int = 1, pin: bool = False) -> Iterator[Batch]:
+    def tokenise(self) -> None:
+        """Have the train split tokenised now, if it is not yet, instead of at the first batch."""
+        assert self._pools
+
+    def train_batches(
+        self, start: int = 0, threads: int = 1, pin: bool = False, ranks: Ranks = ALONE
+    ) -> Iterator[Batch]:
         """The endless stream of shuffled batches, pass after pass over the rows, from batch number ``start`` on.
 
         Args:
             threads: that make batches ahead; the batches are the same with any number.
             pin: put them into memory that a GPU can copy from while it computes.
+            ranks: the processes that batches are dealt out to in turn, and which of them this is.
         """
         pools, first = self._pools, self._pools.pool(0)
         lost, asked = len(first.left_out), pools.rows - len(first.not_drawn)
@@ -156,8 +164,10 @@ class Examples:
             batch = _batch(pools.examples, *pools.find(number), self.network.max_positions)
             return batch.pinned() if pin else batch
 
-        for number, batch in enumerate(_ahead(make, start, threads), start + 1):
-            self._handed_out = number
+        numbers = itertools.count(start + ranks.rank, ranks.size)
+        for batch in _ahead(make, numbers, threads):
+            start += ranks.size
+            self._handed_out = start
             yield batch
 
     def valid_batches(self) -> list[Batch]:
@@ -184,7 +194,10 @@ class Examples:
         return sha256_file(Path(self.holdout) / f"valid{SUFFIX}")
 
     def row_counts(self, valid: list[Batch]) -> list[RowCount]:
-        """What became of the rows of the train split up to the batch handed out last, and of the validation split."""
+        """What became of the rows of the train split up to the batch handed out last, and of the validation split.
+
+        Of all processes: when they have made their steps, they have been handed out the same number of batches.
+        """
         fate = self._pools.fate(self._handed_out)
         long, reason = int(((fate & LEFT_OUT > 0) & (fate < TRAINED)).sum()), too_long(self.network.max_positions)
         left_out = {
@@ -221,12 +234,12 @@ def _batch(shower: Pairs | Windows, shown: Shown, places: range, most: int) -> B
     return Batch.of(source, inputs, labels, tuple(rows[rows >= 0].tolist()))
 
 
-def _ahead(make: Callable[[int], Batch], start: int, threads: int) -> Iterator[Batch]:
-    """``make(start)`` and so on without end, made on other threads and handed out in order."""
+def _ahead(make: Callable[[int], Batch], numbers: Iterator[int], threads: int) -> Iterator[Batch]:
+    """The batches of endless numbers, made on other threads and handed out in order."""
     waiting: collections.deque[Future[Batch]] = collections.deque()
     with ThreadPoolExecutor(threads, "batches") as pool:
         try:
-            for number in itertools.count(start):
+            for number in numbers:
                 waiting.append(pool.submit(make, number))
                 if len(waiting) > AHEAD * threads:
                     yield waiting.popleft().result()
