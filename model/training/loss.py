@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK_LOGITS = 2_000_000  # logits per block: 8 MB of float32
+# Logits per block: 8 MB of float32, a CPU's cache; on a GPU, where each block costs some launches, a quarter of a GB.
+BLOCK_LOGITS = {"cpu": 2_000_000, "cuda": 64_000_000}
 BLOCK_ROWS = 64  # a block has a multiple of these, the last one with zeros: few shapes to make kernels for
 
 
@@ -24,7 +25,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, features: Tensor, weight: Tensor, labels: Tensor, smoothing: float, differentiable: bool
     ) -> Tensor:
         matrix, vocabulary = weight.to(features.dtype), weight.shape[0]
-        rows = max(1, BLOCK_LOGITS // vocabulary)
+        rows = max(1, BLOCK_LOGITS[features.device.type] // vocabulary)
         multiple = min(rows, BLOCK_ROWS)
         rows -= rows % multiple
         total = torch.zeros((), dtype=torch.float32, device=features.device)
