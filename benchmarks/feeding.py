@@ -1,4 +1,4 @@
-"""What feeding a training costs: tokenising, beginning at any step, padding, tokens per second, and memory.
+"""What feeding a training costs: tokenising, beginning at any step, padding, shapes, tokens per second, and memory.
 
     python -m benchmarks.feeding corpus tokenizer --work /tmp/work --start 2000 --batches 300
 
@@ -27,9 +27,12 @@ def measure(examples: Examples, start: int, batches: int) -> dict[str, Any]:
     next(stream)
     ready = time.perf_counter(), time.process_time()
     tokens = padded = widest = 0
+    shapes = set()
     for batch in itertools.islice(stream, batches):
-        sides = [side.numel() for side in (batch.source, batch.inputs) if side is not None]
+        given = [side for side in (batch.source, batch.inputs) if side is not None]
+        sides = [side.numel() for side in given]
         tokens, padded, widest = tokens + batch.tokens, padded + sum(sides), max(widest, *sides)
+        shapes.add(tuple(side.shape for side in given))
     spent = time.process_time() - ready[1]
     return {
         "rows": examples.card["counts"]["train"],
@@ -40,6 +43,7 @@ def measure(examples: Examples, start: int, batches: int) -> dict[str, Any]:
         "tokens_per_batch": round(tokens / max(1, batches), 1),
         "padding_share": round(1 - tokens / max(1, padded), 4),
         "largest_side": widest,
+        "shapes": len(shapes),
         "tokens_per_cpu_second": round(tokens / max(1e-9, spent)),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "own_mb": round(_own_bytes() / 1e6, 1),

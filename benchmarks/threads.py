@@ -145,7 +145,7 @@ def training(name: str, threads: int) -> Callable[[str], int]:
 
     from model.config import TrainingConfig
     from model.network import Transformer
-    from model.training.loop import choose_precision
+    from model.training.device import choose_precision
     from model.training.loss import linear_cross_entropy
     from model.training.optimizer import build_optimizers
     from pipelines.request import load_profile

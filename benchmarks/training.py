@@ -62,7 +62,7 @@ def batches(profile: str, count: int, tokens: int) -> "list[Batch]":
         places = torch.arange(width)
         source = ids[0].masked_fill(places >= lengths[0], 0) if len(widths) > 1 else None
         inputs, labels = (part.masked_fill(places >= lengths[1], 0) for part in ids[1:])
-        made.append(Batch(source, inputs, labels))
+        made.append(Batch.of(None if source is None else source.numpy(), inputs.numpy(), labels.numpy()))
     return made
 
 
@@ -96,7 +96,7 @@ def theirs(profile: str, precision: str) -> "tuple[Callable[[Batch], Any], int]"
     def step(batch: "Batch") -> float:
         with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
             logits = network(batch.source, batch.inputs)
-            loss = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=0)
+            loss = F.cross_entropy(logits.flatten(0, 1)[batch.places], batch.labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -9,7 +9,7 @@ Profiles (``pipelines/profiles/*.yaml``), the command lines and the pipeline's p
 import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -128,7 +128,7 @@ class TrainingConfig(Settings):
 
     steps: Count = setting(2000, "Optimiser steps; the learning rate's schedule is fitted to them.")
     batch_tokens: Count = setting(4096, "Padded tokens per side and per micro-batch, bucketed by length.")
-    grad_accum_steps: Count = setting(1, "Micro-batches per optimiser step.")
+    grad_accum_steps: Count = setting(1, "Micro-batches per optimiser step; several processes share them out.")
     schedule: Literal["stable-decay", "cosine"] = setting("stable-decay", "Flat, then linear to the end, or cosine.")
     warmup_steps: Natural = setting(60, "Steps of linear warm-up.")
     warmdown_fraction: Share = setting(0.4, "Share of the steps, the last, in which the stable-decay schedule falls.")
@@ -160,6 +160,9 @@ class TrainingConfig(Settings):
         "auto", "Mixed precision; auto takes what the hardware has."
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU that works.")
+    activations: Literal["kept", "recomputed"] = setting(
+        "kept", "What a layer computed is kept for its gradients, or computed again: less memory, a third more time."
+    )
     threads: Threads = setting(0, "CPU threads; 0 takes the processors this process may use.")
     seed: Natural = setting(0, "Seed of the weights and of the order of the data.")
 
@@ -227,7 +230,7 @@ class ResourcesConfig(Settings):
     memory: Memory = setting("2Gi", "Memory that each step is promised and held to, but for training.")
     train_cpu: Processors = setting("1", "Processors that training is promised; it takes what is free beside them.")
     train_memory: Memory = setting("6Gi", "Memory that training is promised and held to.")
-    gpus: Natural = setting(0, "GPUs that training asks for.")
+    gpus: Natural = setting(0, "GPUs that training asks for, each of them for a process of its own.")
     machine: Literal["cpu", "gpu"] = setting(
         "cpu", "What the published bundle will be served on; for gpu, fp16 is measured on one."
     )
@@ -249,6 +252,15 @@ class Profile(Settings):
     evaluation: EvaluationConfig = section(EvaluationConfig, "Evaluation.")
     gate: GateConfig = section(GateConfig, "Gates.")
     resources: ResourcesConfig = section(ResourcesConfig, "What a cluster is asked for.")
+
+    @model_validator(mode="after")
+    def _shared_out(self) -> Self:
+        if self.resources.gpus and self.training.grad_accum_steps % self.resources.gpus:
+            raise ValueError(
+                f"training.grad_accum_steps: {self.training.grad_accum_steps} micro-batches cannot be shared out among "
+                f"resources.gpus={self.resources.gpus}: make it a multiple of them, and training.batch_tokens smaller"
+            )
+        return self
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.config import PRESETS, NetworkConfig, from_dict
 from model.fused import relu_squared, rms_norm
@@ -38,14 +39,33 @@ def rotary_tables(positions: int, head_dim: int, theta: float) -> tuple[Tensor, 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Scaled dot-product attention of query [B, S, H, h] over key and value [B, T, K, h] -> [B, S, H, h].
 
-    ``mask`` is bool [B, 1, 1, T], true where attention is allowed. On a GPU the fused kernel does it. On a CPU the
+    ``mask`` is bool [B, 1, 1, T], true where attention is allowed. On a GPU a fused kernel does it. On a CPU the
     H / K query heads that share a key head are folded into its rows, so that the shared head is read once and never
     expanded, and that with one key head nothing has to be moved.
     """
-    if query.is_cuda:
-        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=True)
-        return y.transpose(1, 2)
+    return (attend_fused if query.is_cuda else attend_folded)(query, key, value, mask, causal)
+
+
+def attend_fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """As :func:`attend`, by PyTorch's kernels for GPUs.
+
+    Of these flash attention knows shared heads and no masks, and the memory-efficient one masks and no shared heads:
+    for both PyTorch would hold all scores. So with a mask heads are repeated, which costs nothing where there is one.
+    """
+    heads, kv_heads = query.shape[2], key.shape[2]
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    if mask is not None:
+        key, value = (
+            part.expand(-1, heads, -1, -1) if kv_heads == 1 else part.repeat_interleave(heads // kv_heads, 1)
+            for part in (key, value)
+        )
+    shared = mask is None and heads > kv_heads
+    y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=shared)
+    return y.transpose(1, 2)
+
+
+def attend_folded(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """As :func:`attend`, for a CPU."""
     batch, length, heads, width = query.shape
     keys, kv_heads = key.shape[1:3]
     folded = (batch, kv_heads, length, -1)
@@ -156,7 +176,13 @@ class Layer(nn.Module):
 
 
 class _Stack(nn.Module):
-    """The layers of one side and their final norm, named as in the checkpoint."""
+    """The layers of one side and their final norm, named as in the checkpoint.
+
+    Where it is to ``recompute``, a layer keeps nothing but its input for the gradients, and what it drew for dropout is
+    drawn again: gradient checkpointing (arXiv 1604.06174), bit for bit the same gradients.
+    """
+
+    recompute = False
 
     def __init__(self, config: NetworkConfig, count: int, causal: bool, cross: bool = False) -> None:
         super().__init__()
@@ -166,7 +192,8 @@ class _Stack(nn.Module):
     def forward(self, x: Tensor, *inputs: Any) -> Tensor:
         """x [B, S, D] -> [B, S, D]; the inputs are those of every layer."""
         for layer in self.layers:
-            x = layer(x, *inputs)
+            again = self.recompute and torch.is_grad_enabled()
+            x = checkpoint(layer, x, *inputs, use_reentrant=False) if again else layer(x, *inputs)
         return self.norm(x)
 
 
@@ -191,6 +218,11 @@ class Transformer(nn.Module):
         seq2seq = config.family == "seq2seq"
         self.encoder = _Stack(config, config.encoder_layers, causal=False) if seq2seq else None
         self.decoder = _Stack(config, config.decoder_layers, causal=True, cross=seq2seq)
+
+    def recompute_activations(self) -> None:
+        """Have the layers keep less for their gradients, from now on; gradients stay what they are."""
+        for stack in filter(None, (self.encoder, self.decoder)):
+            stack.recompute = True
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids i64 [B, S] -> [B, S, D], scaled to unit variance."""

@@ -167,6 +167,7 @@ def define(images: Mapping[str, str] | None = None, claims: tuple[str, ...] = ()
             config=training,
             checkpoint_uri=checkpoint_uri,
             origin=origin,
+            gpus=train_gpus,
             code=code_of("train_model"),
         )
         asked(trained, STORAGE, TRACKING, hours=72, cpu=train_cpu, memory=train_memory)

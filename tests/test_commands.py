@@ -41,6 +41,9 @@ def modules() -> list[tuple[Command, str, list[str]]]:
         _, flag, name, *arguments = command.words()
         if flag == "-m" and name.split(".")[0] in PACKAGES:
             found.append((command, name, arguments))
+    for command in chosen("torchrun"):
+        name, *arguments = command.words()[command.words().index("-m") + 1 :]
+        found.append((command, name, arguments))
     return found
 
 

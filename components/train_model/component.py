@@ -14,6 +14,7 @@ def train_model(
     config: dict,
     checkpoint_uri: str,
     origin: str,
+    gpus: str,
     code: str,
     checkpoint: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
@@ -28,6 +29,7 @@ def train_model(
         config: The profile's training section (model.config.TrainingConfig).
         checkpoint_uri: Folder, address or pvc://claim/prefix that keeps the state of an unfinished run; empty: none.
         origin: What preflight found of the weights to begin with; empty: random ones.
+        gpus: How many are asked for: each that is there trains in a process of its own.
         code: Hash of the step's code; part of the cache's key.
 
     Returns:
@@ -38,9 +40,10 @@ def train_model(
 
     with step("train-model", code, checkpoint=checkpoint.path):
         from model.config import NetworkConfig, TrainingConfig, from_dict
-        from model.training.loop import train
+        from model.training.launch import processes, train_together
 
         shape, settings = from_dict(NetworkConfig, network), from_dict(TrainingConfig, config)
         made, kept = (corpus.path, holdout.path, tokenizer.path), checkpoint_uri.replace("pvc://", "/mnt/pvc/")
-        report = train(*made, checkpoint.path, shape, settings, kept, origin)
+        count = processes(int(gpus), settings)
+        report = train_together(count, *made, checkpoint.path, shape, settings, kept, origin)
         metrics.metadata.update(scalars(report))

@@ -1,6 +1,7 @@
 """Train a checkpoint from the command line.
 
 python -m model.training CORPUS TOKENIZER --out CHECKPOINT --preset prometheus-8m --steps 2000
+torchrun --nproc_per_node=2 -m model.training CORPUS TOKENIZER --out CHECKPOINT --grad_accum_steps 2
 """
 
 import json
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     network, training = read_settings(NetworkConfig, options), read_settings(TrainingConfig, options)
     text = (options.corpus, options.holdout or options.corpus, options.tokenizer)
     trained = train(*text, options.out, network, training, options.checkpoint_uri, options.init_from)
-    print(json.dumps(trained, indent=1))
+    if trained:  # one of several processes tells
+        print(json.dumps(trained, indent=1))
     return OK
 
 

@@ -29,9 +29,10 @@ from model.corpus.storage import SUFFIX
 from model.files import sha256_file
 from model.row_counts import RowCount, row_count, too_long, warning
 from model.tokenizer import Tokenizer
-from model.tokenizer.prompt import pad
 from model.training.draws import Draws
-from model.training.pools import LEFT_OUT, NOT_DRAWN, TRAINED, ExamplesError, Pools, cut
+from model.training.pools import LEFT_OUT, NOT_DRAWN, TRAINED, ExamplesError, Pools, by_size, cut
+from model.training.ranks import ALONE, Ranks
+from model.training.shapes import above
 from model.training.shown import Drawn, Pairs, Shown, Windows
 from model.training.tokens import Tokens, stored, tokenised
 
@@ -41,31 +42,54 @@ AHEAD = 4  # batches that are made before they are asked for, by each thread
 
 @dataclass(frozen=True)
 class Batch:
-    """i64 tensors: source [B, L] or None, inputs [B, S], labels [B, S]; the places of all rows that are in it."""
+    """Rows of one shape, most of them examples; the last ones may be empty, to make the shape one of few.
+
+    Attributes:
+        source: i64 [B, L], or None.
+        inputs: i64 [B, S].
+        labels: i64 [N], the targets of the positions that carry a loss.
+        places: i64 [N], where these positions are in [B * S].
+        tokens: real ones on both sides, the unit of tokens/s.
+        rows: the places in the split of all rows that are in it.
+    """
 
     source: Tensor | None
     inputs: Tensor
     labels: Tensor
+    places: Tensor
+    tokens: int
     rows: tuple[int, ...] = ()
 
     @property
     def target_tokens(self) -> int:
-        return int((self.labels != Tokenizer.pad_id).sum())
+        return len(self.labels)
 
-    @property
-    def tokens(self) -> int:
-        """Real tokens on both sides, the unit of tokens/s."""
-        return self.target_tokens + (int((self.source != Tokenizer.pad_id).sum()) if self.source is not None else 0)
+    @staticmethod
+    def of(source: np.ndarray | None, inputs: np.ndarray, labels: np.ndarray, rows: tuple[int, ...] = ()) -> Batch:
+        """A batch of padded arrays i64: source [B, L], inputs and labels [B, S].
+
+        What carries a loss is found here, beside the training: a GPU would have to be waited for.
+        """
+        places = np.flatnonzero(labels != Tokenizer.pad_id)
+        tokens = len(places)
+        if source is not None:
+            real = source != Tokenizer.pad_id
+            tokens += int(real.sum())
+            source = source.copy()
+            source[~real.any(1), 0] = Tokenizer.eos_id  # attention to nothing at all would be no number
+        sides = (torch.from_numpy(side) for side in (inputs, labels.ravel()[places], places))
+        return Batch(None if source is None else torch.from_numpy(source), *sides, tokens, rows)
 
     def pinned(self) -> Batch:
         """In memory that a GPU can copy from while it computes."""
-        source = self.source.pin_memory() if self.source is not None else None
-        return Batch(source, self.inputs.pin_memory(), self.labels.pin_memory(), self.rows)
+        return self._with(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> Batch:
-        source = self.source.to(device, non_blocking=True) if self.source is not None else None
-        inputs, labels = (side.to(device, non_blocking=True) for side in (self.inputs, self.labels))
-        return Batch(source, inputs, labels, self.rows)
+        return self._with(lambda side: side.to(device, non_blocking=True))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        source = None if self.source is None else change(self.source)
+        return Batch(source, *map(change, (self.inputs, self.labels, self.places)), self.tokens, self.rows)
 
 
 class Examples:
@@ -115,12 +139,19 @@ class Examples:
             return Windows(tokens, self.tokenizer, self.network, draws)
         return Pairs(tokens, self.tokenizer, self.network, self.config, draws)
 
-    def train_batches(self, start: int = 0, threads: int = 1, pin: bool = False) -> Iterator[Batch]:
+    def tokenise(self) -> None:
+        """Have the train split tokenised now, if it is not yet, instead of at the first batch."""
+        assert self._pools
+
+    def train_batches(
+        self, start: int = 0, threads: int = 1, pin: bool = False, ranks: Ranks = ALONE
+    ) -> Iterator[Batch]:
         """The endless stream of shuffled batches, pass after pass over the rows, from batch number ``start`` on.
 
         Args:
             threads: that make batches ahead; the batches are the same with any number.
             pin: put them into memory that a GPU can copy from while it computes.
+            ranks: the processes that batches are dealt out to in turn, and which of them this is.
         """
         pools, first = self._pools, self._pools.pool(0)
         lost, asked = len(first.left_out), pools.rows - len(first.not_drawn)
@@ -130,11 +161,13 @@ class Examples:
             print(loud, flush=True)
 
         def make(number: int) -> Batch:
-            batch = _batch(pools.examples, *pools.find(number))
+            batch = _batch(pools.examples, *pools.find(number), self.network.max_positions)
             return batch.pinned() if pin else batch
 
-        for number, batch in enumerate(_ahead(make, start, threads), start + 1):
-            self._handed_out = number
+        numbers = itertools.count(start + ranks.rank, ranks.size)
+        for batch in _ahead(make, numbers, threads):
+            start += ranks.size
+            self._handed_out = start
             yield batch
 
     def valid_batches(self) -> list[Batch]:
@@ -152,16 +185,19 @@ class Examples:
                 f"none of the {len(rows):,} validation rows fits in max_positions={self.network.max_positions} tokens: "
                 "raise corpus.valid_rows, network.max_positions or the tokenizer's vocab_size"
             )
-        shown = shown[np.lexsort((shown.inputs, shown.width))]
-        cuts = cut(shown.width.tolist(), self.config.batch_tokens)
-        return [_batch(shower, shown, range(*ends)) for ends in itertools.pairwise(cuts)]
+        shown, most = by_size(shown), self.network.max_positions
+        cuts = cut(above(shown.width).tolist(), self.config.batch_tokens)
+        return [_batch(shower, shown, range(*ends), most) for ends in itertools.pairwise(cuts)]
 
     def valid_hash(self) -> str:
         """The SHA-256 of the validation split, as it lies on disk, in hex."""
         return sha256_file(Path(self.holdout) / f"valid{SUFFIX}")
 
     def row_counts(self, valid: list[Batch]) -> list[RowCount]:
-        """What became of the rows of the train split up to the batch handed out last, and of the validation split."""
+        """What became of the rows of the train split up to the batch handed out last, and of the validation split.
+
+        Of all processes: when they have made their steps, they have been handed out the same number of batches.
+        """
         fate = self._pools.fate(self._handed_out)
         long, reason = int(((fate & LEFT_OUT > 0) & (fate < TRAINED)).sum()), too_long(self.network.max_positions)
         left_out = {
@@ -182,25 +218,28 @@ class Examples:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _batch(shower: Pairs | Windows, shown: Shown, places: range) -> Batch:
-    """Some examples, padded to the longest of each side."""
+def _batch(shower: Pairs | Windows, shown: Shown, places: range, most: int) -> Batch:
+    """Some examples, padded to the rung above the longest of each side, or to the ``most`` positions that there are."""
     examples = [shower.example(shown, place) for place in places]
     rows = shown.rows[places.start : places.stop]
 
-    def tensor(sides: list[Sequence[int]]) -> Tensor:
-        return torch.from_numpy(pad(sides)[0])
+    def padded(sides: list[Sequence[int]]) -> np.ndarray:
+        ids = np.full((above(len(sides)), min(most, above(max(map(len, sides))))), Tokenizer.pad_id, np.int64)
+        for row, side in zip(ids, sides, strict=False):
+            row[: len(side)] = side
+        return ids
 
-    source = tensor([e.source for e in examples]) if examples[0].source else None
-    inputs, labels = tensor([e.inputs for e in examples]), tensor([e.labels for e in examples])
-    return Batch(source, inputs, labels, tuple(rows[rows >= 0].tolist()))
+    source = padded([e.source for e in examples]) if examples[0].source else None
+    inputs, labels = padded([e.inputs for e in examples]), padded([e.labels for e in examples])
+    return Batch.of(source, inputs, labels, tuple(rows[rows >= 0].tolist()))
 
 
-def _ahead(make: Callable[[int], Batch], start: int, threads: int) -> Iterator[Batch]:
-    """``make(start)`` and so on without end, made on other threads and handed out in order."""
+def _ahead(make: Callable[[int], Batch], numbers: Iterator[int], threads: int) -> Iterator[Batch]:
+    """The batches of endless numbers, made on other threads and handed out in order."""
     waiting: collections.deque[Future[Batch]] = collections.deque()
     with ThreadPoolExecutor(threads, "batches") as pool:
         try:
-            for number in itertools.count(start):
+            for number in numbers:
                 waiting.append(pool.submit(make, number))
                 if len(waiting) > AHEAD * threads:
                     yield waiting.popleft().result()

@@ -2,11 +2,10 @@
 
 It resumes by itself when its output folder holds the state of an interrupted run with the same settings, and a seed
 gives one and the same run on a CPU whether it was interrupted or not. With a ``checkpoint_uri`` it does so on another
-machine, too.
+machine, too. Several processes share the work of each step (:mod:`model.training.ranks`).
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import itertools
 import json
@@ -17,34 +16,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors import torch as safetensors
 from torch import Tensor
 
 from model.config import NetworkConfig, TrainingConfig, fit_warmup, to_dict
-from model.errors import ProjectError
 from model.files import write_text
 from model.network import Transformer, count_parameters
 from model.processors import available_cpus
 from model.progress import Progress
 from model.row_counts import RowCount, sentence
-from model.tokenizer import Tokenizer, load_tokenizer
+from model.tokenizer import load_tokenizer
 from model.training.batches import Batch, Examples
 from model.training.checkpoint import INFO, WEIGHTS, finish, save_weights
+from model.training.device import TrainingError, choose_device, choose_precision, return_free_memory
+from model.training.draws import Draws
 from model.training.ending import end, heeding_signals
 from model.training.loss import linear_cross_entropy
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
 from model.training.origin import open_origin
-from model.training.precision import multiplies_bfloat16
+from model.training.ranks import ALONE, Ranks, joined
 from model.training.remote import RemoteCheckpoints
-from model.training.saved import TrainState, forget, restore, save, tidy
+from model.training.saved import TrainState, forget, restore, save, set_state, state_of, tidy
 from model.training.tracking import CURVE, tracked
 
 TRIM_STEPS = 20
+HARMLESS = ("save_every", "activations")  # settings that change no weight
 CURVE_POINTS = 200  # training points kept in the curve, whatever the number of steps
-
-
-class TrainingError(ProjectError, RuntimeError):
-    """Training cannot go on; the message says why and what to change."""
 
 
 def train(
@@ -58,6 +57,8 @@ def train(
     init_from: str = "",
 ) -> dict[str, Any]:
     """Train a network (or resume) and return what is written to ``training.json``.
+
+    Of several processes the first one writes and returns it; the others return nothing.
 
     Args:
         corpus: folder written by :func:`model.corpus.prepare_corpus`, for its train split.
@@ -74,110 +75,143 @@ def train(
         ExamplesError: when the corpus has nothing that this network can learn from.
         CheckpointError: when ``out`` holds the state of a run with other settings, ``checkpoint_uri`` is of no use, or
             ``init_from`` does not fit.
+        RanksError: when processes that were started together cannot train together, or one of them has ended.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    config, fitted = fit_warmup(config)
-    torch.set_num_threads(config.threads or available_cpus())
-    torch.manual_seed(config.seed)
-    tokens = load_tokenizer(tokenizer)
-    examples = Examples(corpus, tokens, network, config, holdout, work=out)
-    identity = {
-        "network": to_dict(network),
-        "training": {key: value for key, value in to_dict(config).items() if key != "save_every"},
-        "tokenizer": tokens.content_hash(),
-        "corpus": [shard["sha256"] for shard in examples.card["shards"]],
-        "holdout": examples.valid_hash(),
-    }
-    trainer, card = Trainer(examples, out), examples.card
-    if origin := open_origin(init_from, network) if init_from else None:
-        identity["init_from"] = origin.sha256
-        origin.load_into(trainer.network, tokens)
-    remote = RemoteCheckpoints(checkpoint_uri, identity) if checkpoint_uri else None
-    if fitted:
-        print(fitted, flush=True)
-    print(
-        f"training {count_parameters(trainer.network):,} parameters ({network.family}) on {trainer.device}, "
-        f"{trainer.precision}, {config.steps} steps of {config.grad_accum_steps} x {config.batch_tokens} tokens",
-        flush=True,
-    )
-    row_counts = trainer.fit(identity, remote)
-    print(sentence(row_counts), flush=True)
-    state = trainer.state
-    info = {
-        "network": to_dict(network),
-        "config": to_dict(config),
-        "vocab_size": tokens.vocab_size,
-        "task": examples.task,
-        "languages": examples.languages,
-        "authors": card.get("authors", []),
-        "parameters": count_parameters(trainer.network),
-        "steps": state.step,
-        "best_step": state.best_step,
-        "train_loss": state.train_loss,
-        "valid_loss": state.best_loss,
-        "last_valid_loss": state.valid_loss,
-        "train_tokens": state.tokens,
-        "target_tokens": state.target_tokens,
-        "seconds": round(state.seconds, 2),
-        "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
-        "row_counts": row_counts,
-        "device": str(trainer.device),
-        "precision": trainer.precision,
-        "threads": torch.get_num_threads(),
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        "seed": config.seed,
-        **({"init_from": origin.told()} if origin else {}),
-    }
-    info = finish(out, info, tokens, Path(tokenizer))
-    forget(out)
-    examples.forget()
-    return info
+    tokenizer, out = Path(tokenizer), Path(out)
+    with joined(config.grad_accum_steps) as ranks:
+        out.mkdir(parents=True, exist_ok=True)
+        config, fitted = fit_warmup(config)
+        torch.set_num_threads(config.threads or max(1, available_cpus() // ranks.beside))
+        torch.manual_seed(config.seed)
+        tokens = load_tokenizer(tokenizer)
+        examples = Examples(corpus, tokens, network, config, holdout, work=out)
+        identity = {
+            "network": to_dict(network),
+            "training": {key: value for key, value in to_dict(config).items() if key not in HARMLESS},
+            "tokenizer": tokens.content_hash(),
+            "corpus": [shard["sha256"] for shard in examples.card["shards"]],
+            "holdout": examples.valid_hash(),
+        }
+        trainer, card = Trainer(examples, out, ranks), examples.card
+        if origin := open_origin(init_from, network) if init_from and ranks.first else None:
+            origin.load_into(trainer.network, tokens)
+        if init_from:
+            identity["init_from"] = origin.sha256 if origin else ""  # only the first process needs to know
+        remote = RemoteCheckpoints(checkpoint_uri, identity) if checkpoint_uri and ranks.first else None
+        if fitted:
+            print(fitted, flush=True)
+        together = f" in {ranks.size} processes" if ranks.size > 1 else ""
+        print(
+            f"training {count_parameters(trainer.network):,} parameters ({network.family}) on {trainer.device}, "
+            f"{trainer.precision}{together}, {config.steps} steps of {config.grad_accum_steps} x {config.batch_tokens} "
+            "tokens",
+            flush=True,
+        )
+        row_counts = trainer.fit(identity, remote)
+        if not ranks.first:
+            if ranks.local == 0:
+                examples.forget()
+            return {}
+        print(sentence(row_counts), flush=True)
+        state = trainer.state
+        info = {
+            "network": to_dict(network),
+            "config": to_dict(config),
+            "vocab_size": tokens.vocab_size,
+            "task": examples.task,
+            "languages": examples.languages,
+            "authors": card.get("authors", []),
+            "parameters": count_parameters(trainer.network),
+            "steps": state.step,
+            "best_step": state.best_step,
+            "train_loss": state.train_loss,
+            "valid_loss": state.best_loss,
+            "last_valid_loss": state.valid_loss,
+            "train_tokens": state.tokens,
+            "target_tokens": state.target_tokens,
+            "seconds": round(state.seconds, 2),
+            "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
+            "row_counts": row_counts,
+            "device": str(trainer.device),
+            "precision": trainer.precision,
+            "processes": ranks.size,
+            "threads": torch.get_num_threads(),
+            "versions": {"torch": torch.__version__, "python": platform.python_version()},
+            "seed": config.seed,
+            **({"init_from": origin.told()} if origin else {}),
+        }
+        info = finish(out, info, tokens, tokenizer)
+        forget(out)
+        examples.forget()
+        return info
 
 
 class Trainer:
-    """One run: a new network, its optimisers, and where it is."""
+    """One run: a new network, its optimisers, and where it is; and who trains it together."""
 
-    def __init__(self, examples: Examples, out: Path) -> None:
-        self.examples, self.config, self.out = examples, examples.config, out
-        self.device = choose_device(self.config)
+    def __init__(self, examples: Examples, out: Path, ranks: Ranks = ALONE) -> None:
+        self.examples, self.config, self.out, self.ranks = examples, examples.config, out, ranks
+        self.device = choose_device(self.config, ranks)
         self.dtype = choose_precision(self.config, self.device)
         self.precision = str(self.dtype).removeprefix("torch.")
         self.network = Transformer(examples.network, examples.tokenizer.vocab_size).to(self.device)
+        if self.config.activations == "recomputed":
+            self.network.recompute_activations()
         self.optimizers = build_optimizers(self.network, self.config)
         # Only float16 needs its gradients scaled; bfloat16 has float32's range.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        self._draws = Draws(self.config.seed)
         self.state = TrainState()
         self.curve: list[dict[str, float]] = []
         self.recent: list[float] = []  # losses of the steps since the curve's last point
 
     def fit(self, identity: dict[str, Any], remote: RemoteCheckpoints | None = None) -> list[RowCount]:
         """Train to the end of the schedule, resuming where there is something to resume; what became of the rows."""
+        saved = self._shared(self._restored(identity, remote) if self.ranks.first else None)
+        if saved:
+            self.state, self.curve, self.recent = TrainState(**saved["state"]), saved["curve"], saved["recent"]
+            if saved["scaler"]:
+                self.scaler.load_state_dict(saved["scaler"])
+        self._record()  # an older run's curve is not this one's
+        if saved and "row_counts" in saved:  # it was killed between its last step and its results
+            return saved["row_counts"]
+        valid = self.examples.valid_batches()
+        for here in self.ranks.turns():
+            if here:
+                self.examples.tokenise()
+        name = f"{self.examples.network.family}-seed{self.config.seed}"
+        with heeding_signals() as asked, contextlib.ExitStack() as beside:
+            if self.ranks.first:
+                beside.enter_context(tracked(name, identity, self.out))
+            self._loop(identity, valid, remote, asked)
+        row_counts = self.examples.row_counts(valid) if self.ranks.first else []
+        if remote:
+            self._save(identity, row_counts=row_counts)
+            remote.save(self.out, self.state.step, wait=True)
+        return row_counts
+
+    def _restored(self, identity: dict[str, Any], remote: RemoteCheckpoints | None) -> dict[str, Any] | None:
+        """The progress of the run that goes on, whose state is put in place; None for a new one."""
         tidy(self.out)
         saved, fetched = restore(self.out, self.network, self.optimizers, identity), ""
         (self.out / INFO).unlink(missing_ok=True)  # of a run that ended here before, whose weights are going to go
         if not saved and remote and (fetched := remote.fetch(self.out)):
             saved = restore(self.out, self.network, self.optimizers, identity)
         if saved:
-            self.state, self.curve, self.recent = TrainState(**saved["state"]), saved["curve"], saved["recent"]
-            if saved["scaler"]:
-                self.scaler.load_state_dict(saved["scaler"])
-            source = f" from {fetched}" if fetched else ""
-            print(f"resuming after step {self.state.step}, {self.state.seconds:.0f} s into the run{source}", flush=True)
+            state, source = TrainState(**saved["state"]), f" from {fetched}" if fetched else ""
+            print(f"resuming after step {state.step}, {state.seconds:.0f} s into the run{source}", flush=True)
         else:
             (self.out / WEIGHTS).unlink(missing_ok=True)
-        self._record()  # an older run's curve is not this one's
-        if saved and "row_counts" in saved:  # it was killed between its last step and its results
-            return saved["row_counts"]
-        valid = self.examples.valid_batches()
-        name = f"{self.examples.network.family}-seed{self.config.seed}"
-        with tracked(name, identity, self.out), heeding_signals() as asked:
-            self._loop(identity, valid, remote, asked)
-        row_counts = self.examples.row_counts(valid)
-        if remote:
-            self._save(identity, row_counts=row_counts)
-            remote.save(self.out, self.state.step, wait=True)
-        return row_counts
+        return saved
+
+    def _shared(self, saved: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The first process's progress and state, those of all from here on."""
+        if self.ranks.size == 1:
+            return saved
+        tensors = safetensors.load(self.ranks.share(safetensors.save(state_of(self.network, self.optimizers))))
+        if not self.ranks.first:
+            set_state(tensors, self.network, self.optimizers)
+        return json.loads(self.ranks.share(json.dumps(saved).encode()))
 
     def _save(self, identity: dict[str, Any], **more: Any) -> None:
         progress = {"state": dataclasses.asdict(self.state), "curve": self.curve, "recent": self.recent, **more}
@@ -189,7 +223,8 @@ class Trainer:
     ) -> None:
         config, state, recent = self.config, self.state, self.recent
         # The stream is a pure function of the seed and the batch's number: an exact resume begins at its own.
-        batches = self.examples.train_batches(state.step * config.grad_accum_steps, pin=self.device.type == "cuda")
+        first_batch, own = state.step * config.grad_accum_steps, config.grad_accum_steps // self.ranks.size
+        batches = self.examples.train_batches(first_batch, pin=self.device.type == "cuda", ranks=self.ranks)
         every = max(1, config.steps // CURVE_POINTS)
         began, first = time.perf_counter() - state.seconds, dataclasses.replace(state)
         progress = Progress("training", config.steps - first.step, every=10.0)
@@ -197,7 +232,7 @@ class Trainer:
             self._improves(valid)  # what it begins with may stay the best
         while state.step < config.steps:
             rate = learning_rate(state.step, config)
-            recent.append(self.update(list(itertools.islice(batches, config.grad_accum_steps)), rate))
+            recent.append(self.update(list(itertools.islice(batches, own)), rate))
             state.step += 1
             state.seconds = time.perf_counter() - began
             last = state.step == config.steps
@@ -211,27 +246,34 @@ class Trainer:
                 print(f"stopping early: no improvement in {config.patience} validations", flush=True)
                 return
             if state.step % TRIM_STEPS == 0 and self.device.type == "cpu":
-                _return_free_memory()
-            signal = asked()
+                return_free_memory()
+            signal = self.ranks.any(asked())
             if (signal or state.step % config.save_every == 0) and not last:
-                self._save(identity)
+                if self.ranks.first:
+                    self._save(identity)
                 if remote:
                     remote.save(self.out, state.step, wait=bool(signal))
                 if signal:
+                    self.ranks.wait()  # the first process that ends has all others ended
                     end(signal, f"asked to end after step {state.step}, whose state is kept to go on from")
 
     def update(self, batches: list[Batch], rate: float) -> float:
-        """One optimiser step over micro-batches weighted by their tokens; returns the loss in nats per token."""
+        """One optimiser step over micro-batches weighted by their tokens; returns the loss in nats per token.
+
+        Of several processes each has its own micro-batches, and all return the loss of all. A GPU is waited for once.
+        """
         self.network.train()
         set_learning_rate(self.optimizers, rate)
         tokens = sum(batch.target_tokens for batch in batches)
-        total = 0.0
-        for batch in batches:
-            loss = self.loss(batch, self.config.label_smoothing) / tokens
-            self.scaler.scale(loss).backward()
-            total += loss.item()
-            self.state.tokens += batch.tokens
-        self.state.target_tokens += tokens
+        loss = torch.zeros((), device=self.device)
+        for number, batch in enumerate(batches):
+            self._draw_anew(number)
+            part = self.loss(batch, self.config.label_smoothing) / tokens
+            self.scaler.scale(part).backward()
+            loss += part.detach()
+        total, target, both = self.ranks.mean(self.network, loss, tokens, sum(batch.tokens for batch in batches))
+        self.state.target_tokens += int(target)
+        self.state.tokens += int(both)
         if not math.isfinite(total):
             raise TrainingError(_diverged("loss", total, self.state.step + 1))
         for optimizer in self.optimizers:
@@ -244,21 +286,28 @@ class Trainer:
         self.scaler.update()
         return total
 
+    def _draw_anew(self, number: int) -> None:
+        """Have dropout draw for a micro-batch of this step by its number in the run, whichever process it is in."""
+        if self.examples.network.dropout:
+            place = self.state.step * self.config.grad_accum_steps + self.ranks.rank + number * self.ranks.size
+            torch.manual_seed(int(self._draws.bits("dropout", 0, np.array([place]))[0]))
+
     def loss(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
         """Summed cross-entropy of a batch in nats, a float32 scalar."""
         batch = batch.to(self.device)
-        # Only positions that carry a loss reach the vocabulary, the widest matrix there is.
-        chosen = batch.labels != Tokenizer.pad_id
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            features = self.network.features(batch.source, batch.inputs)[chosen].to(self.dtype)
-            return linear_cross_entropy(features, self.network.embedding.weight, batch.labels[chosen], smoothing)
+            features = self.network.features(batch.source, batch.inputs).flatten(0, 1)
+            # Only positions that carry a loss reach the vocabulary, the widest matrix there is.
+            chosen = features.index_select(0, batch.places).to(self.dtype)
+            return linear_cross_entropy(chosen, self.network.embedding.weight, batch.labels, smoothing)
 
     @torch.no_grad()
     def _improves(self, valid: list[Batch]) -> bool:
         """Validate, keep the best weights; false when patience has run out."""
         state = self.state
         self.network.eval()
-        total = sum(self.loss(batch).item() for batch in valid)
+        own = valid[self.ranks.rank :: self.ranks.size]
+        (total,) = self.ranks.sum(sum(map(self.loss, own), torch.zeros((), dtype=torch.float64)).item())
         state.valid_loss = total / max(1, sum(batch.target_tokens for batch in valid))
         if not math.isfinite(state.valid_loss):
             raise TrainingError(_diverged("validation loss", state.valid_loss, state.step))
@@ -266,7 +315,8 @@ class Trainer:
         state.stale += 1
         if state.valid_loss < state.best_loss:
             state.best_loss, state.best_step, state.stale = state.valid_loss, state.step, 0
-            save_weights(self.network, self.out)
+            if self.ranks.first:
+                save_weights(self.network, self.out)
         print(
             f"training: step {state.step}/{self.config.steps}, validation loss {state.valid_loss:.4f} "
             f"(best {state.best_loss:.4f})",
@@ -279,7 +329,8 @@ class Trainer:
         state = self.state
         point = {"step": state.step, "tokens": state.tokens, "seconds": round(state.seconds, 2), **values}
         self.curve += [point] if values else []
-        write_text(self.out / CURVE, "".join(json.dumps(point) + "\n" for point in self.curve))
+        if self.ranks.first:
+            write_text(self.out / CURVE, "".join(json.dumps(point) + "\n" for point in self.curve))
 
 
 def _diverged(what: str, value: float, step: int) -> str:
@@ -287,38 +338,3 @@ def _diverged(what: str, value: float, step: int) -> str:
         f"the {what} became {value} at step {step}: lower training.muon_lr and training.adam_lr, set "
         "training.grad_clip (1.0 is usual), or train with training.precision=fp32"
     )
-
-
-def choose_device(config: TrainingConfig) -> torch.device:
-    """The configured device, after a real operation on it: a listed GPU is not always a working one."""
-    if config.device == "cpu":
-        return torch.device("cpu")
-    try:
-        (torch.ones(8, device="cuda") @ torch.ones(8, device="cuda")).item()
-        return torch.device("cuda")
-    except (RuntimeError, AssertionError) as error:
-        if config.device == "cuda":
-            raise TrainingError(
-                f"training.device=cuda was demanded and no GPU works ({str(error).splitlines()[0]}): "
-                "use training.device=auto to train on the CPU"
-            ) from None
-        return torch.device("cpu")
-
-
-def choose_precision(config: TrainingConfig, device: torch.device) -> torch.dtype:
-    """The configured precision; ``auto`` is bfloat16 where it is native, else float16 on a GPU and float32 on a CPU."""
-    if config.precision != "auto":
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
-    if multiplies_bfloat16(device):
-        return torch.bfloat16
-    return torch.float16 if device.type == "cuda" else torch.float32
-
-
-def _return_free_memory() -> None:
-    """Give freed heap pages back to the system, where the C library is glibc.
-
-    Batches of ever new shapes leave its heap full of holes: without this a run of 8.9 M parameters grew from 3 to 9 GB
-    in half an hour; with it, it stays below 4.2 GB and takes 1.5 % longer.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

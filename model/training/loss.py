@@ -11,9 +11,12 @@ Legend: S tokens, D width, V vocabulary.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK_LOGITS = 2_000_000  # logits per block: 8 MB of float32
+# Logits per block: 8 MB of float32, a CPU's cache; on a GPU, where each block costs some launches, a quarter of a GB.
+BLOCK_LOGITS = {"cpu": 2_000_000, "cuda": 64_000_000}
+BLOCK_ROWS = 64  # a block has a multiple of these, the last one with zeros: few shapes to make kernels for
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -22,14 +25,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, features: Tensor, weight: Tensor, labels: Tensor, smoothing: float, differentiable: bool
     ) -> Tensor:
         matrix, vocabulary = weight.to(features.dtype), weight.shape[0]
-        rows = max(1, BLOCK_LOGITS // vocabulary)
+        rows = max(1, BLOCK_LOGITS[features.device.type] // vocabulary)
+        multiple = min(rows, BLOCK_ROWS)
+        rows -= rows % multiple
         total = torch.zeros((), dtype=torch.float32, device=features.device)
         gradients = None
         if differentiable and (features.requires_grad or weight.requires_grad):
             gradients = torch.empty_like(features), torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, features.shape[0], rows):
             block, target = features[start : start + rows], labels[start : start + rows, None]
-            logits = (block @ matrix.T).float()
+            count = len(block)
+            block = F.pad(block, (0, 0, 0, -count % multiple))
+            logits = (block @ matrix.T)[:count].float()
             normaliser = logits.logsumexp(-1, keepdim=True)
             chosen = (normaliser - logits.gather(1, target)).sum()
             total += chosen
@@ -41,8 +48,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if smoothing:
                     gradient -= smoothing / vocabulary
                 gradient.scatter_add_(1, target, torch.full_like(target, smoothing - 1.0, dtype=torch.float32))
-                gradient = gradient.to(features.dtype)
-                gradients[0][start : start + rows] = gradient @ matrix
+                gradient = F.pad(gradient.to(features.dtype), (0, 0, 0, -count % multiple))
+                gradients[0][start : start + rows] = (gradient @ matrix)[:count]
                 gradients[1].add_((gradient.T @ block).float())
         if gradients is not None:
             ctx.save_for_backward(*gradients)

@@ -2,9 +2,9 @@
 
 Each pass over the rows is a random permutation of them. The passes, one after another, are cut into pools: of as many
 rows as make 64 batches, or of all rows where they make fewer. The examples of a pool are sorted by length and cut into
-batches, which are shuffled: so there is little padding. All pools have the same number of batches, and a batch's number
-tells its pool. To that end a pool's budget is what its own examples need, a little below the ``batch_tokens`` that are
-asked for: the pools' size leaves room for their differences.
+batches of few shapes (:mod:`model.training.shapes`), which are shuffled: so there is little padding. All pools have
+the same number of batches, and a batch's number tells its pool. To that end a pool's budget is what its own examples
+need, a little below the ``batch_tokens`` that are asked for: the pools' size leaves room for their differences.
 
 Legend: R rows drawn, E examples.
 """
@@ -24,6 +24,7 @@ import numpy as np
 from model.config import TrainingConfig
 from model.errors import ProjectError
 from model.training.draws import Draws
+from model.training.shapes import above, below
 from model.training.shown import Drawn, Pairs, Shown, Windows, together
 from model.training.tokens import Tokens
 
@@ -109,13 +110,13 @@ class Pools:
 
     def _make(self, number: int) -> Pool:
         shown, left_out, not_drawn = self._show(number * self.rows, (number + 1) * self.rows)
-        cuts = fitted(shown.width.tolist(), self.batches, self._config.batch_tokens)
+        cuts = fitted(above(shown.width).tolist(), self.batches, self._config.batch_tokens)
         return Pool(shown, cuts, self._draws.order("batch", number, self.batches), left_out, not_drawn)
 
     def _show(self, begin: int, end: int) -> tuple[Shown, np.ndarray, np.ndarray]:
-        """The examples in a stretch of the endless run, by width; the rows that do not fit, and those not drawn.
+        """The examples in a stretch of the endless run, by size; the rows that do not fit, and those not drawn.
 
-        Examples of one width are in random order, as their rows are.
+        Examples of one size are in random order, as their rows are.
         """
         parts, missing = [], []
         while begin < end:
@@ -134,7 +135,7 @@ class Pools:
                 "raise network.max_positions or the tokenizer's vocab_size"
             )
         left_out, shown = shown.rows[~fit, 0], shown[fit]
-        return shown[np.lexsort((shown.inputs, shown.width))], left_out, np.concatenate(missing)
+        return by_size(shown), left_out, np.concatenate(missing)
 
     def _weighted(self, turn: int, rows: np.ndarray) -> Drawn:
         """The rows as often as the weights of their domains say; what is beyond a whole number is drawn for."""
@@ -151,7 +152,7 @@ class Pools:
         """Rows and batches of a pool, by the first rows: with room in it for pools that are larger than the mean."""
         total = self._tokens.rows
         sample, budget = min(total, SAMPLE_ROWS), self._config.batch_tokens
-        widths = self._show(0, sample)[0].width
+        widths = above(self._show(0, sample)[0].width)
         cuts = cut(widths.tolist(), budget)
         share = (len(cuts) - 2 + min(1.0, widths[-1] * (cuts[-1] - cuts[-2]) / budget)) / sample  # batches in a row
         examples, variance = len(widths) / sample, widths.var() / widths.mean() ** 2
@@ -175,13 +176,21 @@ def _weights(domains: Sequence[str], config: TrainingConfig) -> np.ndarray:
     return np.array([1.0, *(config.domain_weights.get(name, 1.0) for name in domains)])
 
 
+def by_size(shown: Shown) -> Shown:
+    """Examples by the width that they are padded to, and those of one width by the decoder's side of them."""
+    return shown[np.lexsort((shown.inputs, above(shown.width)))]
+
+
 def cut(widths: Sequence[int], budget: int) -> list[int]:
-    """Where to cut ascending widths into batches of ``budget`` padded tokens at most, or of one; from 0 to the end."""
+    """Where to cut ascending widths into batches of ``budget`` padded tokens at most, or of one; from 0 to the end.
+
+    All batches but the last one have a rung's number of rows.
+    """
     cuts, total = [0], len(widths)
     while (begin := cuts[-1]) < total:
         last = min(total, begin + max(1, budget // widths[begin]))  # the widest is the last one
         end = bisect.bisect_right(range(last), budget, begin, key=lambda i: widths[i] * (i + 1 - begin))
-        cuts.append(max(begin + 1, end))
+        cuts.append(total if end == total else begin + below(max(1, end - begin)))
     return cuts
 
 

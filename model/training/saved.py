@@ -54,16 +54,9 @@ def save(
     out: Path, step: int, network: nn.Module, optimizers: list[torch.optim.Optimizer], progress: dict[str, Any]
 ) -> None:
     """Keep the present state as the checkpoint of ``step``; ``progress`` is plain JSON and identifies the run."""
-    import torch
     from safetensors.torch import save_file
 
-    tensors = {f"network.{k}": v.detach().contiguous() for k, v in network.state_dict().items()}
-    tensors["rng.cpu"] = torch.get_rng_state()  # drawn from by dropout
-    if (device := next(network.parameters()).device).type == "cuda":
-        tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
-    for i, optimizer in enumerate(optimizers):
-        for parameter, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{parameter}.{key}": value.contiguous() for key, value in state.items()}
+    tensors = state_of(network, optimizers)
 
     def fill(partial: Path) -> None:
         save_file(tensors, partial / STATE)
@@ -79,6 +72,20 @@ def save(
         shutil.rmtree(older)
 
 
+def state_of(network: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
+    """Weights, optimisers' moments and random states, by their names in a checkpoint."""
+    import torch
+
+    tensors = {f"network.{k}": v.detach().contiguous() for k, v in network.state_dict().items()}
+    tensors["rng.cpu"] = torch.get_rng_state()  # drawn from by dropout
+    if (device := next(network.parameters()).device).type == "cuda":
+        tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
+    for i, optimizer in enumerate(optimizers):
+        for parameter, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{parameter}.{key}": value.contiguous() for key, value in state.items()}
+    return tensors
+
+
 def restore(
     out: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer], identity: dict[str, Any]
 ) -> dict[str, Any] | None:
@@ -87,6 +94,8 @@ def restore(
     Raises:
         CheckpointError: when it is of another run (another corpus, tokenizer or configuration), or of other code.
     """
+    from safetensors.torch import load_file
+
     there = kept(out)
     for folder in reversed(there):
         if problem := damage(folder):
@@ -99,7 +108,7 @@ def restore(
                 f"{folder} was made by a run with another {', '.join(other)}: train into an empty folder, or delete it"
             )
         try:
-            _load(folder, network, optimizers)
+            set_state(load_file(folder / STATE), network, optimizers)
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{folder} was made by other code ({str(error).splitlines()[0]}): go on with the code that made it, or "
@@ -116,11 +125,10 @@ def restore(
     return None
 
 
-def _load(folder: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+def set_state(tensors: dict[str, torch.Tensor], network: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Put what :func:`state_of` has found in its place."""
     import torch
-    from safetensors.torch import load_file
 
-    tensors = load_file(folder / STATE)
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     torch.set_rng_state(tensors["rng.cpu"])
     device = next(network.parameters()).device

@@ -47,7 +47,7 @@ def test_the_batches_are_real_and_always_the_same(profile: str) -> None:
     made = training.batches(profile, 3, 512)
     for batch, again in zip(made, training.batches(profile, 3, 512), strict=True):
         assert torch.equal(batch.inputs, again.inputs) and (batch.source is None) == (profile == "gpt")
-        assert batch.inputs.shape == batch.labels.shape and batch.inputs.numel() <= 512
+        assert batch.labels.shape == batch.places.shape and batch.inputs.numel() <= 512
         assert 0.85 * batch.inputs.numel() < batch.target_tokens <= batch.inputs.numel()
 
 

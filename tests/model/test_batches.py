@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,9 @@ from model.tokenizer.train import train_tokenizer
 from model.training import pools
 from model.training.batches import TOKENS, Batch, Examples
 from model.training.draws import Draws
+from model.training.loop import Trainer
 from model.training.pools import ExamplesError, Pools, cut, fitted
+from model.training.shapes import above, below
 from model.training.shown import Drawn, Pairs, Windows
 from model.training.tokens import CARD, stored, tokenised
 from tests.helpers.training import CONFIG, NETWORK, corpus_and_tokenizer, shown, write_corpus
@@ -135,8 +138,12 @@ def test_widths_are_cut_into_so_many_batches(widths: list[int], batches: int, bu
     for cuts in (cut(widths, budget), fitted(widths, batches, budget)):
         assert cuts[0] == 0 and cuts[-1] == len(widths) and cuts == sorted(set(cuts))
     for begin, end in itertools.pairwise(cut(widths, budget)):
-        assert end == begin + 1 or widths[end - 1] * (end - begin) <= budget
-        assert end == len(widths) or widths[end] * (end + 1 - begin) > budget, "room for one more"
+        rows = end - begin
+        assert rows == 1 or widths[end - 1] * rows <= budget
+        if end < len(widths):
+            assert below(rows) == rows, "a rung's number of rows"
+            more = int(above(rows + 1))
+            assert begin + more > len(widths) or widths[begin + more - 1] * more > budget, "room for the next rung"
     assert len(fitted(widths, batches, budget)) - 1 == min(batches, len(widths))
 
 
@@ -149,6 +156,51 @@ def test_pools_have_so_many_batches_of_the_budget(tokenizer: Tokenizer) -> None:
         assert sorted(place for places in ends for place in places) == list(range(len(pool.shown.width)))
         taken += [int(pool.shown.width[places.stop - 1]) * len(places) for places in ends]
     assert max(taken) <= 1.02 * 512 and np.mean(taken) > 0.85 * 512
+
+
+@given(st.integers(1, 2**31))
+def test_rungs_are_eight_between_powers_of_two_and_a_ninth_apart_at_most(size: int) -> None:
+    up, down = int(above(size)), below(size)
+    assert down <= size <= up and up * 8 <= size * 9 and above(up) == up == below(up) and below(down) == down
+    assert above(np.array([size, 1, 17])).tolist() == [up, 1, 18]
+
+
+def test_a_run_sees_few_shapes_of_batches(tokenizer: Tokenizer, parallel: tuple[Path, Path]) -> None:
+    """Every side stands on a rung, so that there are few numbers of tokens, and costs little padding."""
+    sides, padded, real = set[tuple[int, int]](), 0, 0
+    for batch in itertools.islice(Examples(parallel[0], tokenizer, NETWORK, CONFIG).train_batches(), 200):
+        assert batch.source is not None
+        for rows, width in (batch.source.shape, batch.inputs.shape):
+            assert above(rows) == rows and width in (above(width), NETWORK.max_positions)
+            sides.add((rows, width))
+            padded += rows * width
+        real += batch.tokens
+    assert len({rows * width for rows, width in sides}) <= 24
+    assert real > 0.8 * padded
+
+
+def test_what_fills_a_shape_changes_nothing(tokenizer: Tokenizer, parallel: tuple[Path, Path], tmp_path: Path) -> None:
+    """Neither empty rows nor wider ones: the same loss and the same gradients, in both families."""
+    rng = np.random.default_rng(0)
+    source, inputs, labels = (rng.integers(4, 40, (5, 9)) for _ in range(3))
+    source[2, 6:] = labels[1, 4:] = tokenizer.pad_id
+    wider = [np.pad(side, ((0, 3), (0, 7)), constant_values=tokenizer.pad_id) for side in (source, inputs, labels)]
+    for family in ("seq2seq", "decoder"):
+        network = NETWORK.model_copy(update={"family": family})
+        examples = Examples(parallel[0], tokenizer, network, CONFIG.model_copy(update={"precision": "fp32"}))
+        found = []
+        for sides in ((source, inputs, labels), wider):
+            torch.manual_seed(0)
+            trainer = Trainer(examples, tmp_path)
+            for parameter in trainer.network.parameters():
+                torch.nn.init.normal_(parameter, std=0.1)
+            batch = Batch.of(sides[0] if family == "seq2seq" else None, sides[1], sides[2])
+            assert batch.target_tokens == 45 - 5 and batch.tokens == 40 + (45 - 3) * (family == "seq2seq")
+            loss = trainer.loss(batch)
+            loss.backward()
+            found.append([loss, *(parameter.grad for parameter in trainer.network.parameters())])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_are_tokenised_once(parallel: tuple[Path, Path], tokenizer: Tokenizer, tmp_path: Path) -> None:

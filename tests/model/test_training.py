@@ -23,7 +23,8 @@ from model.tokenizer.train import train_tokenizer
 from model.training import tracking
 from model.training.batches import Examples
 from model.training.checkpoint import CheckpointError, load_checkpoint
-from model.training.loop import Trainer, TrainingError, choose_device, train
+from model.training.device import TrainingError, choose_device
+from model.training.loop import Trainer, train
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
 from model.training.saved import kept
 from tests.helpers.training import (
