@@ -37,6 +37,7 @@ from model.training.shown import Drawn, Pairs, Shown, Windows
 from model.training.tokens import Tokens, stored, tokenised
 
 TOKENS = "tokens"  # name of the folder of the tokenised train split
+SAMPLED = 8  # batches whose tokens tell those of a pass
 AHEAD = 4  # batches that are made before they are asked for, by each thread
 
 
@@ -90,6 +91,15 @@ class Batch:
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
         source = None if self.source is None else change(self.source)
         return Batch(source, *map(change, (self.inputs, self.labels, self.places)), self.tokens, self.rows)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much there is to train on: real tokens on both sides, and batches, of a pass; positions that the widest row is padded to."""
+
+    tokens: float
+    batches: float
+    widest: int
 
 
 class Examples:
@@ -211,6 +221,15 @@ class Examples:
             row_count("training", "train", len(fate), int((fate >= TRAINED).sum()), left_out),
             row_count("validation", "valid", rows, scored, {reason: rows - scored}),
         ]
+
+    def extent(self) -> Extent:
+        """How much there is to train on, by the first pool of batches and the tokens of the first few."""
+        pools, few = self._pools, min(SAMPLED, self._pools.batches)
+        batches = self.card["counts"]["train"] / pools.rows * pools.batches
+        most = self.network.max_positions
+        tokens = sum(_batch(pools.examples, *pools.find(number), most).tokens for number in range(few))
+        widest = min(most, int(above(pools.pool(0).shown.width).max()))
+        return Extent(tokens / few * batches, batches, widest)
 
     def forget(self) -> None:
         """Remove what a next start would find tokenised, and what a killed one left half-made."""

@@ -36,10 +36,12 @@ from model.training.ending import end, heeding_signals
 from model.training.loss import linear_cross_entropy
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
 from model.training.origin import open_origin
+from model.training.plan import Pace, Plan, make_plan, must_hold, peak_memory
 from model.training.ranks import ALONE, Ranks, joined
 from model.training.remote import RemoteCheckpoints
 from model.training.saved import TrainState, forget, restore, save, set_state, state_of, tidy
-from model.training.tracking import CURVE, tracked
+from model.training.tracking import CURVE, chosen, known, tracked
+
 
 TRIM_STEPS = 20
 HARMLESS = ("save_every", "activations")  # settings that change no weight
@@ -70,13 +72,16 @@ def train(
         init_from: weights to begin with (:mod:`model.training.origin`), of the same tokenizer; empty: random ones.
 
     Raises:
+        TrackingError: when ``PROMETHEUS_TRACKING`` names no tracker that there is.
         TrainingError: when the loss is no longer a number, or a GPU was demanded and none works.
         Terminated, KeyboardInterrupt: when asked to end by a signal, after what there is has been saved.
+        PlanError: when it does not fit into the memory that there is.
         ExamplesError: when the corpus has nothing that this network can learn from.
         CheckpointError: when ``out`` holds the state of a run with other settings, ``checkpoint_uri`` is of no use, or
             ``init_from`` does not fit.
         RanksError: when processes that were started together cannot train together, or one of them has ended.
     """
+    chosen()  # a tracker that there is not is told of at once
     tokenizer, out = Path(tokenizer), Path(out)
     with joined(config.grad_accum_steps) as ranks:
         out.mkdir(parents=True, exist_ok=True)
@@ -131,6 +136,8 @@ def train(
             "target_tokens": state.target_tokens,
             "seconds": round(state.seconds, 2),
             "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
+            "plan": {**trainer.plan.told(), "seconds": trainer.pace.seconds} if trainer.plan else {},
+            "peak_memory": peak_memory(trainer.device),
             "row_counts": row_counts,
             "device": str(trainer.device),
             "precision": trainer.precision,
@@ -154,6 +161,7 @@ class Trainer:
         self.device = choose_device(self.config, ranks)
         self.dtype = choose_precision(self.config, self.device)
         self.precision = str(self.dtype).removeprefix("torch.")
+        must_hold(examples.network, examples.tokenizer.vocab_size, self.device)
         self.network = Transformer(examples.network, examples.tokenizer.vocab_size).to(self.device)
         if self.config.activations == "recomputed":
             self.network.recompute_activations()
@@ -163,6 +171,8 @@ class Trainer:
         self._draws = Draws(self.config.seed)
         self.state = TrainState()
         self.curve: list[dict[str, float]] = []
+        self.plan: Plan | None = None
+        self.pace = Pace(self.config.steps)
         self.recent: list[float] = []  # losses of the steps since the curve's last point
 
     def fit(self, identity: dict[str, Any], remote: RemoteCheckpoints | None = None) -> list[RowCount]:
@@ -179,11 +189,14 @@ class Trainer:
         for here in self.ranks.turns():
             if here:
                 self.examples.tokenise()
+        self.plan = make_plan(self.examples, self.network, self.optimizers, self.loss, self.device)
+        print(self.plan, flush=True)
         name = f"{self.examples.network.family}-seed{self.config.seed}"
+        begun = saved.get("tracking", {}) if saved else {}
         with heeding_signals() as asked, contextlib.ExitStack() as beside:
-            if self.ranks.first:
-                beside.enter_context(tracked(name, identity, self.out))
+            figures = beside.enter_context(tracked(name, identity, self.out, begun)) if self.ranks.first else {}
             self._loop(identity, valid, remote, asked)
+            figures.update(dataclasses.asdict(self.state))
         row_counts = self.examples.row_counts(valid) if self.ranks.first else []
         if remote:
             self._save(identity, row_counts=row_counts)
@@ -215,7 +228,7 @@ class Trainer:
 
     def _save(self, identity: dict[str, Any], **more: Any) -> None:
         progress = {"state": dataclasses.asdict(self.state), "curve": self.curve, "recent": self.recent, **more}
-        progress |= {"identity": identity, "scaler": self.scaler.state_dict()}
+        progress |= {"identity": identity, "scaler": self.scaler.state_dict(), "tracking": known(self.out)}
         save(self.out, self.state.step, self.network, self.optimizers, progress)
 
     def _loop(
@@ -235,6 +248,7 @@ class Trainer:
             recent.append(self.update(list(itertools.islice(batches, own)), rate))
             state.step += 1
             state.seconds = time.perf_counter() - began
+            self.pace.stepped(state.step, state.seconds)
             last = state.step == config.steps
             speed = (state.tokens - first.tokens) / max(1e-9, state.seconds - first.seconds)
             progress.advance(1, f"step {state.step}/{config.steps}, loss {recent[-1]:.3f}, {speed:,.0f} tokens/s")
