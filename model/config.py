@@ -100,6 +100,12 @@ class NetworkConfig(Settings):
     dropout: float = setting(
         0.0, "Dropout on each sub-layer's output; worth having only beyond a few passes over the data.", ge=0, lt=1
     )
+    # Left out of what is written where it says nothing new: older releases read that, and its bytes stay as they were.
+    decoder_mixer: Literal["attention", "ssru"] = setting(
+        "attention",
+        "How a seq2seq decoder reads its own text: attention over all of it, or ssru, a recurrent unit of d_model.",
+        exclude_if=lambda mixer: mixer == "attention",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -114,6 +120,13 @@ class NetworkConfig(Settings):
         if not layers and info.data.get("family") == "seq2seq":
             raise ValueError("a seq2seq network needs at least one encoder layer")
         return layers
+
+    @field_validator("decoder_mixer")
+    @classmethod
+    def _has_a_source(cls, mixer: str, info: ValidationInfo) -> str:
+        if mixer == "ssru" and info.data.get("family") == "decoder":
+            raise ValueError("ssru is for seq2seq networks: a prompt of the decoder family is read by attention")
+        return mixer
 
     @field_validator("kv_heads")
     @classmethod

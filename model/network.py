@@ -3,7 +3,7 @@
 Pre-norm RMSNorm, rotary multi-query attention with QK-norm, ReLU² feed-forward. Why these: QK-norm, ReLU²,
 zero-initialised output projections and rotary positions each save training steps (modded-nanogpt, records 2-5); one
 key/value head with the saved parameters moved to the feed-forward layer learns better at equal time and decodes faster
-on a CPU. There are no biases, so every matrix is one ONNX MatMul.
+on a CPU. There are no biases but a recurrent decoder's (model/ssru.py), so every matrix is one ONNX MatMul.
 
     python -m model.network        # prints the presets and their parameter counts
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from model.config import PRESETS, NetworkConfig, from_dict
 from model.fused import relu_squared, rms_norm
 from model.options import OK, Parser, run
+from model.ssru import SSRU
 from model.tokenizer import Tokenizer
 
 EMBEDDING_STD = 0.02
@@ -123,16 +124,20 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, in a decoder of a source cross-attention too, and feed-forward.
+    """Self-attention, or the SSRU in its place, in a decoder of a source cross-attention too, and feed-forward.
 
     Each stands behind a norm and is added to the residual stream.
     """
 
     def __init__(self, config: NetworkConfig, causal: bool, cross: bool = False) -> None:
         super().__init__()
-        self.causal = causal
-        self.attention_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-        self.attention = Attention(config)
+        self.causal, self.recurrent = causal, cross and config.decoder_mixer == "ssru"
+        if self.recurrent:
+            self.ssru_norm = RMSNorm(config.d_model, eps=config.norm_eps)
+            self.ssru = SSRU(config)
+        else:
+            self.attention_norm = RMSNorm(config.d_model, eps=config.norm_eps)
+            self.attention = Attention(config)
         if cross:
             self.cross_norm = RMSNorm(config.d_model, eps=config.norm_eps)
             self.cross = Attention(config)
@@ -148,8 +153,11 @@ class Layer(nn.Module):
         memory: Tensor | None = None,  # [B, L, D]: the encoded source
         memory_mask: Tensor | None = None,  # bool [B, 1, 1, L]
     ) -> Tensor:
-        h = self.attention_norm(x)
-        x = x + self.dropout(self.attention(h, h, rotary, mask, self.causal))
+        if self.recurrent:  # what lies in the padding on the right comes after all that counts
+            x = x + self.dropout(self.ssru(self.ssru_norm(x)))
+        else:
+            h = self.attention_norm(x)
+            x = x + self.dropout(self.attention(h, h, rotary, mask, self.causal))
         if memory is not None:
             x = x + self.dropout(self.cross(self.cross_norm(x), memory, None, memory_mask))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))

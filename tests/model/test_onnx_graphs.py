@@ -22,6 +22,7 @@ SHAPES = [
     pytest.param({"family": "seq2seq", "kv_heads": 1}, id="seq2seq-mqa"),
     pytest.param({"family": "seq2seq", "kv_heads": 2, "d_model": 48}, id="seq2seq-gqa"),
     pytest.param({"family": "seq2seq", "kv_heads": 4, "decoder_layers": 3}, id="seq2seq-mha"),
+    pytest.param({"family": "seq2seq", "decoder_mixer": "ssru", "d_model": 40}, id="seq2seq-ssru"),
     pytest.param({"family": "decoder", "kv_heads": 1}, id="decoder-mqa"),
     pytest.param({"family": "decoder", "kv_heads": 2, "d_model": 48, "heads": 6}, id="decoder-gqa"),
     pytest.param({"family": "decoder", "heads": 1, "decoder_layers": 1}, id="decoder-one-head"),
@@ -215,8 +216,8 @@ def test_weights_of_another_network_are_refused():
     ]
 
 
-@pytest.mark.parametrize("family", ["seq2seq", "decoder"])
-def test_shapes_are_those_of_the_network(family):
-    config = network_config({"family": family, "kv_heads": 2})
+@pytest.mark.parametrize("overrides", SHAPES)
+def test_shapes_are_those_of_the_network(overrides):
+    config = network_config(overrides)
     names = {name: tuple(values.shape) for name, values in Transformer(config, VOCABULARY).state_dict().items()}
     assert names == state_shapes(config, VOCABULARY)
