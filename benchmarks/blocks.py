@@ -40,8 +40,13 @@ class BlockSettings(Settings):
 
 
 def networks(plain: NetworkConfig) -> dict[str, NetworkConfig]:
-    """The networks by their names in the table."""
-    return {PLAIN: plain, "ssru": plain.model_copy(update={"decoder_mixer": "ssru"})}
+    """The networks by their names in the table; the last is what model.pruning makes of the first, all blocks alike."""
+    fewer = dict.fromkeys(plain.attention_blocks, plain.heads - plain.kv_heads)
+    return {
+        PLAIN: plain,
+        "ssru": plain.model_copy(update={"decoder_mixer": "ssru"}),
+        f"{plain.heads - plain.kv_heads} of {plain.heads} heads": plain.model_copy(update={"head_counts": fewer}),
+    }
 
 
 def encode(runtime: Runtime, prompts: list[list[int]]) -> float:

@@ -81,16 +81,16 @@ def linear(inputs: int, outputs: int, zero: bool = False) -> nn.Linear:
 
 
 class Attention(nn.Module):
-    """Multi-query (K=1) or grouped-query attention with per-head RMSNorm on queries and keys."""
+    """Multi-query (K=1) or grouped-query attention with per-head RMSNorm on queries and keys; H heads of queries."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, heads: int) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
-        self.query = linear(config.d_model, config.heads * config.head_dim)
+        self.heads, self.kv_heads, self.head_dim = heads, config.kv_heads, config.head_dim
+        self.query = linear(config.d_model, heads * config.head_dim)
         self.kv = linear(config.d_model, 2 * config.kv_heads * config.head_dim)
         self.query_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
         self.key_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
-        self.out = linear(config.heads * config.head_dim, config.d_model, zero=True)
+        self.out = linear(heads * config.head_dim, config.d_model, zero=True)
 
     def forward(
         self,
@@ -126,10 +126,10 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Self-attention, or the SSRU in its place, in a decoder of a source cross-attention too, and feed-forward.
 
-    Each stands behind a norm and is added to the residual stream.
+    Each stands behind a norm and is added to the residual stream. ``name`` is the layer's, as ``encoder.0``.
     """
 
-    def __init__(self, config: NetworkConfig, causal: bool, cross: bool = False) -> None:
+    def __init__(self, config: NetworkConfig, name: str, causal: bool, cross: bool = False) -> None:
         super().__init__()
         self.causal, self.recurrent = causal, cross and config.decoder_mixer == "ssru"
         if self.recurrent:
@@ -137,10 +137,10 @@ class Layer(nn.Module):
             self.ssru = SSRU(config)
         else:
             self.attention_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-            self.attention = Attention(config)
+            self.attention = Attention(config, config.heads_of(f"{name}.attention"))
         if cross:
             self.cross_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-            self.cross = Attention(config)
+            self.cross = Attention(config, config.heads_of(f"{name}.cross"))
         self.ffn_norm = RMSNorm(config.d_model, eps=config.norm_eps)
         self.ffn = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -166,9 +166,9 @@ class Layer(nn.Module):
 class _Stack(nn.Module):
     """The layers of one side and their final norm, named as in the checkpoint."""
 
-    def __init__(self, config: NetworkConfig, count: int, causal: bool, cross: bool = False) -> None:
+    def __init__(self, config: NetworkConfig, side: str, count: int, causal: bool, cross: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(config, causal, cross) for _ in range(count))
+        self.layers = nn.ModuleList(Layer(config, f"{side}.{i}", causal, cross) for i in range(count))
         self.norm = RMSNorm(config.d_model, eps=config.norm_eps)
 
     def forward(self, x: Tensor, *inputs: Any) -> Tensor:
@@ -197,8 +197,8 @@ class Transformer(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         seq2seq = config.family == "seq2seq"
-        self.encoder = _Stack(config, config.encoder_layers, causal=False) if seq2seq else None
-        self.decoder = _Stack(config, config.decoder_layers, causal=True, cross=seq2seq)
+        self.encoder = _Stack(config, "encoder", config.encoder_layers, causal=False) if seq2seq else None
+        self.decoder = _Stack(config, "decoder", config.decoder_layers, causal=True, cross=seq2seq)
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids i64 [B, S] -> [B, S, D], scaled to unit variance."""

@@ -231,19 +231,23 @@ class Graph:
 
     def query_key_value(self, x: str, layer: str) -> tuple[str, str, str]:
         """Packed projection with per-head norms: queries [B, S, H*h], keys and values [B, S, K*h]."""
-        config = self.config
-        sizes = [config.heads * config.head_dim, config.kv_heads * config.head_dim, config.kv_heads * config.head_dim]
-        split = self.constant("_split_qkv", sizes, np.int64)
+        config, heads = self.config, self.config.heads_of(f"{layer}.attention")
+        sizes = [heads * config.head_dim, config.kv_heads * config.head_dim, config.kv_heads * config.head_dim]
+        split = self.constant(self.by_heads("_split_qkv", heads), sizes, np.int64)
         packed, scale = self.unscaled_linear(x, f"{layer}.qkv")
         query, key, value = self.node("Split", [packed, split], 3, axis=-1)
-        query = self.head_norm(query, config.heads, f"{layer}.query_norm")
+        query = self.head_norm(query, heads, f"{layer}.query_norm")
         key = self.head_norm(key, config.kv_heads, f"{layer}.key_norm")
         return query, key, self.node("Mul", [value, scale]) if scale else value
 
-    def attend(self, inputs: list[str], outputs: int | list[str], **attributes: Any) -> str:
-        """GroupQueryAttention with rotary positions: [B, S, H*h]; its first output, of ``outputs``."""
-        config = self.config
-        attributes |= {"num_heads": config.heads, "kv_num_heads": config.kv_heads, "scale": config.head_dim**-0.5}
+    def by_heads(self, name: str, heads: int) -> str:
+        """The name of a constant that depends on a block's heads."""
+        return name if heads == self.config.heads else f"{name}_{heads}"
+
+    def attend(self, layer: str, inputs: list[str], outputs: int | list[str], **attributes: Any) -> str:
+        """A layer's GroupQueryAttention with rotary positions: [B, S, H*h]; its first output, of ``outputs``."""
+        config, heads = self.config, self.config.heads_of(f"{layer}.attention")
+        attributes |= {"num_heads": heads, "kv_num_heads": config.kv_heads, "scale": config.head_dim**-0.5}
         return self.node("GroupQueryAttention", inputs, outputs, MICROSOFT, do_rotary=1, **attributes)[0]
 
     def ssru(self, x: str, layer: str, past: str, present: str) -> str:

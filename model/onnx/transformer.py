@@ -60,8 +60,8 @@ def build_encoder(graph: Graph) -> onnx.ModelProto:
 
     def attention(normed: str, i: int) -> str:
         query, key, value = graph.query_key_value(normed, f"encoder.{i}")
-        attended = graph.attend([query, key, value, "", "", last, length, cos, sin], 3, causal=0)
-        return graph.linear(attended, f"encoder.{i}.out")
+        inputs = [query, key, value, "", "", last, length, cos, sin]
+        return graph.linear(graph.attend(f"encoder.{i}", inputs, 3, causal=0), f"encoder.{i}.out")
 
     encoded = _layers(graph, x, "encoder", graph.config.encoder_layers, "attention", attention)
     inputs = [info("source_ids", TensorProto.INT64, ["B", "L"]), info("source_lengths", TensorProto.INT64, ["B"])]
@@ -163,19 +163,20 @@ def _self_attention(graph: Graph, x: str, i: int) -> str:
         ]
         inputs += ["", "", "", *steps]
         attributes = {"k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR", "kv_cache_bit_width": 8}
-    attended = graph.attend(inputs, [f"attended_{i}", f"present_key_{i}", f"present_value_{i}"], **attributes)
-    return graph.linear(attended, f"decoder.{i}.out")
+    outputs = [f"attended_{i}", f"present_key_{i}", f"present_value_{i}"]
+    return graph.linear(graph.attend(f"decoder.{i}", inputs, outputs, **attributes), f"decoder.{i}.out")
 
 
 def _cross_attention(graph: Graph, x: str, i: int) -> str:
     """Queries [B, S, H*h] as [B, K, S*(H/K), h]: every query row is independent, as nothing is causal here."""
     config = graph.config
     query, _ = graph.unscaled_linear(x, f"decoder.{i}.cross_query")
-    kv_heads, head_dim, group = config.kv_heads, config.head_dim, config.heads // config.kv_heads
+    kv_heads, head_dim, heads = config.kv_heads, config.head_dim, config.heads_of(f"decoder.{i}.cross")
+    group = heads // kv_heads
     rows = graph.constant("_query_rows", [0, kv_heads, -1, head_dim], np.int64)
-    joined = graph.constant("_query_joined", [0, -1, config.heads * head_dim], np.int64)
+    joined = graph.constant(graph.by_heads("_query_joined", heads), [0, -1, heads * head_dim], np.int64)
     if kv_heads > 1:
-        grouped = graph.constant("_query_groups", [0, -1, kv_heads, group * head_dim], np.int64)
+        grouped = graph.constant(graph.by_heads("_query_groups", heads), [0, -1, kv_heads, group * head_dim], np.int64)
         query = graph.node("Transpose", [graph.node("Reshape", [query, grouped])], perm=[0, 2, 1, 3])
     query = graph.rms_norm(graph.node("Reshape", [query, rows]), f"decoder.{i}.cross_query_norm")
     if group == 1:  # a single query row takes a kernel whose sum depends on the padding; two rows do not
@@ -185,7 +186,9 @@ def _cross_attention(graph: Graph, x: str, i: int) -> str:
     if group == 1:
         attended = graph.node("Split", [attended], 2, axis=2, num_outputs=2)[0]
     if kv_heads > 1:
-        grouped = graph.constant("_attended_groups", [0, kv_heads, -1, group * head_dim], np.int64)
+        grouped = graph.constant(
+            graph.by_heads("_attended_groups", heads), [0, kv_heads, -1, group * head_dim], np.int64
+        )
         attended = graph.node("Transpose", [graph.node("Reshape", [attended, grouped])], perm=[0, 2, 1, 3])
     return graph.linear(graph.node("Reshape", [attended, joined]), f"decoder.{i}.cross_out")
 

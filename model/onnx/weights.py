@@ -6,7 +6,8 @@ and sqrt(d_model), by which embeddings are multiplied, moves into the table, wit
 so that the tied output head stays the same tensor. Initializers carry the packed names, so a bundle alone is enough to
 quantize it.
 
-Legend: D width, F feed-forward, H query heads, K key/value heads, h head width, V vocabulary, N decoder layers.
+Legend: D width, F feed-forward, H query heads (of each block its own), K key/value heads, h head width, V vocabulary, N
+decoder layers.
 The packed names:
 
     embedding [V, D]        encoder.{i}.qkv [D, (H+2K)h]   .out [Hh, D]   .up [D, F]   .down [F, D]
@@ -48,19 +49,26 @@ class GraphError(ProjectError, ValueError):
 
 def state_shapes(config: NetworkConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a checkpoint (``model.safetensors``) for this network."""
-    width, query, kv = config.d_model, config.heads * config.head_dim, 2 * config.kv_heads * config.head_dim
-    heads = {"query_norm.weight": (config.head_dim,), "key_norm.weight": (config.head_dim,)}
-    attention = {"query.weight": (query, width), "kv.weight": (kv, width), **heads, "out.weight": (width, query)}
-    recurrent = {"candidate.weight": (width, width), "forget.weight": (width, width), "forget.bias": (width,)}
-    feed_forward = {"up.weight": (config.d_ff, width), "down.weight": (width, config.d_ff)}
-    parts = {"attention": attention, "cross": attention, "ssru": recurrent, "ffn": feed_forward}
+    width = config.d_model
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab_size, width)}
     for side, layers, blocks in _sides(config):
         for i, block in itertools.product(range(layers), blocks):
             shapes[f"{side}.layers.{i}.{block}_norm.weight"] = (width,)
-            shapes |= {f"{side}.layers.{i}.{block}.{name}": shape for name, shape in parts[block].items()}
+            parts = _block_shapes(config, block, config.heads_of(f"{side}.{i}.{block}"))
+            shapes |= {f"{side}.layers.{i}.{block}.{name}": shape for name, shape in parts.items()}
         shapes[f"{side}.norm.weight"] = (width,)
     return shapes
+
+
+def _block_shapes(config: NetworkConfig, block: str, heads: int) -> dict[str, tuple[int, ...]]:
+    """The tensors of one block of a layer; ``heads`` are those of its queries, where it is one of attention."""
+    width, query, kv = config.d_model, heads * config.head_dim, 2 * config.kv_heads * config.head_dim
+    if block == "ffn":
+        return {"up.weight": (config.d_ff, width), "down.weight": (width, config.d_ff)}
+    if block == "ssru":
+        return {"candidate.weight": (width, width), "forget.weight": (width, width), "forget.bias": (width,)}
+    norms = {"query_norm.weight": (config.head_dim,), "key_norm.weight": (config.head_dim,)}
+    return {"query.weight": (query, width), "kv.weight": (kv, width), **norms, "out.weight": (width, query)}
 
 
 def check_state(state: Weights, config: NetworkConfig, vocab_size: int) -> None:

@@ -23,6 +23,7 @@ NETWORKS = [
     pytest.param({"family": "seq2seq"}, id="seq2seq"),
     pytest.param({"family": "seq2seq", "kv_heads": 2, "d_model": 48}, id="seq2seq-gqa"),
     pytest.param({"family": "seq2seq", "decoder_mixer": "ssru"}, id="seq2seq-ssru"),
+    pytest.param({"family": "seq2seq", "head_counts": {"decoder.0.attention": 1, "decoder.1.cross": 3}}, id="pruned"),
     pytest.param({"family": "decoder"}, id="decoder"),
 ]
 VARIANTS = ["fp16", "int8-row", "int8-static"]
