@@ -145,6 +145,7 @@ def speed_table(name: str) -> str:
 def measured_table(name: str) -> str:
     """What a serving benchmark of that name measured; each makes its own table."""
     from benchmarks.agreement import agreement_table
+    from benchmarks.blocks import blocks_table
     from benchmarks.cluster import cluster_table
     from benchmarks.doors import doors_table
     from benchmarks.joined import joined_table
@@ -167,6 +168,7 @@ def measured_table(name: str) -> str:
         "slow_readers": slow_readers_table,
         "rollout": rollout_table,
         "agreement": agreement_table,
+        "blocks": blocks_table,
         "threads": threads_table,
         "cluster": cluster_table,
         "kept": kept_table,

@@ -100,6 +100,17 @@ class NetworkConfig(Settings):
     dropout: float = setting(
         0.0, "Dropout on each sub-layer's output; worth having only beyond a few passes over the data.", ge=0, lt=1
     )
+    # Left out of what is written where it says nothing new: older releases read that, and its bytes stay as they were.
+    decoder_mixer: Literal["attention", "ssru"] = setting(
+        "attention",
+        "How a seq2seq decoder reads its own text: attention over all of it, or ssru, a recurrent unit of d_model.",
+        exclude_if=lambda mixer: mixer == "attention",
+    )
+    head_counts: dict[str, Count] = setting(
+        {},
+        "Query heads of blocks with fewer than the others, as {encoder.0.attention: 3}, which model.pruning writes.",
+        exclude_if=lambda counts: not counts,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -115,12 +126,53 @@ class NetworkConfig(Settings):
             raise ValueError("a seq2seq network needs at least one encoder layer")
         return layers
 
+    @field_validator("decoder_mixer")
+    @classmethod
+    def _has_a_source(cls, mixer: str, info: ValidationInfo) -> str:
+        if mixer == "ssru" and info.data.get("family") == "decoder":
+            raise ValueError("ssru is for seq2seq networks: a prompt of the decoder family is read by attention")
+        return mixer
+
+    @field_validator("head_counts")
+    @classmethod
+    def _are_there(cls, counts: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        data, wrong = info.data, list[str]()
+        if counts.keys() and {"heads", "kv_heads", "encoder_layers", "decoder_layers"} <= data.keys():
+            known = _attention_blocks(data)
+            wrong = [f"{block} is no block of attention of this network" for block in counts if block not in known]
+            wrong += [
+                f"{block} has {count} heads, which must be a multiple of kv_heads ({data['kv_heads']}), below heads "
+                f"({data['heads']})"
+                for block, count in counts.items()
+                if count % data["kv_heads"] or count >= data["heads"]
+            ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return counts
+
+    def heads_of(self, block: str) -> int:
+        """Query heads of a block of attention by its name, as ``decoder.0.cross``."""
+        return self.head_counts.get(block, self.heads)
+
+    @property
+    def attention_blocks(self) -> list[str]:
+        """Names of all blocks of attention."""
+        return _attention_blocks(dict(self))
+
     @field_validator("kv_heads")
     @classmethod
     def _share(cls, kv_heads: int, info: ValidationInfo) -> int:
         if (heads := info.data.get("heads", kv_heads)) % kv_heads:
             raise ValueError(f"heads ({heads}) must be a multiple of kv_heads ({kv_heads})")
         return kv_heads
+
+
+def _attention_blocks(network: dict[str, Any]) -> list[str]:
+    """Names of the blocks of attention of a network of these settings."""
+    seq2seq, mixer = network.get("family") == "seq2seq", network.get("decoder_mixer")
+    blocks = [f"encoder.{i}.attention" for i in range(network["encoder_layers"] if seq2seq else 0)]
+    kinds = [*(["attention"] if mixer == "attention" else []), *(["cross"] if seq2seq else [])]
+    return blocks + [f"decoder.{i}.{kind}" for i in range(network["decoder_layers"]) for kind in kinds]
 
 
 class TrainingConfig(Settings):

@@ -3,7 +3,7 @@
 Pre-norm RMSNorm, rotary multi-query attention with QK-norm, ReLU² feed-forward. Why these: QK-norm, ReLU²,
 zero-initialised output projections and rotary positions each save training steps (modded-nanogpt, records 2-5); one
 key/value head with the saved parameters moved to the feed-forward layer learns better at equal time and decodes faster
-on a CPU. There are no biases, so every matrix is one ONNX MatMul.
+on a CPU. There are no biases but a recurrent decoder's (model/ssru.py), so every matrix is one ONNX MatMul.
 
     python -m model.network        # prints the presets and their parameter counts
 
@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from model.config import PRESETS, NetworkConfig, from_dict
 from model.fused import relu_squared, rms_norm
 from model.options import OK, Parser, run
+from model.ssru import SSRU
 from model.tokenizer import Tokenizer
 
 EMBEDDING_STD = 0.02
@@ -100,16 +101,16 @@ def linear(inputs: int, outputs: int, zero: bool = False) -> nn.Linear:
 
 
 class Attention(nn.Module):
-    """Multi-query (K=1) or grouped-query attention with per-head RMSNorm on queries and keys."""
+    """Multi-query (K=1) or grouped-query attention with per-head RMSNorm on queries and keys; H heads of queries."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, heads: int) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
-        self.query = linear(config.d_model, config.heads * config.head_dim)
+        self.heads, self.kv_heads, self.head_dim = heads, config.kv_heads, config.head_dim
+        self.query = linear(config.d_model, heads * config.head_dim)
         self.kv = linear(config.d_model, 2 * config.kv_heads * config.head_dim)
         self.query_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
         self.key_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
-        self.out = linear(config.heads * config.head_dim, config.d_model, zero=True)
+        self.out = linear(heads * config.head_dim, config.d_model, zero=True)
 
     def forward(
         self,
@@ -143,19 +144,23 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, in a decoder of a source cross-attention too, and feed-forward.
+    """Self-attention, or the SSRU in its place, in a decoder of a source cross-attention too, and feed-forward.
 
-    Each stands behind a norm and is added to the residual stream.
+    Each stands behind a norm and is added to the residual stream. ``name`` is the layer's, as ``encoder.0``.
     """
 
-    def __init__(self, config: NetworkConfig, causal: bool, cross: bool = False) -> None:
+    def __init__(self, config: NetworkConfig, name: str, causal: bool, cross: bool = False) -> None:
         super().__init__()
-        self.causal = causal
-        self.attention_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-        self.attention = Attention(config)
+        self.causal, self.recurrent = causal, cross and config.decoder_mixer == "ssru"
+        if self.recurrent:
+            self.ssru_norm = RMSNorm(config.d_model, eps=config.norm_eps)
+            self.ssru = SSRU(config)
+        else:
+            self.attention_norm = RMSNorm(config.d_model, eps=config.norm_eps)
+            self.attention = Attention(config, config.heads_of(f"{name}.attention"))
         if cross:
             self.cross_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-            self.cross = Attention(config)
+            self.cross = Attention(config, config.heads_of(f"{name}.cross"))
         self.ffn_norm = RMSNorm(config.d_model, eps=config.norm_eps)
         self.ffn = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -168,8 +173,11 @@ class Layer(nn.Module):
         memory: Tensor | None = None,  # [B, L, D]: the encoded source
         memory_mask: Tensor | None = None,  # bool [B, 1, 1, L]
     ) -> Tensor:
-        h = self.attention_norm(x)
-        x = x + self.dropout(self.attention(h, h, rotary, mask, self.causal))
+        if self.recurrent:  # what lies in the padding on the right comes after all that counts
+            x = x + self.dropout(self.ssru(self.ssru_norm(x)))
+        else:
+            h = self.attention_norm(x)
+            x = x + self.dropout(self.attention(h, h, rotary, mask, self.causal))
         if memory is not None:
             x = x + self.dropout(self.cross(self.cross_norm(x), memory, None, memory_mask))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
@@ -184,9 +192,9 @@ class _Stack(nn.Module):
 
     recompute = False
 
-    def __init__(self, config: NetworkConfig, count: int, causal: bool, cross: bool = False) -> None:
+    def __init__(self, config: NetworkConfig, side: str, count: int, causal: bool, cross: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(config, causal, cross) for _ in range(count))
+        self.layers = nn.ModuleList(Layer(config, f"{side}.{i}", causal, cross) for i in range(count))
         self.norm = RMSNorm(config.d_model, eps=config.norm_eps)
 
     def forward(self, x: Tensor, *inputs: Any) -> Tensor:
@@ -216,8 +224,8 @@ class Transformer(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         seq2seq = config.family == "seq2seq"
-        self.encoder = _Stack(config, config.encoder_layers, causal=False) if seq2seq else None
-        self.decoder = _Stack(config, config.decoder_layers, causal=True, cross=seq2seq)
+        self.encoder = _Stack(config, "encoder", config.encoder_layers, causal=False) if seq2seq else None
+        self.decoder = _Stack(config, "decoder", config.decoder_layers, causal=True, cross=seq2seq)
 
     def recompute_activations(self) -> None:
         """Have the layers keep less for their gradients, from now on; gradients stay what they are."""

@@ -35,8 +35,9 @@ class Settings(BaseModel):
         kind = cls.model_fields[str(info.field_name)].annotation
         if kind is int:
             return _whole(value)  # Kubeflow carries every number inside a dict as a float
-        if typing.get_origin(kind) is dict and typing.get_args(kind)[1] is not str and isinstance(value, dict):
-            return {key: _number(entry) for key, entry in value.items()}
+        if typing.get_origin(kind) is dict and (entries := typing.get_args(kind)[1]) is not str:
+            read = _whole if int in typing.get_args(entries) else _number
+            return {key: read(entry) for key, entry in value.items()} if isinstance(value, dict) else value
         return _number(value) if kind is float else value
 
 

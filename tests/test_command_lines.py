@@ -69,6 +69,8 @@ WRONG = [
     ("evaluation.parity", ["NOWHERE", "NOWHERE", "--corpus", "NOWHERE"], "no such directory; a bundle is a directory"),
     ("model.onnx.quantize", ["NOWHERE", "NOWHERE", "OUT"], "no such directory; a bundle is a directory"),
     ("model.onnx.quantize", ["NOWHERE", "NOWHERE", "OUT", "--calibration_rows", "0"], "--calibration_rows: must be"),
+    ("model.pruning", ["NOWHERE", "NOWHERE", "--out", "OUT", "--fraction", "0.5"], "is not a finished checkpoint"),
+    ("model.pruning", ["NOWHERE", "NOWHERE", "--out", "OUT", "--fraction", "1"], "--fraction: must be below 1"),
     ("model.tokenizer", ["NOWHERE", "--out", "OUT"], "NOWHERE"),
     ("model.tokenizer", ["--show", "NOWHERE", "text"], "NOWHERE"),
     ("model.training", ["NOWHERE", "NOWHERE", "--out", "OUT"], "NOWHERE"),

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from benchmarks.results import main as results
-from model.config import Profile, to_dict
+from model.config import Profile
+from model.settings import Settings
 from pipelines.request import load_profile, profile_names
 from serving import errors
 from serving.config import ServerConfig
@@ -28,7 +29,7 @@ from tests.helpers.servers import start_server
 
 README = (ROOT / "README.md").read_text("utf-8")
 CLIENTS = ROOT / ".venv-clients" / "bin" / "python"
-SECTIONS = {name: section for name, section in to_dict(Profile()).items() if isinstance(section, dict)}
+SECTIONS = {name: dict(section) for name, section in Profile() if isinstance(section, Settings)}
 SETTINGS = {f"{section}.{key}": value for section, keys in SECTIONS.items() for key, value in keys.items()}
 SERVER = {f"--{name}": value for config in (ServerConfig(), EngineConfig()) for name, value in config}
 NAMES = {str(path.relative_to(ROOT)) for path in tracked()}

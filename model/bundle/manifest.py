@@ -29,6 +29,7 @@ FORMAT_VERSIONS = (1, 2)  # 2 has an introduction; without one, 1 is written, wh
 MANIFEST = "bundle.json"
 LIMITS = {"max_prompt_tokens", "max_new_tokens"}
 CACHE_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
+STATE_DTYPE = "float32"  # of a recurrent decoder, in every precision
 
 
 class BundleError(ProjectError):
@@ -68,7 +69,9 @@ class Bundle(BaseModel):
     config: NetworkConfig = setting(..., "The network's shape.")
     vocab_size: Count = setting(..., "Size of the vocabulary.", "tokens")
     limits: dict[str, Count] = setting(..., "Most tokens of a prompt and of an answer.")
-    cache_dtype: Literal["float32", "float16", "int8"] = setting(..., "Numbers in the key/value cache.")
+    cache_dtype: Literal["float32", "float16", "int8"] = setting(
+        ..., "Numbers in the key/value cache, or in a recurrent decoder's state."
+    )
     tokenizer: TokenizerIdentity = setting(..., "Kind and content hash of the tokenizer.")
     graphs: dict[Literal["encoder", "decoder"], str] = setting(..., "File of each graph.")
     files: dict[Name, FileEntry] = setting(
@@ -86,7 +89,7 @@ class Bundle(BaseModel):
         wrong = []
         if self.config.family != self.family:
             wrong.append(f"family is {self.family!r} but config.family is {self.config.family!r}")
-        if self.cache_dtype != CACHE_DTYPES[self.precision]:
+        if self.cache_dtype != _cache_dtype(self.precision, self.config.decoder_mixer):
             wrong.append(f"cache_dtype {self.cache_dtype!r} does not go with precision {self.precision!r}")
         if set(self.limits) != LIMITS:
             wrong.append(f"limits: expected {sorted(LIMITS)}, found {sorted(self.limits)}")
@@ -153,7 +156,7 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
     Args:
         files: name -> contents, or the file to copy them from.
         fields: the manifest's other fields, named as in :class:`Bundle`; ``metrics`` and ``provenance`` may be left
-            out, as may ``introduction``; ``cache_dtype`` follows from ``precision``.
+            out, as may ``introduction``; ``cache_dtype`` follows from ``precision`` and ``config``.
 
     Raises:
         BundleError: when the fields or file names would not make a loadable bundle; nothing is written then.
@@ -168,7 +171,7 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
     manifest = {
         "format_version": 2 if fields.get("introduction") else 1,
         "name": "prometheus-mini",
-        "cache_dtype": CACHE_DTYPES.get(fields.get("precision", ""), ""),
+        "cache_dtype": _cache_dtype(fields.get("precision", ""), fields.get("config", {}).get("decoder_mixer", "")),
         "metrics": {},
         "provenance": {},
         **fields,
@@ -201,6 +204,11 @@ def copy_bundle(
     fields["metrics"] |= metrics
     fields["provenance"] |= provenance
     return write_bundle(out, files={name: bundle.path / name for name in bundle.files}, **fields)
+
+
+def _cache_dtype(precision: str, mixer: str) -> str:
+    """Of what a decoder remembers; empty for an unknown precision."""
+    return STATE_DTYPE if mixer == "ssru" else CACHE_DTYPES.get(precision, "")
 
 
 def _entry(contents: bytes | Path) -> dict[str, Any]:

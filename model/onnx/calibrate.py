@@ -39,13 +39,18 @@ def calibrate(
     """
     encoder = _Probe(build_encoder, weights, config) if config.family == "seq2seq" else None
     decoder = _Probe(build_decoder, weights, config)
-    cache = {f"{part}_{i}": 0.0 for i in range(config.decoder_layers) for part in ("key", "value")}
+    parts = [f"{part}_{i}" for i in range(config.decoder_layers) for part in ("key", "value")]
+    recurrent = config.decoder_mixer == "ssru"
+    cache = {} if recurrent else dict.fromkeys(parts, 0.0)
     for example in examples:
         feeds: dict[str, np.ndarray] = {}
         if encoder is not None:
             feeds["source_lengths"] = np.array([len(example.source)])
             outputs = encoder.run({"source_ids": np.array([example.source]), **feeds})
-            feeds |= {f"cross_{part}": outputs[f"cross_{part}"] for part in cache}
+            feeds |= {f"cross_{part}": outputs[f"cross_{part}"] for part in parts}
+        if recurrent:
+            _read(decoder, example.inputs, feeds, config)
+            continue
         length = len(example.inputs)
         empty = np.zeros((1, config.kv_heads, length, config.head_dim), np.float32)
         feeds |= {f"past_{part}": empty for part in cache}
@@ -61,6 +66,15 @@ def calibrate(
         raise GraphError("the network gives values that are not finite on the valid split; train it again")
     keys, values = ([bound for part, bound in cache.items() if part.startswith(kind)] for kind in ("key", "value"))
     return Calibration(keys, values, bounds)
+
+
+def _read(decoder: "_Probe", tokens: list[int], feeds: dict[str, np.ndarray], config: NetworkConfig) -> None:
+    """Run a text through a recurrent decoder, token by token."""
+    layers = range(config.decoder_layers)
+    states = {f"past_state_{i}": np.zeros((1, 1, config.d_model), np.float32) for i in layers}
+    for token in tokens:
+        outputs = decoder.run({**feeds, **states, "token_ids": np.array([[token]])})
+        states = {f"past_state_{i}": outputs[f"present_state_{i}"] for i in layers}
 
 
 def calibrate_bundle(

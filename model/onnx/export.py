@@ -19,7 +19,8 @@ from model.options import OK, Parser, run
 from model.tokenizer import load_tokenizer
 from model.training.checkpoint import load_checkpoint
 
-TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters", "init_from")  # kept as provenance
+# Kept as provenance.
+TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters", "init_from", "pruning")
 
 
 def limits(config: NetworkConfig) -> dict[str, int]:

@@ -38,7 +38,7 @@ class Calibration:
     """What int8 needs to know about real activations: absolute bounds by tensor, in the tensor's own unit.
 
     ``activations`` bounds the input of each matrix multiplication (by the matrix's name; used by static scales);
-    ``keys`` and ``values`` bound the decoder's self-attention cache, by layer.
+    ``keys`` and ``values`` bound the decoder's self-attention cache, by layer; empty where it is recurrent.
     """
 
     keys: list[float]
@@ -231,20 +231,43 @@ class Graph:
 
     def query_key_value(self, x: str, layer: str) -> tuple[str, str, str]:
         """Packed projection with per-head norms: queries [B, S, H*h], keys and values [B, S, K*h]."""
-        config = self.config
-        sizes = [config.heads * config.head_dim, config.kv_heads * config.head_dim, config.kv_heads * config.head_dim]
-        split = self.constant("_split_qkv", sizes, np.int64)
+        config, heads = self.config, self.config.heads_of(f"{layer}.attention")
+        sizes = [heads * config.head_dim, config.kv_heads * config.head_dim, config.kv_heads * config.head_dim]
+        split = self.constant(self.by_heads("_split_qkv", heads), sizes, np.int64)
         packed, scale = self.unscaled_linear(x, f"{layer}.qkv")
         query, key, value = self.node("Split", [packed, split], 3, axis=-1)
-        query = self.head_norm(query, config.heads, f"{layer}.query_norm")
+        query = self.head_norm(query, heads, f"{layer}.query_norm")
         key = self.head_norm(key, config.kv_heads, f"{layer}.key_norm")
         return query, key, self.node("Mul", [value, scale]) if scale else value
 
-    def attend(self, inputs: list[str], outputs: int | list[str], **attributes: Any) -> str:
-        """GroupQueryAttention with rotary positions: [B, S, H*h]; its first output, of ``outputs``."""
-        config = self.config
-        attributes |= {"num_heads": config.heads, "kv_num_heads": config.kv_heads, "scale": config.head_dim**-0.5}
+    def by_heads(self, name: str, heads: int) -> str:
+        """The name of a constant that depends on a block's heads."""
+        return name if heads == self.config.heads else f"{name}_{heads}"
+
+    def attend(self, layer: str, inputs: list[str], outputs: int | list[str], **attributes: Any) -> str:
+        """A layer's GroupQueryAttention with rotary positions: [B, S, H*h]; its first output, of ``outputs``."""
+        config, heads = self.config, self.config.heads_of(f"{layer}.attention")
+        attributes |= {"num_heads": heads, "kv_num_heads": config.kv_heads, "scale": config.head_dim**-0.5}
         return self.node("GroupQueryAttention", inputs, outputs, MICROSOFT, do_rotary=1, **attributes)[0]
+
+    def ssru(self, x: str, layer: str, past: str, present: str) -> str:
+        """One step of the recurrent unit (model/ssru.py): x and what it gives [B, 1, D], the state float32 in and out.
+
+        The state is read before it is written, so that both may be bound to one buffer. It stays float32 in every
+        precision: it is a sum over the whole text, and there is no more of it than this one vector.
+        """
+        split = self.constant("_split_ssru", [self.config.d_model] * 2, np.int64)
+        joint = self._as(TensorProto.FLOAT, self.linear(x, f"{layer}.ssru"))
+        candidate, gate = self.node("Split", [joint, split], 2, axis=-1)
+        bias = self.constant(f"{layer}.forget_bias", self.weights[f"{layer}.forget_bias"], np.float32)
+        gate = self.node("Sigmoid", [self.node("Add", [gate, bias])])
+        # f c + (1 - f) w as w + f (c - w): a node less.
+        kept = self.node("Mul", [gate, self.node("Sub", [past, candidate])])
+        return self._as(self.float_type, self.node("Relu", [self.node("Add", [candidate, kept], [present])]))
+
+    def _as(self, float_type: int, x: str) -> str:
+        """x as this type, in a graph that computes in ``self.float_type``; without a node where that is float32."""
+        return x if self.precision != "fp16" else self.node("Cast", [x], to=float_type)
 
     def feed_forward(self, x: str, layer: str) -> str:
         """down(relu(up(x))^2). A row's scale s passes through as s^2, which keeps it off the widest tensor."""

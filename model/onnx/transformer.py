@@ -8,10 +8,11 @@ right gives exactly what it gives alone.
 The decoder's ``past_key_i`` and ``present_key_i`` are meant to be bound to one buffer: GroupQueryAttention then appends
 in place, each row at its own position (``cache_lengths``). Cross-attention reads the encoder's keys and values where
 they lie; queries of all heads that share a key head are stacked as rows, so multi-query attention is one small matrix
-product.
+product. A decoder with SSRU (``config.decoder_mixer``) remembers its text in ``past_state_i`` and ``present_state_i``
+instead, and takes one token a call.
 
 Legend: B rows, S tokens, T keys (the cache's capacity), L source tokens, H query heads, K key/value heads, h head
-width, V vocabulary.
+width, D width, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from model.config import NetworkConfig
 from model.onnx.graph import Calibration, Graph, Precision
 from model.onnx.weights import Weights
 
-Attention = Callable[[str, int], str]  # of a layer's normed input, before the output projection
+Block = Callable[[str, int], str]  # of a layer's normed input [B, S, D]: what is added to the residual
 
 
 def build_graphs(
@@ -59,15 +60,16 @@ def build_encoder(graph: Graph) -> onnx.ModelProto:
 
     def attention(normed: str, i: int) -> str:
         query, key, value = graph.query_key_value(normed, f"encoder.{i}")
-        return graph.attend([query, key, value, "", "", last, length, cos, sin], 3, causal=0)
+        inputs = [query, key, value, "", "", last, length, cos, sin]
+        return graph.linear(graph.attend(f"encoder.{i}", inputs, 3, causal=0), f"encoder.{i}.out")
 
-    encoded = _layers(graph, x, "encoder", graph.config.encoder_layers, attention)
+    encoded = _layers(graph, x, "encoder", graph.config.encoder_layers, "attention", attention)
     inputs = [info("source_ids", TensorProto.INT64, ["B", "L"]), info("source_lengths", TensorProto.INT64, ["B"])]
     return graph.model("encoder", inputs, _cross_keys_and_values(graph, encoded))
 
 
 def build_decoder(graph: Graph) -> onnx.ModelProto:
-    """One call of the decoder.
+    """One call of the decoder, with self-attention; :func:`_recurrent_decoder` is the other one.
 
     In: ``token_ids`` i64 [B, S]; ``cache_lengths`` i32 [B], tokens in the cache after this call minus one;
     ``total_length`` i32 [], the largest of them plus one; ``last_index`` i64 [B], where in S each row's last real token
@@ -80,6 +82,8 @@ def build_decoder(graph: Graph) -> onnx.ModelProto:
     of one query sums in another order.
     """
     config, cross = graph.config, graph.config.family == "seq2seq"
+    if config.decoder_mixer == "ssru":
+        return _recurrent_decoder(graph)
     inputs = [
         info("token_ids", TensorProto.INT64, ["B", "S"]),
         info("cache_lengths", TensorProto.INT32, ["B"]),
@@ -95,26 +99,53 @@ def build_decoder(graph: Graph) -> onnx.ModelProto:
         inputs.append(info(f"past_{name}", cache_type, shape))
         outputs.append(info(f"present_{name}", cache_type, shape))
         if cross:
-            inputs.append(info(f"cross_{name}", graph.float_type, ("B", config.kv_heads, "L", config.head_dim)))
-    attentions = partial(_self_attention, graph), partial(_cross_attention, graph) if cross else None
-    normed = _layers(graph, graph.embed("token_ids"), "decoder", config.decoder_layers, *attentions)
+            inputs.append(_cross_info(graph, name))
+    blocks = partial(_self_attention, graph), partial(_cross_attention, graph) if cross else None
+    normed = _layers(graph, graph.embed("token_ids"), "decoder", config.decoder_layers, "attention", *blocks)
     index = graph.node("Unsqueeze", ["last_index", graph.constant("_axis_1", [1], np.int64)])
     graph.head(graph.node("GatherND", [normed, index], batch_dims=1), index)
     graph.matmul_inputs["embedding"] = normed  # calibration wants every position, not the last alone
     return graph.model("decoder", inputs, outputs)
 
 
-def _layers(graph: Graph, x: str, side: str, count: int, attention: Attention, cross: Attention | None = None) -> str:
-    """The layers of one side and its last norm: every sub-layer behind a norm, and added to what came before."""
-    normed, residual = graph.rms_norm(x, f"{side}.0.attention_norm"), x
+def _recurrent_decoder(graph: Graph) -> onnx.ModelProto:
+    """One token of a decoder with SSRU: a text is read token by token, as it is served; there is no prefill.
+
+    In: ``token_ids`` i64 [B, 1]; ``source_lengths`` i64 [B]; ``past_state_i`` f32 [B, 1, D], zeros where a text begins;
+    ``cross_key_i``, ``cross_value_i`` as in :func:`build_decoder`.
+    Out: ``logits`` f32 [B, V] after that token; ``present_state_i``. Positions are not counted, so none is the last.
+    """
+    config = graph.config
+    inputs = [info("token_ids", TensorProto.INT64, ["B", 1]), info("source_lengths", TensorProto.INT64, ["B"])]
+    outputs = [info("logits", TensorProto.FLOAT, ["B", graph.weights["embedding"].shape[0]])]
+    for i in range(config.decoder_layers):
+        inputs.append(info(f"past_state_{i}", TensorProto.FLOAT, ("B", 1, config.d_model)))
+        outputs.append(info(f"present_state_{i}", TensorProto.FLOAT, ("B", 1, config.d_model)))
+        inputs += [_cross_info(graph, f"{part}_{i}") for part in ("key", "value")]
+
+    def recurrent(normed: str, i: int) -> str:
+        return graph.ssru(normed, f"decoder.{i}", f"past_state_{i}", f"present_state_{i}")
+
+    x, cross = graph.embed("token_ids"), partial(_cross_attention, graph)
+    normed = _layers(graph, x, "decoder", config.decoder_layers, "ssru", recurrent, cross)
+    graph.head(graph.node("Squeeze", [normed, graph.constant("_axis_1", [1], np.int64)]), "token_ids")
+    return graph.model("decoder", inputs, outputs)
+
+
+def _layers(graph: Graph, x: str, side: str, count: int, kind: str, mix: Block, cross: Block | None = None) -> str:
+    """The layers of one side and its last norm: every sub-layer behind a norm, and added to what came before.
+
+    ``kind`` names the norm of the first one, ``mix``, in which the tokens of one text see each other.
+    """
+    normed, residual = graph.rms_norm(x, f"{side}.0.{kind}_norm"), x
     for i in range(count):
         layer = f"{side}.{i}"
-        update = graph.linear(attention(normed, i), f"{layer}.out")
+        update = mix(normed, i)
         if cross is not None:
             normed, residual = graph.residual_norm(update, residual, f"{layer}.cross_norm")
-            update = graph.linear(cross(normed, i), f"{layer}.cross_out")
+            update = cross(normed, i)
         normed, residual = graph.residual_norm(update, residual, f"{layer}.ffn_norm")
-        following = f"{side}.{i + 1}.attention_norm" if i + 1 < count else f"{side}.norm"
+        following = f"{side}.{i + 1}.{kind}_norm" if i + 1 < count else f"{side}.norm"
         normed, residual = graph.residual_norm(graph.feed_forward(normed, layer), residual, following)
     return normed
 
@@ -132,18 +163,20 @@ def _self_attention(graph: Graph, x: str, i: int) -> str:
         ]
         inputs += ["", "", "", *steps]
         attributes = {"k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR", "kv_cache_bit_width": 8}
-    return graph.attend(inputs, [f"attended_{i}", f"present_key_{i}", f"present_value_{i}"], **attributes)
+    outputs = [f"attended_{i}", f"present_key_{i}", f"present_value_{i}"]
+    return graph.linear(graph.attend(f"decoder.{i}", inputs, outputs, **attributes), f"decoder.{i}.out")
 
 
 def _cross_attention(graph: Graph, x: str, i: int) -> str:
     """Queries [B, S, H*h] as [B, K, S*(H/K), h]: every query row is independent, as nothing is causal here."""
     config = graph.config
     query, _ = graph.unscaled_linear(x, f"decoder.{i}.cross_query")
-    kv_heads, head_dim, group = config.kv_heads, config.head_dim, config.heads // config.kv_heads
+    kv_heads, head_dim, heads = config.kv_heads, config.head_dim, config.heads_of(f"decoder.{i}.cross")
+    group = heads // kv_heads
     rows = graph.constant("_query_rows", [0, kv_heads, -1, head_dim], np.int64)
-    joined = graph.constant("_query_joined", [0, -1, config.heads * head_dim], np.int64)
+    joined = graph.constant(graph.by_heads("_query_joined", heads), [0, -1, heads * head_dim], np.int64)
     if kv_heads > 1:
-        grouped = graph.constant("_query_groups", [0, -1, kv_heads, group * head_dim], np.int64)
+        grouped = graph.constant(graph.by_heads("_query_groups", heads), [0, -1, kv_heads, group * head_dim], np.int64)
         query = graph.node("Transpose", [graph.node("Reshape", [query, grouped])], perm=[0, 2, 1, 3])
     query = graph.rms_norm(graph.node("Reshape", [query, rows]), f"decoder.{i}.cross_query_norm")
     if group == 1:  # a single query row takes a kernel whose sum depends on the padding; two rows do not
@@ -153,9 +186,15 @@ def _cross_attention(graph: Graph, x: str, i: int) -> str:
     if group == 1:
         attended = graph.node("Split", [attended], 2, axis=2, num_outputs=2)[0]
     if kv_heads > 1:
-        grouped = graph.constant("_attended_groups", [0, kv_heads, -1, group * head_dim], np.int64)
+        grouped = graph.constant(
+            graph.by_heads("_attended_groups", heads), [0, kv_heads, -1, group * head_dim], np.int64
+        )
         attended = graph.node("Transpose", [graph.node("Reshape", [attended, grouped])], perm=[0, 2, 1, 3])
-    return graph.node("Reshape", [attended, joined])
+    return graph.linear(graph.node("Reshape", [attended, joined]), f"decoder.{i}.cross_out")
+
+
+def _cross_info(graph: Graph, name: str) -> onnx.ValueInfoProto:
+    return info(f"cross_{name}", graph.float_type, ("B", graph.config.kv_heads, "L", graph.config.head_dim))
 
 
 def _cross_keys_and_values(graph: Graph, encoded: str) -> list[onnx.ValueInfoProto]:
@@ -170,7 +209,7 @@ def _cross_keys_and_values(graph: Graph, encoded: str) -> list[onnx.ValueInfoPro
         key = graph.node("Reshape", [parts[2 * i], heads])
         key = graph.rms_norm(key, f"decoder.{i}.cross_key_norm")
         value = graph.node("Reshape", [parts[2 * i + 1], heads])
-        for name, tensor in ((f"cross_key_{i}", key), (f"cross_value_{i}", value)):
-            graph.node("Transpose", [tensor], [name], perm=[0, 2, 1, 3])
-            outputs.append(info(name, graph.float_type, ("B", config.kv_heads, "L", config.head_dim)))
+        for name, tensor in ((f"key_{i}", key), (f"value_{i}", value)):
+            graph.node("Transpose", [tensor], [f"cross_{name}"], perm=[0, 2, 1, 3])
+            outputs.append(_cross_info(graph, name))
     return outputs

@@ -6,12 +6,14 @@ and sqrt(d_model), by which embeddings are multiplied, moves into the table, wit
 so that the tied output head stays the same tensor. Initializers carry the packed names, so a bundle alone is enough to
 quantize it.
 
-Legend: D width, F feed-forward, H query heads, K key/value heads, h head width, V vocabulary, N decoder layers.
+Legend: D width, F feed-forward, H query heads (of each block its own), K key/value heads, h head width, V vocabulary, N
+decoder layers.
 The packed names:
 
     embedding [V, D]        encoder.{i}.qkv [D, (H+2K)h]   .out [Hh, D]   .up [D, F]   .down [F, D]
     cross.kv [D, N*2Kh]     decoder.{i}.* the same plus    .cross_query [D, Hh]        .cross_out [Hh, D]
-    norms: {encoder,decoder}.norm, .{i}.attention_norm .ffn_norm .cross_norm [D]; .query_norm .key_norm
+    with SSRU, decoder.{i}.ssru [D, 2D] and .forget_bias [D] instead of .qkv and .out
+    norms: {encoder,decoder}.norm, .{i}.attention_norm .ssru_norm .ffn_norm .cross_norm [D]; .query_norm .key_norm
     .cross_query_norm .cross_key_norm [h]
 """
 
@@ -27,14 +29,17 @@ from model.errors import ProjectError
 
 Weights = dict[str, np.ndarray]
 # Packed name of a layer's tensor <- the layer's tensors in the checkpoint, joined along their outputs.
-_LAYER = {
-    "qkv": ("attention.query", "attention.kv"), "out": ("attention.out",), "up": ("ffn.up",), "down": ("ffn.down",),
-    "attention_norm": ("attention_norm",), "ffn_norm": ("ffn_norm",),
-    "query_norm": ("attention.query_norm",), "key_norm": ("attention.key_norm",),
-}  # fmt: skip
-_CROSS = {
-    "cross_query": ("cross.query",), "cross_out": ("cross.out",), "cross_norm": ("cross_norm",),
-    "cross_query_norm": ("cross.query_norm",), "cross_key_norm": ("cross.key_norm",),
+_PACKED = {
+    "attention": {
+        "qkv": ("attention.query", "attention.kv"), "out": ("attention.out",), "attention_norm": ("attention_norm",),
+        "query_norm": ("attention.query_norm",), "key_norm": ("attention.key_norm",),
+    },
+    "ssru": {"ssru": ("ssru.candidate", "ssru.forget"), "ssru_norm": ("ssru_norm",)},
+    "cross": {
+        "cross_query": ("cross.query",), "cross_out": ("cross.out",), "cross_norm": ("cross_norm",),
+        "cross_query_norm": ("cross.query_norm",), "cross_key_norm": ("cross.key_norm",),
+    },
+    "ffn": {"up": ("ffn.up",), "down": ("ffn.down",), "ffn_norm": ("ffn_norm",)},
 }  # fmt: skip
 
 
@@ -44,21 +49,26 @@ class GraphError(ProjectError, ValueError):
 
 def state_shapes(config: NetworkConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a checkpoint (``model.safetensors``) for this network."""
-    width, query, kv = config.d_model, config.heads * config.head_dim, 2 * config.kv_heads * config.head_dim
-    heads = {"query_norm": (config.head_dim,), "key_norm": (config.head_dim,)}
-    attention = {"query": (query, width), "kv": (kv, width), **heads, "out": (width, query)}
+    width = config.d_model
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab_size, width)}
     for side, layers, blocks in _sides(config):
-        for i in range(layers):
-            layer = f"{side}.layers.{i}"
-            for block in blocks:
-                shapes[f"{layer}.{block}_norm.weight"] = (width,)
-                shapes |= {f"{layer}.{block}.{name}.weight": shape for name, shape in attention.items()}
-            shapes[f"{layer}.ffn_norm.weight"] = (width,)
-            shapes[f"{layer}.ffn.up.weight"] = (config.d_ff, width)
-            shapes[f"{layer}.ffn.down.weight"] = (width, config.d_ff)
+        for i, block in itertools.product(range(layers), blocks):
+            shapes[f"{side}.layers.{i}.{block}_norm.weight"] = (width,)
+            parts = _block_shapes(config, block, config.heads_of(f"{side}.{i}.{block}"))
+            shapes |= {f"{side}.layers.{i}.{block}.{name}": shape for name, shape in parts.items()}
         shapes[f"{side}.norm.weight"] = (width,)
     return shapes
+
+
+def _block_shapes(config: NetworkConfig, block: str, heads: int) -> dict[str, tuple[int, ...]]:
+    """The tensors of one block of a layer; ``heads`` are those of its queries, where it is one of attention."""
+    width, query, kv = config.d_model, heads * config.head_dim, 2 * config.kv_heads * config.head_dim
+    if block == "ffn":
+        return {"up.weight": (config.d_ff, width), "down.weight": (width, config.d_ff)}
+    if block == "ssru":
+        return {"candidate.weight": (width, width), "forget.weight": (width, width), "forget.bias": (width,)}
+    norms = {"query_norm.weight": (config.head_dim,), "key_norm.weight": (config.head_dim,)}
+    return {"query.weight": (query, width), "kv.weight": (kv, width), **norms, "out.weight": (width, query)}
 
 
 def check_state(state: Weights, config: NetworkConfig, vocab_size: int) -> None:
@@ -90,9 +100,11 @@ def pack(state: Weights, config: NetworkConfig, vocab_size: int) -> Weights:
         return np.ascontiguousarray(np.concatenate([np.asarray(state[f"{n}.weight"], np.float32) for n in names]).T)
 
     for side, layers, blocks in _sides(config):
-        names = {**_LAYER, **(_CROSS if "cross" in blocks else {})}
-        for i, (name, parts) in itertools.product(range(layers), names.items()):
-            packed[f"{side}.{i}.{name}"] = join(f"{side}.layers.{i}.{part}" for part in parts)
+        for i, block in itertools.product(range(layers), blocks):
+            for name, parts in _PACKED[block].items():
+                packed[f"{side}.{i}.{name}"] = join(f"{side}.layers.{i}.{part}" for part in parts)
+            if block == "ssru":
+                packed[f"{side}.{i}.forget_bias"] = np.asarray(state[f"{side}.layers.{i}.ssru.forget.bias"], np.float32)
         packed[f"{side}.norm"] = join([f"{side}.norm"])
     packed["decoder.norm"] /= scale
     if config.family == "seq2seq":
@@ -101,11 +113,11 @@ def pack(state: Weights, config: NetworkConfig, vocab_size: int) -> Weights:
 
 
 def _sides(config: NetworkConfig) -> list[tuple[str, int, list[str]]]:
-    """Each side's name, number of layers, and the blocks of attention in a layer."""
+    """Each side's name, number of layers, and the blocks of a layer in their order."""
     if config.family == "decoder":
-        return [("decoder", config.decoder_layers, ["attention"])]
-    decoder = ("decoder", config.decoder_layers, ["attention", "cross"])
-    return [decoder, ("encoder", config.encoder_layers, ["attention"])]
+        return [("decoder", config.decoder_layers, ["attention", "ffn"])]
+    decoder = ("decoder", config.decoder_layers, [config.decoder_mixer, "cross", "ffn"])
+    return [decoder, ("encoder", config.encoder_layers, ["attention", "ffn"])]
 
 
 def read_packed(graphs: list[Path]) -> Weights:

@@ -123,7 +123,8 @@ def check(info: dict[str, Any], network: NetworkConfig, place: str) -> None:
         CheckpointError: naming every setting that differs.
     """
     theirs, ours = info["network"], to_dict(network)
-    if other := [name for name in differing(theirs, ours) if name not in WITHOUT_WEIGHTS]:
+    names = dict.fromkeys(name.partition(".")[0] for name in differing(theirs, ours))
+    if other := [name for name in names if name not in WITHOUT_WEIGHTS]:
         told = ", ".join(f"network.{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in other)
         raise CheckpointError(f"{place}: its weights are of another network: {told}")
 

@@ -2,7 +2,8 @@
 
 Everything is allocated once and bound by address, so a decode step allocates nothing and copies nothing:
 
-* past and present of the KV cache are bound to one buffer, which the attention kernel extends in place;
+* past and present of the KV cache are bound to one buffer, which the attention kernel extends in place; a recurrent
+  decoder has one vector per layer in its place, which is read before it is written;
 * entry i of every buffer belongs to the request in slot i. Prefill writes straight into it. On the CPU the slots in use
   are kept dense (``move`` brings the last one into a free one), because every slot of a run costs time. On CUDA a free
   one costs next to nothing and stays: the engine then decodes past it (``dense`` is False);
@@ -14,7 +15,7 @@ Everything is allocated once and bound by address, so a decode step allocates no
 The CUDA branch of this file follows ONNX Runtime's documentation and has NOT been run: no GPU was at hand.
 
 Legend: B slots of one run, N all slots, S prompt tokens, L source tokens, T cache tokens, K key/value heads, h head
-width, V vocabulary.
+width, D width of the network, V vocabulary.
 """
 
 import logging
@@ -27,7 +28,7 @@ from model.bundle import Bundle
 from model.processors import available_cpus
 from serving.engine.config import EngineConfig
 from serving.engine.limits import Limits
-from serving.engine.memory import Block, cudart
+from serving.engine.memory import CUDART, Block, States, cudart
 from serving.engine.providers import CPU, check_provider, check_reach, node_counts, open_session, wanted_providers
 from serving.errors import EngineFailed
 
@@ -47,7 +48,8 @@ class Runtime:
         logits: float32 [N, V], results of the last ``decode``.
         provider: the execution provider that really runs.
         nodes: how many nodes of the decoder each provider runs.
-        cache_bytes: reserved for the KV cache and the cross-attention buffers.
+        text_bytes: reserved for the KV cache, or the recurrent states.
+        cache_bytes: those, and the cross-attention buffers.
         copies: whether slots can be copied (``share``, ``fork``): always on the CPU.
         dense: whether the engine has to keep slots 0..n-1 in use, without free ones.
 
@@ -70,7 +72,11 @@ class Runtime:
         self.copies = self.dense or cudart() is not None
 
         types = {i.name: i.type for i in self._decoder.get_inputs()}
-        self.cache_dtype = DTYPES[types["past_key_0"]]
+        self._inputs = frozenset(types)
+        recurrent = network.decoder_mixer == "ssru"
+        if recurrent and not self.copies:
+            raise EngineFailed(f"{bundle.path}: a recurrent decoder needs {' or '.join(CUDART)} to clear its slots")
+        self.cache_dtype = DTYPES[types["past_state_0" if recurrent else "past_key_0"]]
         if np.dtype(self.cache_dtype).name != bundle.cache_dtype:
             raise EngineFailed(
                 f"{bundle.path}: bundle.json says cache_dtype {bundle.cache_dtype}, the decoder graph has "
@@ -78,8 +84,12 @@ class Runtime:
             )
         layers = range(network.decoder_layers)
         parts = [f"{part}_{i}" for i in layers for part in ("key", "value")]
-        shape = (slots, network.kv_heads, self.cache_tokens, network.head_dim)
-        self._cache = Block(parts, shape, self.cache_dtype, self._device)
+        if recurrent:
+            states = [f"state_{i}" for i in layers]
+            self._cache: Block = States(states, (slots, 1, network.d_model), self.cache_dtype, self._device)
+        else:
+            shape = (slots, network.kv_heads, self.cache_tokens, network.head_dim)
+            self._cache = Block(parts, shape, self.cache_dtype, self._device)
 
         self.token_ids = np.zeros((slots, 1), np.int64)
         self.lengths = np.zeros(slots, np.int32)
@@ -108,7 +118,8 @@ class Runtime:
                 bucket: Block(names, (slots, network.kv_heads, bucket, network.head_dim), dtype, self._device)
                 for bucket in buckets
             }
-        self.cache_bytes = sum(block.bytes for block in (self._cache, *self._cross.values()))
+        self.text_bytes = self._cache.bytes
+        self.cache_bytes = self.text_bytes + sum(block.bytes for block in self._cross.values())
         nodes = ", ".join(f"{count} on {name}" for name, count in self.nodes.items())
         text = "engine runs on %s (nodes: %s), %d threads, %d slots of %d tokens"
         log.info(text, self.provider, nodes, self.threads, slots, self.cache_tokens)
@@ -242,6 +253,8 @@ class Runtime:
         self.lengths[slot] = length
         self._used[slot] = used
         self._seen = 0
+        if not length:
+            self._cache.forget(slot)
 
     def _look(self, slots: int) -> None:
         """What a step needs to know of all slots; from one step to the next they only grow by one."""
@@ -268,9 +281,9 @@ class Runtime:
         small = {"token_ids": ids_BS, "cache_lengths": past_B, "last_index": last_B}
         if self.seq2seq:
             small["source_lengths"] = self.source_lengths[slot : slot + slots]
-        for name, array in small.items():
-            binding.bind_input(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
-        binding.bind_input("total_length", "cpu", 0, np.int32, [], self._total.ctypes.data)
+        for name, array in {**small, "total_length": self._total}.items():
+            if name in self._inputs:  # a recurrent decoder counts no positions
+                binding.bind_input(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
         for name, part in self._cache.parts(slot, slots):
             binding.bind_input(f"past_{name}", *part)
             binding.bind_output(f"present_{name}", *part)

@@ -40,12 +40,13 @@ def train_to_copy(config, vocab_size, path, steps=250):
     return float(loss.detach())
 
 
-@pytest.fixture(scope="module", params=["seq2seq", "decoder"])
+@pytest.fixture(scope="module", params=["seq2seq", "decoder", "ssru"])
 def trained(request, tmp_path_factory):
     """Checkpoint and fp32 bundle of a briefly trained network."""
     root = tmp_path_factory.mktemp(request.param)
     tokenizer = tiny_tokenizer(root / "tokenizer")
-    config = NetworkConfig(**{**TINY, "family": request.param, "max_positions": 48})
+    kind = {"decoder_mixer": "ssru"} if request.param == "ssru" else {"family": request.param}
+    config = NetworkConfig(**{**TINY, **kind, "max_positions": 48})
     checkpoint = tiny_checkpoint(root / "checkpoint", tokenizer, config, task="translation")
     loss = train_to_copy(config, load_tokenizer(tokenizer).vocab_size, checkpoint / "model.safetensors")
     assert loss < 3.5  # far below ln(vocabulary): the outputs depend on the inputs
@@ -86,7 +87,7 @@ def test_parity_notices_a_difference(trained, tmp_path):
 
 def test_another_network_is_refused(trained, tmp_path):
     _, bundle = trained
-    other = tiny_checkpoint(tmp_path, bundle.path, NetworkConfig(**{**TINY, "family": bundle.family, "d_ff": 112}))
+    other = tiny_checkpoint(tmp_path, bundle.path, bundle.config.model_copy(update={"d_ff": 112}))
     with Engine(bundle) as engine, pytest.raises(GraphError, match=r"ffn\.up\.weight: shape \(112, 64\)"):
         compare(engine, other, [[290]])
 

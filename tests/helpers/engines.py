@@ -27,8 +27,12 @@ from serving.engine import Engine, EngineConfig, GenerationRequest, GenerationRe
 from tests.helpers.bundles import TINY, tiny_checkpoint, tiny_tokenizer
 
 CONFIG = EngineConfig(slots=4, queue=64, prefill_tokens=40, threads=1, provider="cpu", source_buckets=[8, 16, 32])
-# With these the texts of either family end soon, late or never.
-LIVELY: dict[str, dict[str, Any]] = {"seq2seq": {"seed": 2, "ending": 2.0}, "decoder": {"seed": 2}}
+# With these the texts of either family, and of a recurrent decoder, end soon, late or never.
+LIVELY: dict[str, dict[str, Any]] = {
+    "seq2seq": {"seed": 2, "ending": 2.0},
+    "decoder": {"seed": 2},
+    "ssru": {"seed": 2, "ending": 2.0, "decoder_mixer": "ssru"},
+}
 PATIENCE = 60
 
 
@@ -49,7 +53,7 @@ def talkative_bundle(
     for name, values in weights.items():
         if name == "decoder.norm.weight":
             weights[name] = random.standard_normal(values.shape).astype(np.float32)
-        elif name.endswith(("query_norm.weight", "out.weight", "down.weight")):
+        elif name.endswith(("query_norm.weight", "out.weight", "down.weight", "candidate.weight")):
             weights[name] = values * 4
         elif name == "embedding.weight":
             weights[name][Tokenizer.eos_id] *= ending
@@ -58,9 +62,9 @@ def talkative_bundle(
     return out
 
 
-def family_bundle(folder: Path, family: str) -> Bundle:
-    """The talkative bundle of a family that the engine's tests share."""
-    return Bundle.load(talkative_bundle(folder / family, family, **LIVELY[family]))
+def family_bundle(folder: Path, kind: str) -> Bundle:
+    """The talkative bundle of a family that the engine's tests share, or of ``ssru``: a recurrent seq2seq decoder."""
+    return Bundle.load(talkative_bundle(folder / kind, "seq2seq" if kind == "ssru" else kind, **LIVELY[kind]))
 
 
 class Call:

@@ -31,8 +31,9 @@ class Runner:
         self.config = config
         self.encoder = open_session(graphs["encoder"], threads) if "encoder" in graphs else None
         self.decoder = open_session(graphs["decoder"], threads)
-        types = {item.name: item.type for item in self.decoder.get_inputs()}
-        self.cache_dtype = _DTYPES[types["past_key_0"]]
+        self._types = {item.name: item.type for item in self.decoder.get_inputs()}
+        self.recurrent = config.decoder_mixer == "ssru"
+        self.cache_dtype = _DTYPES[self._types["past_state_0" if self.recurrent else "past_key_0"]]
         self.outputs: dict[str, np.ndarray] = {}
         self.cross: dict[str, np.ndarray] = {}
         self.past: dict[str, np.ndarray] = {}
@@ -47,13 +48,22 @@ class Runner:
             self.cross = {name: value for name, value in self.outputs.items() if name.startswith("cross_")}
             self.cross["source_lengths"] = lengths
             rows = len(sources)
-        shape = (rows, self.config.kv_heads, capacity or self.config.max_positions, self.config.head_dim)
-        parts = [f"past_{part}_{i}" for i in range(self.config.decoder_layers) for part in ("key", "value")]
+        shape: tuple[int, ...] = (rows, 1, self.config.d_model)
+        if not self.recurrent:
+            shape = (rows, self.config.kv_heads, capacity or self.config.max_positions, self.config.head_dim)
+        kinds = ("state",) if self.recurrent else ("key", "value")
+        parts = [f"past_{part}_{i}" for i in range(self.config.decoder_layers) for part in kinds]
         self.past = {name: np.zeros(shape, self.cache_dtype) for name in parts}
         self.lengths = np.zeros(rows, np.int32)
 
     def step(self, tokens: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-        """Append ``tokens`` i64 [B, S], of which ``counts`` i64 [B] are real (all by default); logits f32 [B, V]."""
+        """Append ``tokens`` i64 [B, S], of which ``counts`` i64 [B] are real (all by default); logits f32 [B, V].
+
+        A recurrent decoder takes them one by one, and all have to be real.
+        """
+        if self.recurrent and tokens.shape[1] > 1:
+            assert counts is None
+            return self.score(tokens)[:, -1]
         counts = np.full(len(tokens), tokens.shape[1], np.int64) if counts is None else counts
         self.lengths = (self.lengths + counts).astype(np.int32)
         feeds: dict[str, np.ndarray] = {
@@ -62,7 +72,8 @@ class Runner:
             "total_length": np.array(max(self.lengths.max(), tokens.shape[1]), np.int32),
             "last_index": np.asarray(counts - 1, np.int64),
         }
-        self._run(self.decoder, {**feeds, **self.cross, **self.past})
+        feeds = {name: values for name, values in {**feeds, **self.cross}.items() if name in self._types}
+        self._run(self.decoder, {**feeds, **self.past})
         self.past = {name: self.outputs[name.replace("past_", "present_", 1)] for name in self.past}
         return self.outputs["logits"]
 

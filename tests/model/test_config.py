@@ -34,8 +34,9 @@ def test_round_trip_through_floats() -> None:
             return {k: floats(v) for k, v in value.items()}
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    profile = Profile(name="x")
-    assert from_dict(Profile, floats(to_dict(profile))) == profile
+    network = NetworkConfig(decoder_mixer="ssru", head_counts={"decoder.0.cross": 3})
+    for profile in (Profile(name="x"), Profile(network=network)):
+        assert from_dict(Profile, floats(to_dict(profile))) == profile
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -17,11 +17,18 @@ from tests.helpers.runner import Runner
 
 VOCABULARY = 97
 torch.set_num_threads(1)
+PRUNED = {"encoder.1.attention": 3, "decoder.0.attention": 1, "decoder.1.cross": 2}
 # Widths whose square root is not a power of two, and both ways of sharing key heads.
 SHAPES = [
     pytest.param({"family": "seq2seq", "kv_heads": 1}, id="seq2seq-mqa"),
     pytest.param({"family": "seq2seq", "kv_heads": 2, "d_model": 48}, id="seq2seq-gqa"),
     pytest.param({"family": "seq2seq", "kv_heads": 4, "decoder_layers": 3}, id="seq2seq-mha"),
+    pytest.param({"family": "seq2seq", "decoder_mixer": "ssru", "d_model": 40}, id="seq2seq-ssru"),
+    pytest.param({"family": "seq2seq", "head_counts": PRUNED}, id="seq2seq-mqa-pruned"),
+    pytest.param(
+        {"family": "seq2seq", "kv_heads": 2, "head_counts": {"encoder.0.attention": 2, "decoder.1.cross": 2}},
+        id="seq2seq-gqa-pruned",
+    ),
     pytest.param({"family": "decoder", "kv_heads": 1}, id="decoder-mqa"),
     pytest.param({"family": "decoder", "kv_heads": 2, "d_model": 48, "heads": 6}, id="decoder-gqa"),
     pytest.param({"family": "decoder", "heads": 1, "decoder_layers": 1}, id="decoder-one-head"),
@@ -215,8 +222,8 @@ def test_weights_of_another_network_are_refused():
     ]
 
 
-@pytest.mark.parametrize("family", ["seq2seq", "decoder"])
-def test_shapes_are_those_of_the_network(family):
-    config = network_config({"family": family, "kv_heads": 2})
+@pytest.mark.parametrize("overrides", SHAPES)
+def test_shapes_are_those_of_the_network(overrides):
+    config = network_config(overrides)
     names = {name: tuple(values.shape) for name, values in Transformer(config, VOCABULARY).state_dict().items()}
     assert names == state_shapes(config, VOCABULARY)

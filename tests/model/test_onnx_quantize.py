@@ -22,6 +22,8 @@ from tests.helpers.runner import Runner
 NETWORKS = [
     pytest.param({"family": "seq2seq"}, id="seq2seq"),
     pytest.param({"family": "seq2seq", "kv_heads": 2, "d_model": 48}, id="seq2seq-gqa"),
+    pytest.param({"family": "seq2seq", "decoder_mixer": "ssru"}, id="seq2seq-ssru"),
+    pytest.param({"family": "seq2seq", "head_counts": {"decoder.0.attention": 1, "decoder.1.cross": 3}}, id="pruned"),
     pytest.param({"family": "decoder"}, id="decoder"),
 ]
 VARIANTS = ["fp16", "int8-row", "int8-static"]
@@ -106,11 +108,14 @@ def test_bytes_and_manifest(bundles, network):
     fp32, fp16, row = (bundles(network, name) for name in ("fp32", "fp16", "int8-row"))
     assert 0.48 < fp16.bytes / fp32.bytes < 0.56
     assert row.bytes / fp32.bytes < 0.5
-    assert [bundle.cache_dtype for bundle in (fp32, fp16, row)] == ["float32", "float16", "int8"]
+    recurrent = "decoder_mixer" in network
+    dtypes = ["float32"] * 3 if recurrent else ["float32", "float16", "int8"]
+    assert [bundle.cache_dtype for bundle in (fp32, fp16, row)] == dtypes
     assert row.config == fp32.config and row.tokenizer == fp32.tokenizer and row.limits == fp32.limits
     settings = row.provenance["quantization"]
-    assert settings["activation_scale"] == "row" and len(settings["cache_bounds"]["keys"]) == row.config.decoder_layers
-    assert open_runner(row).cache_dtype == np.int8 and open_runner(fp16).cache_dtype == np.float16
+    assert settings["activation_scale"] == "row"
+    assert len(settings["cache_bounds"]["keys"]) == (0 if recurrent else row.config.decoder_layers)
+    assert [str(open_runner(bundle).cache_dtype.__name__) for bundle in (fp32, fp16, row)] == dtypes
 
 
 def test_the_published_shape_is_a_quarter_of_fp32():

@@ -19,9 +19,9 @@ from tests.helpers.servers import TOKEN, Server, start_server
 LIMITS = ["--max_prompts", "8", "--max_body_bytes", "65536", "--max_chars", "20000"]
 
 
-@pytest.fixture(scope="module", params=["seq2seq", "decoder"])
+@pytest.fixture(scope="module", params=["seq2seq", "decoder", "ssru"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """For the engine alone: one of each family."""
+    """For the engine alone: one of each family, and one with a recurrent decoder."""
     return family_bundle(tmp_path_factory.mktemp("bundles"), request.param)
 
 

@@ -21,9 +21,9 @@ WIDE = CONFIG.model_copy(update={"slots": 9})
 TEXTS = ["кот cat", "абв", "hello", "", "мир и мир", "a b c d e f g", "собака спит дома"]
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return family_bundle(tmp_path_factory.mktemp("bundles"), "seq2seq")
+@pytest.fixture(scope="module", params=["seq2seq", "ssru"])
+def bundle(request, tmp_path_factory):
+    return family_bundle(tmp_path_factory.mktemp("bundles"), request.param)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,9 @@ def bundles(tmp_path_factory):
             out = folder / key
             if precision == "fp32":
                 # A translating decoder: its calibration corpus consists of pairs.
-                talkative_bundle(out, family, 3, "translation", kv_heads=2)
+                mixer = {"decoder_mixer": "ssru"} if family == "ssru" else {}
+                kind = "seq2seq" if mixer else family
+                talkative_bundle(out, kind, 3, "translation", kv_heads=2, **mixer)
             else:
                 config = QuantizationConfig(activation_scale=scale, calibration_rows=30)
                 quantize_bundle(get(family, "fp32").path, corpus, out, precision, config)
@@ -45,7 +47,7 @@ def bundles(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("family", ["seq2seq", "decoder"])
+@pytest.mark.parametrize("family", ["seq2seq", "decoder", "ssru"])
 @pytest.mark.parametrize(
     ("precision", "scale"), [("fp32", "row"), ("fp16", "row"), ("int8", "row"), ("int8", "static")]
 )
@@ -53,7 +55,7 @@ def test_same_tokens_and_scores_alone_and_in_company(bundles, family, precision,
     bundle = bundles(family, precision, scale)
     random = np.random.default_rng(0)
     with Engine(bundle, CONFIG) as engine:
-        assert engine._runtime.cache_dtype == np.dtype(CACHE[precision])
+        assert engine._runtime.cache_dtype == np.dtype("float32" if family == "ssru" else CACHE[precision])
         requests = [
             GenerationRequest(
                 engine.prompt("мир abc. "[: int(random.integers(1, 9))] * int(random.integers(1, 6)), target="en"),
@@ -64,7 +66,7 @@ def test_same_tokens_and_scores_alone_and_in_company(bundles, family, precision,
             )
             for i in range(40)
         ]
-        if family == "seq2seq":
+        if family != "decoder":
             searches = [replace(r, temperature=0.0, beams=2 + i % 3) for i, r in enumerate(requests[:8])]
             requests[::5] = searches
         alone = [engine.generate([request])[0] for request in requests]
@@ -78,7 +80,7 @@ def test_same_tokens_and_scores_alone_and_in_company(bundles, family, precision,
         ]
 
 
-@pytest.mark.parametrize("family", ["seq2seq", "decoder"])
+@pytest.mark.parametrize("family", ["seq2seq", "decoder", "ssru"])
 def test_losses_of_the_precisions_are_close(bundles, family):
     def loss(precision):
         with Engine(bundles(family, precision), CONFIG) as engine:
