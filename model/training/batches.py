@@ -78,8 +78,9 @@ class Batch:
             tokens += int(real.sum())
             source = source.copy()
             source[~real.any(1), 0] = Tokenizer.eos_id  # attention to nothing at all would be no number
-        sides = (torch.from_numpy(side) for side in (inputs, labels.ravel()[places], places))
-        return Batch(None if source is None else torch.from_numpy(source), *sides, tokens, rows)
+        first = None if source is None else torch.from_numpy(source)
+        second, targets, at = (torch.from_numpy(side) for side in (inputs, labels.ravel()[places], places))
+        return Batch(first, second, targets, at, tokens, rows)
 
     def pinned(self) -> Batch:
         """In memory that a GPU can copy from while it computes."""
@@ -90,12 +91,13 @@ class Batch:
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
         source = None if self.source is None else change(self.source)
-        return Batch(source, *map(change, (self.inputs, self.labels, self.places)), self.tokens, self.rows)
+        inputs, labels, places = map(change, (self.inputs, self.labels, self.places))
+        return Batch(source, inputs, labels, places, self.tokens, self.rows)
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much there is to train on: real tokens on both sides, and batches, of a pass; positions that the widest row is padded to."""
+    """How much there is to train on: real tokens on both sides, and batches, of a pass; the widest row, as padded."""
 
     tokens: float
     batches: float

@@ -42,7 +42,6 @@ from model.training.remote import RemoteCheckpoints
 from model.training.saved import TrainState, forget, restore, save, set_state, state_of, tidy
 from model.training.tracking import CURVE, chosen, known, tracked
 
-
 TRIM_STEPS = 20
 HARMLESS = ("save_every", "activations")  # settings that change no weight
 CURVE_POINTS = 200  # training points kept in the curve, whatever the number of steps

@@ -54,8 +54,9 @@ def published() -> dict:
 
 
 def test_kubectl_apply_would_take_the_whole_folder():
-    """The files are the base's (`cp k8s/base/[0-9]*.yaml k8s/`): kustomize takes none from outside a folder, kubectl none
-    from those beside it, and a link is a file of one wrong line to who applies it by its address, or has Windows."""
+    """The files are the base's (`cp k8s/base/[0-9]*.yaml k8s/`): kustomize takes none from outside a folder, kubectl
+    none from those beside it, and a link is a file of one wrong line to who applies it by its address, or has Windows.
+    """
     assert DOCUMENTS[0]["kind"] == "Namespace"  # kubectl applies a folder in the order of its names
     assert not list(FOLDER.glob("kustomization.y*ml"))  # it would apply that too, and fail
     assert {path.name: path.read_bytes() for path in FOLDER.glob("*.yaml") if not path.is_symlink()} == {
