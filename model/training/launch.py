@@ -57,7 +57,7 @@ def train_together(
     """
     if count == 1:
         return train(corpus, holdout, tokenizer, out, network, config, checkpoint_uri, init_from)
-    given = {"corpus": corpus, "holdout": holdout, "tokenizer": tokenizer, "out": out}
+    given: dict[str, Any] = {"corpus": corpus, "holdout": holdout, "tokenizer": tokenizer, "out": out}
     given |= {"network": to_dict(network), "config": to_dict(config)}
     given |= {"checkpoint_uri": checkpoint_uri, "init_from": init_from}
     asked_by, deadline, port = 0, float("inf"), _free_port()
