@@ -78,9 +78,9 @@ class Batch:
             tokens += int(real.sum())
             source = source.copy()
             source[~real.any(1), 0] = Tokenizer.eos_id  # attention to nothing at all would be no number
-        first = None if source is None else torch.from_numpy(source)
-        second, targets, at = (torch.from_numpy(side) for side in (inputs, labels.ravel()[places], places))
-        return Batch(first, second, targets, at, tokens, rows)
+        read = None if source is None else torch.from_numpy(source)
+        written, targets = torch.from_numpy(inputs), torch.from_numpy(labels.ravel()[places])
+        return Batch(read, written, targets, torch.from_numpy(places), tokens, rows)
 
     def pinned(self) -> Batch:
         """In memory that a GPU can copy from while it computes."""
@@ -91,8 +91,7 @@ class Batch:
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
         source = None if self.source is None else change(self.source)
-        inputs, labels, places = map(change, (self.inputs, self.labels, self.places))
-        return Batch(source, inputs, labels, places, self.tokens, self.rows)
+        return Batch(source, change(self.inputs), change(self.labels), change(self.places), self.tokens, self.rows)
 
 
 @dataclass(frozen=True)
