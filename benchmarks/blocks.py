@@ -106,7 +106,7 @@ def blocks_table(result: dict[str, Any]) -> str:
     return (
         f"{markdown(head, rows)}\n\nCPU microseconds on one thread, least of {result['rounds']} rounds: of one source, "
         f"and of one decode step, the mean over a text of so many tokens. {processor(result['machine'])}, "
-        f"{result['date'][:10]}."
+        f"load {result['machine']['load_average']:g} before the run, {result['date'][:10]}."
     )
 
 

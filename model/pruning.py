@@ -131,9 +131,9 @@ def importance(network: Transformer, batches: Sequence[Batch]) -> Importance:
     """The mean over all examples of |dL / dgate| of every head; L is an example's summed loss in nats."""
     gates, totals = dict[str, Tensor](), dict[str, Tensor]()
 
-    def gated(block: str, heads: int) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
-        def multiply(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-            (attended,) = inputs  # [B, S, H*h]
+    def gated(block: str, heads: int) -> Callable[[nn.Module, tuple[Any, ...]], Tensor]:
+        def multiply(_: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
+            attended: Tensor = inputs[0]  # [B, S, H*h]
             # One for each example: the absolute value is taken before the mean.
             gates[block] = torch.ones(attended.shape[0], 1, heads, 1, requires_grad=True)
             return (attended.unflatten(-1, (heads, -1)) * gates[block]).flatten(2)

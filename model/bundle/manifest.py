@@ -168,10 +168,11 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
         )
     if isinstance(fields.get("config"), NetworkConfig):
         fields["config"] = to_dict(fields["config"])
+    config = fields["config"] if isinstance(fields.get("config"), dict) else {}
     manifest = {
         "format_version": 2 if fields.get("introduction") else 1,
         "name": "prometheus-mini",
-        "cache_dtype": _cache_dtype(fields.get("precision", ""), fields.get("config", {}).get("decoder_mixer", "")),
+        "cache_dtype": _cache_dtype(fields.get("precision", ""), config.get("decoder_mixer", "")),
         "metrics": {},
         "provenance": {},
         **fields,

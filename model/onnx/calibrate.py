@@ -41,7 +41,7 @@ def calibrate(
     decoder = _Probe(build_decoder, weights, config)
     parts = [f"{part}_{i}" for i in range(config.decoder_layers) for part in ("key", "value")]
     recurrent = config.decoder_mixer == "ssru"
-    cache = {} if recurrent else dict.fromkeys(parts, 0.0)
+    cache: dict[str, float] = {} if recurrent else dict.fromkeys(parts, 0.0)
     for example in examples:
         feeds: dict[str, np.ndarray] = {}
         if encoder is not None:

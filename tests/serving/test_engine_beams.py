@@ -181,7 +181,7 @@ def test_the_engine_finds_what_a_plain_search_finds(engine, beams, power):
         target = [*result.token_ids, tokenizer.eos_id] if ended else result.token_ids
         nats = engine.score([request.prompt_ids], [target])[0]
         assert result.score == pytest.approx(-nats / len(target) ** power, abs=1e-4)
-        found.add((ended, len(tokens)))
+        found.add((ended, tokens))
     assert len(found) > 1  # the texts are not all alike
 
 
