@@ -54,13 +54,13 @@ def measure(bundle: Bundle, texts: Sequence[str], rounds: int) -> list[dict[str,
     source, target = bundle.languages[:2]
     found: dict[str, list[Seconds]] = {"engine": [], "list": [], "pipe": []}
     with Engine(bundle, EngineConfig(provider="cpu")) as engine, load(bundle.path) as model:
-        tokens = engine.limits.translation_tokens
+        tokens, beams = engine.limits.translation_tokens, engine.default_beams
         prompts = [
             piece.prompt for text in texts for piece in engine.pieces(text, target, source=source) if piece.prompt
         ]
 
         def direct() -> None:
-            engine.generate([GenerationRequest(ids, max_tokens=tokens(len(ids))) for ids in prompts])
+            engine.generate([GenerationRequest(ids, max_tokens=tokens(len(ids)), beams=beams) for ids in prompts])
 
         for number in range(rounds + 1):
             this = resource.RUSAGE_SELF

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import markdown
-from evaluation.figures import change, processor
+from evaluation.figures import change, decimal, processor, texts_per_second
 from evaluation.outcome import WELL
 from evaluation.results import Evaluation, Sample, Summary
 from model.errors import ProjectError
@@ -83,11 +83,32 @@ def quality_table(profile: str) -> str:
     ]
     rows = [["megabytes", *(f"{(variant.bytes or 0) / 1e6:.1f}" for variant in summary.variants)]]
     for scores in summary.places():
+        if any(score.beams > 1 for score in scores):
+            continue  # they have a table of their own
         if scores[0].plain_chrf is not None and not scores[0].test_set.startswith("heldout, "):
             continue  # two more lines for each would hide the test sets themselves; a run's report has them all
         test = f"{scores[0].test_set} {scores[0].direction}, {scores[0].segments:,} rows"
         rows.append([test, *(f"{score.bleu:.1f} / {score.chrf:.1f}{change(score)}" for score in scores)])
     return f"{markdown(['', *names], rows)}\n\n{caption(result)}"
+
+
+def beams_table(profile: str) -> str:
+    """What a beam search gains in each test set and direction, and what it takes."""
+    variants = [Evaluation.model_validate(variant) for variant in load(profile)["variants"]]
+    rows = [
+        [
+            f"{variant.variant}, {score.test_set} {score.direction}",
+            decimal(score.plain_chrf),
+            decimal(score.chrf) + change(score),
+        ]
+        for variant in variants
+        for score in (variant.search.scores if variant.search else ())
+    ]
+    for variant in variants:
+        if variant.search:
+            speeds = [texts_per_second(scores) for scores in (variant.scores, variant.search.scores)]
+            rows.append([f"{variant.variant}, texts per second", *(decimal(speed) for speed in speeds)])
+    return markdown(["chrF", "greedy", "with beams"], rows)
 
 
 def caption(result: dict[str, Any]) -> str:
@@ -189,6 +210,7 @@ def pods_table(name: str) -> str:
 
 
 TABLES = {
+    "beams": beams_table,
     "capacity": pods_table,
     "quality": quality_table,
     "samples": samples_table,

@@ -1,6 +1,7 @@
 """Measures one bundle through the serving engine: what is measured is what will be served.
 
-Every test set in both directions (BLEU, chrF), the held-out loss, tokens/s, peak memory, and samples for people.
+Every test set in both directions (BLEU, chrF), greedily and by a beam search, the held-out loss, tokens/s, peak memory,
+and samples for people.
 """
 
 import re
@@ -48,13 +49,13 @@ def evaluate_bundle(
     loss_rows, timed = heldout[: config.loss_rows], heldout[:_SPEED_ROWS]
     with Engine(bundle, EngineConfig(threads=config.threads)) as engine:
         if bundle.task == "translation":
-            scores, varied, samples, counts = translations(engine, corpus_dir, config, out / "hypotheses")
+            quality = translations(engine, corpus_dir, config, out / "hypotheses")
             prompts = [translation_prompt(engine, row, *directions(bundle)[0]) for row in timed]
         else:
-            scores, varied, (samples, counts) = [], [], continuations(engine, heldout, config)
+            quality = continuations(engine, heldout, config)
             prompts = [engine.prompt(row["text"][:40]) for row in timed]
         examples = loss_examples(engine, loss_rows)
-        counts += _loss_counts(bundle, examples, len(loss_rows), len(heldout))
+        counts = quality.row_counts + _loss_counts(bundle, examples, len(loss_rows), len(heldout))
         prompts, shortened = cut(engine, prompts)
         untimed = {f"beyond the {_SPEED_ROWS} that are timed": len(heldout) - len(timed)}
         counts.append(row_count("speed", "heldout", len(heldout), len(timed), untimed, cut=shortened))
@@ -62,8 +63,9 @@ def evaluate_bundle(
             variant=bundle.precision,
             task=bundle.task,
             bytes=sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file()),
-            scores=scores,
-            variations=varied,
+            scores=quality.scores,
+            search=quality.search,
+            variations=quality.variations,
             **measure_loss(engine, examples, f"evaluate {bundle.precision}"),
             loss_rows=sum(entry["used"] for entry in counts if entry["step"] == "loss"),
             **_speed(engine, prompts, config.speed_tokens),
@@ -73,7 +75,7 @@ def evaluate_bundle(
             provider=engine.provider,
             hardware=hardware(),
             row_counts=[*bundle.provenance.get("quantization", {}).get("row_counts", []), *counts],
-            samples=samples,
+            samples=quality.samples,
             seconds=time.perf_counter() - started,
         )
     print(sentence(counts), flush=True)

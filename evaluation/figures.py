@@ -5,7 +5,7 @@ A missing figure is a dash: a partial run's report must never fail on what the r
     python -c "from evaluation.figures import duration; print(duration(2712))"
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -73,7 +73,25 @@ def costs(variants: Sequence[Evaluation]) -> list[tuple[str, list[tuple[str, str
     for batch, label in (("1", "Tokens/s, one request"), ("32", "Tokens/s, 32 requests")):
         speeds, at_base = [v.tokens_per_second.get(batch) for v in variants], base.tokens_per_second.get(batch)
         rows.append((label, [(count(speed), _ratio(speed, at_base)) for speed in speeds]))
+    if any(variant.search for variant in variants):
+        greedy = [texts_per_second(v.scores if v.search else ()) for v in variants]
+        searched = [texts_per_second(v.search.scores if v.search else ()) for v in variants]
+        rows.append(("Texts/s in the test sets, greedy", [(decimal(figure), "") for figure in greedy]))
+        rows.append(
+            (
+                "Texts/s, with beams",
+                [(decimal(one), _ratio(one, other)) for one, other in zip(searched, greedy, strict=True)],
+            )
+        )
     return [*rows, ("Peak memory, MB", [(count(v.peak_memory_mb), "") for v in variants])]
+
+
+def texts_per_second(scores: Iterable[Score]) -> float | None:
+    """Rows that were translated in a second, of all sets together; None where there are none, or one was not timed."""
+    timed = [(score.segments or 0, score.seconds or 0.0) for score in scores]
+    if not timed or not all(rows and seconds for rows, seconds in timed):
+        return None
+    return sum(rows for rows, _ in timed) / sum(seconds for _, seconds in timed)
 
 
 def _ratio(value: float | None, reference: float | None, percent: bool = False) -> str:

@@ -21,9 +21,10 @@ from typing import NoReturn
 
 from evaluation.figures import gate_table
 from evaluation.gathered import gather
+from evaluation.generation import generation
 from evaluation.outcome import held_back, reasons
 from evaluation.report.page import render_report
-from evaluation.results import NONE, Evaluation, GateResult, Score, Summary, Verdict
+from evaluation.results import NONE, Evaluation, GateResult, Generation, Score, Summary, Verdict
 from model.config import GateConfig, from_dict
 from model.errors import ProjectError
 from model.files import write_json, write_text
@@ -110,7 +111,8 @@ def decide(
     gates = gate(measured, config)
     chosen = choose(measured, gates, machine)
     metrics = measured[chosen].figures() if chosen else {}
-    verdict = Verdict(variant=chosen or NONE, machine=machine, gates=gates, metrics=metrics)
+    default = generation(measured[chosen], config) if chosen else Generation()
+    verdict = Verdict(variant=chosen or NONE, machine=machine, gates=gates, metrics=metrics, generation=default)
     write_json(Path(out) / "verdict.json", verdict.model_dump())
     figures = gather(corpus, tokenizer, checkpoint, list(evaluations.values()), out)
     write_json(Path(out) / "summary.json", figures)
@@ -119,6 +121,8 @@ def decide(
     for each, why in held_back(summary).items():
         print(f"WARNING: {each} is held back:", *why, sep="\n  ")
     print(f"to be published for a {machine} machine: {verdict.variant}")
+    if default.why:
+        print(f"beams by default: {default.beams} ({default.why})")
     return verdict.variant
 
 

@@ -45,6 +45,7 @@ def gather(
         "variants": [evaluation.model_dump() for evaluation in measured],
         "gates": [result.model_dump() for result in judged.gates] if judged else [],
         "chosen": judged.variant if judged else "",
+        "generation": judged.generation.model_dump() if judged else {},
     }
 
 

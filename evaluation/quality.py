@@ -12,14 +12,15 @@ import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sacrebleu import corpus_chrf, sentence_chrf
 from sacrebleu.metrics import BLEU, CHRF
 
 from evaluation.examples import opening, spaced
 from evaluation.prompts import bounded_request, cut, directions, known_author
-from evaluation.results import Sample, Score
+from evaluation.results import Sample, Score, Search
+from evaluation.search import Searching
 from evaluation.variations import variations
 from model.config import EvaluationConfig
 from model.corpus import read_split, test_sets
@@ -29,34 +30,43 @@ from model.row_counts import RowCount, row_count
 from model.text.pieces import join
 from serving.engine import Engine, GenerationRequest
 
-Rows = Sequence[dict[str, str]]
-
 _CHUNK = 256  # rows handed to the engine at once: enough to keep its slots full, few enough for progress lines
 _SAMPLE_WORDS = 4  # shorter sources teach a reader little, so they are shown only where there is nothing longer
 
 
-def translations(
-    engine: Engine, corpus_dir: str | Path, config: EvaluationConfig, out: Path
-) -> tuple[list[Score], list[Score], list[Sample], list[RowCount]]:
+class Quality(NamedTuple):
+    """What the test sets came to; the names are those of :class:`Evaluation`."""
+
+    scores: list[Score]
+    search: Search | None
+    variations: list[Score]
+    samples: list[Sample]
+    row_counts: list[RowCount]
+
+
+def translations(engine: Engine, corpus_dir: str | Path, config: EvaluationConfig, out: Path) -> Quality:
     """Translate the held-out split and every test set both ways; the hypotheses go to ``out``, one line a row.
 
-    Returns:
-        Scores, those of the same rows dirty and in pairs, samples, and what became of the rows.
+    Where it is asked for of this precision, all of it once more by a beam search.
     """
     splits = {"heldout": "heldout", **{name: f"test/{name}" for name in test_sets(corpus_dir)}}
     whole = {name: list(read_split(corpus_dir, split)) for name, split in splits.items()}
     sets = {name: rows[: config.max_rows or None] for name, rows in whole.items() if rows}
-    ways = directions(engine.bundle)
+    ways, searching = directions(engine.bundle), Searching(engine, config)
+    times = 2 if searching.beams > 1 else 1
     characters = sum(
-        len(row[source]) for rows in sets.values() for source, _ in ways for row in (*rows, *rows[: config.varied_rows])
+        len(row[source])
+        for rows in sets.values()
+        for source, _ in ways
+        for row in (*rows * times, *rows[: config.varied_rows])
     )
     progress = Progress(f"evaluate {engine.bundle.precision}", characters)
     scores, varied, samples, counts = list[Score](), list[Score](), list[Sample](), list[RowCount]()
     for (name, rows), (source, target) in product(sets.items(), ways):
-        direction, began = f"{source}-{target}", time.perf_counter()
+        direction = f"{source}-{target}"
         sources, references = [row[source] for row in rows], [row[target] for row in rows]
         authors = [known_author(engine, row) for row in rows]
-        outputs = _translate(engine, sources, target, authors, progress, f"{name} {direction}")
+        outputs, seconds = _translate(engine, sources, target, authors, progress, f"{name} {direction}")
         write_text(out / f"{name}.{direction}.txt", "".join(f"{line}\n" for line in outputs))
         score = Score(
             test_set=name,
@@ -66,16 +76,30 @@ def translations(
             # Not BLEU, by which a copy scores 0 in most pairs of languages, and so does a weak but honest model: chrF
             # has a figure for names, numbers and words in common, in any script, without a tokenizer.
             copying_chrf=corpus_chrf(sources, [references]).score,
-            seconds=time.perf_counter() - began,
+            seconds=seconds,
         )
         scores.append(score)
         samples += _samples(score, sources, references, outputs, config.samples)
         beyond = {"beyond evaluation.max_rows": len(whole[name]) - len(rows)}
         counts.append(row_count("scores", name, len(whole[name]), len(rows), beyond, direction))
+        if (beams := searching.beams) > 1:
+            what = f"{name}, {beams} beams, {direction}"
+            found, seconds = _translate(engine, sources, target, authors, progress, what, beams)
+            write_text(out / f"{name}.{direction}.{beams}-beams.txt", "".join(f"{line}\n" for line in found))
+            searched = Score(
+                test_set=f"{name}, {beams} beams",
+                direction=direction,
+                segments=len(found),
+                beams=beams,
+                **corpus_scores(found, references),
+                plain_chrf=score.chrf,
+                seconds=seconds,
+            )
+            searching.add(searched, references, outputs, found)
         for variation in variations(sources[: config.varied_rows]):
-            began, place = time.perf_counter(), f"{name}, {variation.name}"
+            place = f"{name}, {variation.name}"
             wrote = [authors[rows[0]] for rows, _ in variation.rows]
-            told = _translate(engine, variation.sources, target, wrote, progress, f"{place} {direction}")
+            told, seconds = _translate(engine, variation.sources, target, wrote, progress, f"{place} {direction}")
             expected, plain = variation.expected(references), variation.expected(outputs)
             varied.append(
                 Score(
@@ -84,10 +108,10 @@ def translations(
                     segments=len(told),
                     **corpus_scores(told, expected),
                     plain_chrf=corpus_chrf(plain, [expected]).score,
-                    seconds=time.perf_counter() - began,
+                    seconds=seconds,
                 )
             )
-    return scores, varied, samples, counts
+    return Quality(scores, searching.ended(), varied, samples, counts)
 
 
 def _translate(
@@ -97,21 +121,23 @@ def _translate(
     authors: Sequence[str | None],
     progress: Progress,
     what: str,
-) -> list[str]:
-    """Greedy translations in the texts' order, one line each, cut and put together as in serving."""
-    outputs = [""] * len(texts)
+    beams: int = 1,
+) -> tuple[list[str], float]:
+    """Translations in the texts' order, one line each, cut and put together as in serving; and their seconds."""
+    outputs, began = [""] * len(texts), time.perf_counter()
     # Longest first: rows of like length share a step's work, and the estimate of the time left errs on the safe side.
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
         pieces = [list(engine.pieces(texts[i], target, authors[i])) for i in chunk]
         prompts = [piece.prompt for found in pieces for piece in found if piece.prompt]
-        requests = [GenerationRequest(ids, engine.limits.translation_tokens(len(ids))) for ids in prompts]
+        tokens = engine.limits.translation_tokens
+        requests = [GenerationRequest(ids, tokens(len(ids)), beams=beams) for ids in prompts]
         results = (result.text for result in engine.generate(requests))
         for i, found in zip(chunk, pieces, strict=True):
             outputs[i] = re.sub(r"[\r\n]+", " ", join(found, results)).strip()
         progress.advance(sum(len(texts[i]) for i in chunk), f"{what}, {start + len(chunk)} of {len(texts)} rows")
-    return outputs
+    return outputs, time.perf_counter() - began
 
 
 def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
@@ -154,7 +180,7 @@ def spread(scores: Sequence[float], count: int) -> list[int]:
     return [order[int((k + 0.5) * len(order) / count)] for k in range(count)]
 
 
-def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tuple[list[Sample], list[RowCount]]:
+def continuations(engine: Engine, heldout: Sequence[dict[str, str]], config: EvaluationConfig) -> Quality:
     """Continuations of held-out openings, sampled with a fixed seed; none would be right, so none has a chrF."""
     chosen = spaced(heldout, config.samples)
     openings = [opening(row["text"]) for row in chosen]
@@ -167,4 +193,5 @@ def continuations(engine: Engine, heldout: Rows, config: EvaluationConfig) -> tu
         for begun, original, result in zip(openings, originals, engine.generate(requests), strict=True)
     ]
     left_out = {"beyond evaluation.samples": len(heldout) - len(chosen)}
-    return samples, [row_count("samples", "heldout", len(heldout), len(chosen), left_out, cut=shortened)]
+    counts = [row_count("samples", "heldout", len(heldout), len(chosen), left_out, cut=shortened)]
+    return Quality([], None, [], samples, counts)

@@ -76,11 +76,12 @@ class Score(_Record):
     segments: int | None = None
     bleu: Number = None
     chrf: Number = None
+    beams: int = 1  # width of the search that wrote it; 1 is greedy
     bleu_signature: str = ""
     chrf_signature: str = ""
     copying_chrf: Number = None  # of the sources, handed back as they are
-    plain_chrf: Number = None  # of a variation: of the same rows as they are
-    seconds: Number = None
+    plain_chrf: Number = None  # of a variation, or a beam search: of the same rows as they are, greedily
+    seconds: Number = None  # of translating them
 
     @property
     def place(self) -> str:
@@ -99,6 +100,22 @@ class Sample(_Record):
     chrf: Number = None
 
 
+class Search(_Record):
+    """A beam search of the same sets, held against greedy; ``plain_chrf`` of its scores is greedy's."""
+
+    beams: int = 1
+    scores: list[Score] = []
+    chrf: Number = None  # of all rows together
+    plain_chrf: Number = None
+    p: Number = None  # the chance of such a difference between these two by luck alone
+
+    @property
+    def gain(self) -> float | None:
+        """chrF gained, as a mean over all test sets and directions; None where one of them is NaN."""
+        gains = [s.chrf - s.plain_chrf for s in self.scores if s.chrf is not None and s.plain_chrf is not None]
+        return sum(gains) / len(gains) if gains and len(gains) == len(self.scores) else None
+
+
 class Evaluation(_Record):
     """Everything that was measured on one bundle; losses and entropies are in nats per token."""
 
@@ -107,7 +124,8 @@ class Evaluation(_Record):
     task: str = ""
     bytes: Number = None
     scores: list[Score] = []
-    variations: list[Score] = []  # of the same sets, dirty and in pairs; no gate and no mean counts them
+    search: Search | None = None  # no gate and no mean counts it, nor these:
+    variations: list[Score] = []  # of the same sets, dirty and in pairs
     loss: Number = None
     perplexity: Number = None
     bits_per_character: Number = None
@@ -132,8 +150,8 @@ class Evaluation(_Record):
 
     @property
     def measured(self) -> list[Score]:
-        """Scores, and those of variations."""
-        return [*self.scores, *self.variations]
+        """Scores, those of a beam search, and those of variations."""
+        return [*self.scores, *(self.search.scores if self.search else ()), *self.variations]
 
     @property
     def is_text(self) -> bool:
@@ -162,6 +180,13 @@ class GateResult(_Record):
     detail: str = ""
 
 
+class Generation(_Record):
+    """How the bundle to publish generates where a request does not say, and why in a sentence."""
+
+    beams: int = 1
+    why: str = ""
+
+
 class Verdict(_Record):
     """Which variant to publish on a machine, "none" where none may be, and the figures of that one."""
 
@@ -169,6 +194,7 @@ class Verdict(_Record):
     machine: str = ""
     gates: list[GateResult] = []
     metrics: dict[str, Any] = {}
+    generation: Generation = Generation()
 
 
 class Step(_Record):
@@ -211,6 +237,7 @@ class Summary(_Record):
     variants: list[Evaluation] = []
     gates: list[GateResult] = []
     chosen: str = ""  # the gate's choice, which is NONE where it refused; empty where it was not reached
+    generation: Generation = Generation()
     published: Published | None = None
 
     def shown(self) -> Evaluation | None:

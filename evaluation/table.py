@@ -55,6 +55,8 @@ def _costs(run: Summary) -> str:
 
 def _verdict(run: Summary) -> str:
     lines = [f"published {run.published.variant}: {run.published.path}"] if run.published else []
+    if run.generation.why:
+        lines.append(f"beams by default: {run.generation.beams} ({run.generation.why})")
     held = held_back(run)
     for variant, why in held.items():
         lines += [f"WARNING: {variant} is held back:", *(f"  {reason}" for reason in why)]

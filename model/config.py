@@ -33,6 +33,7 @@ Language = Annotated[str, Field(pattern=r"^[^\s/<>]+$")]  # part of control toke
 Processors = Annotated[str, Field(pattern=r"^([0-9]*[.])?[0-9]+m?$")]  # as Kubernetes writes quantities
 Memory = Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)$")]
 MAX_EXAMPLES = 32
+MAX_BEAMS = 8
 Compared = Literal["fp16", "int8"]  # precisions that are held against fp32
 
 
@@ -246,6 +247,15 @@ class EvaluationConfig(Settings):
     varied_rows: Natural = setting(
         200, "Rows per test set and direction that are translated once more dirty, and in pairs; 0 leaves that out."
     )
+    beams: int = setting(
+        4,
+        "Width of the beam search that translates every test set once more, beside greedy; 0 and 1 leave that out.",
+        ge=0,
+        le=MAX_BEAMS,
+    )
+    beam_variants: list[Literal["fp32", "fp16", "int8"]] = setting(
+        ["int8"], "Precisions that it is measured on: what is published, as it takes several times as long as greedy."
+    )
     loss_rows: Count = setting(500, "Held-out rows whose loss is measured.")
     speed_tokens: Count = setting(64, "Tokens per row in the speed measurement.")
     samples: Natural = setting(8, "Translations per test set kept for people to read.")
@@ -272,6 +282,15 @@ class GateConfig(Settings):
     )
     max_loss: float = setting(
         0.0, "Ceiling of the held-out loss, where there is no translation to score; 0 is none.", "nats per token", ge=0
+    )
+    default_beams: int = setting(
+        0,
+        "Beams of the published bundle where a request names none; 1 is greedy, 0 goes by what evaluation.beams gain.",
+        ge=0,
+        le=MAX_BEAMS,
+    )
+    min_beam_gain: float = setting(
+        0.3, "chrF that beams must gain over greedy, as a mean over all test sets, to become the default.", ge=0, le=100
     )
 
 
@@ -311,6 +330,14 @@ class Profile(Settings):
             raise ValueError(
                 f"training.grad_accum_steps: {self.training.grad_accum_steps} micro-batches cannot be shared out among "
                 f"resources.gpus={self.resources.gpus}: make it a multiple of them, and training.batch_tokens smaller"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_search(self) -> Self:
+        if self.gate.default_beams > 1 and self.network.family == "decoder":
+            raise ValueError(
+                f"gate.default_beams: {self.gate.default_beams} beams are for network.family seq2seq; leave it at 0"
             )
         return self
 

@@ -74,7 +74,8 @@ def check(ask: Ask, info: Mapping[str, Any], golden: list[Golden]) -> tuple[str,
     golden, most = golden or greetings(info), info["limits"]["max_new_tokens"]
     likeness, differing = list[float](), ""
     for each in golden:
-        body: Json = {"prompt": each.prompt, "max_tokens": most, "temperature": 0}
+        # Greedy, as the samples are, whatever the bundle's own beams.
+        body: Json = {"prompt": each.prompt, "max_tokens": most, "temperature": 0, "beams": 1}
         body |= {"target": each.target} if each.target else {}
         try:
             first, second = (json.loads(_patiently(ask, body)) for _ in range(2))

@@ -59,8 +59,12 @@ class Parameters:
     sampling: dict[str, Any] = field(default_factory=dict)
 
 
-def read_parameters(raw: Mapping[str, Any], task: str = "translation") -> Parameters:
-    """Read raw parameters; a null value counts as not given. The temperature's default is by the bundle's task."""
+def read_parameters(raw: Mapping[str, Any], task: str = "translation", beams: int = 1) -> Parameters:
+    """Read raw parameters; a null value counts as not given. The temperature's default is by the bundle's task.
+
+    Args:
+        beams: where none are named, and nothing is asked for that a beam search has not: to draw, or to go on for ever.
+    """
     choices: dict[str, Any] = {}
     sampling: dict[str, Any] = {}
     for name, value in given(raw).items():
@@ -84,6 +88,8 @@ def read_parameters(raw: Mapping[str, Any], task: str = "translation") -> Parame
             choices[name] = value
         elif name not in CLIENT_LIBRARY_PARAMETERS:
             raise InvalidRequest(str(name)[:64], f"unknown parameter; known: {', '.join(NAMES)}")
+    if beams > 1 and not (sampling.get("temperature") or sampling.get("ignore_eos")):
+        sampling.setdefault("beams", beams)
     if sampling.get("beams", 1) == 1:  # a beam search draws nothing
         sampling.setdefault("temperature", DEFAULT_TEMPERATURE[task])
     return Parameters(sampling=sampling, **choices)

@@ -78,13 +78,15 @@ class TextService:
         self.warm = True
 
     async def complete(self, request: TextRequest) -> list[GenerationResult]:
-        """Generate to the end: an outcome for each text. Cancelling this call cancels its generations.
+        """Generate to the end: an outcome for each text, by the bundle's own beams where the request names none.
+
+        Cancelling this call cancels its generations.
 
         Raises:
             ServingError: when none of its texts can be answered, with the first one's error; when the call itself is in
                 fault, or the queue too full for all of it.
         """
-        texts = await self._prepare(request)
+        texts = await self._prepare(request, self.engine.default_beams)
         if len(texts) == 1:
             return [await self._generate(request, 0, texts[0])]
         async with aclosing(self._several(request, texts, steps=False)) as events:
@@ -93,6 +95,9 @@ class TextService:
 
     async def stream(self, request: TextRequest) -> Events:
         """Generate step by step: (index of the text, event), each text's last event carrying its result.
+
+        Greedy unless the request names beams, whatever the bundle's default: of a beam search nothing is final, and so
+        nothing is told, before its end.
 
         Refusals, a full queue included, are raised before the first event. Leave through ``contextlib.aclosing``, which
         cancels what still runs.
@@ -179,8 +184,8 @@ class TextService:
         """What the texts of a call need and may take its time."""
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
 
-    async def _prepare(self, request: TextRequest) -> list[Prepared]:
-        call = partial(prepare, request, self.engine, self.config, self.terms)
+    async def _prepare(self, request: TextRequest, beams: int = 1) -> list[Prepared]:
+        call = partial(prepare, request, self.engine, self.config, self.terms, beams)
         size = sum([len(text) for text in request.texts if isinstance(text, str)])
         return call() if size <= THREAD_CHARS and "glossary" not in request.parameters else await self._aside(call)
 

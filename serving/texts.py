@@ -65,13 +65,20 @@ class TextRequest:
         return InvalidRequest(name if len(self.texts) == 1 else f"{name}[{index}]", error.message)
 
 
-def prepare(request: TextRequest, engine: Engine, config: ServerConfig, terms: Terms = NO_TERMS) -> list[Prepared]:
-    """Check a call and tokenize its texts: ``samples`` outcomes for each. ``terms`` are the server's own.
+def prepare(
+    request: TextRequest, engine: Engine, config: ServerConfig, terms: Terms = NO_TERMS, beams: int = 1
+) -> list[Prepared]:
+    """Check a call and tokenize its texts: ``samples`` outcomes for each.
+
+    Args:
+        terms: the server's own.
+        beams: of a request that names none, and asks for nothing that a beam search has not.
 
     Raises:
         InvalidRequest: for what would be wrong with any text, and when none can be taken, with the first one's error.
     """
-    parameters = read_parameters(request.parameters, engine.bundle.task)
+    searches = request.samples == 1 and request.logprobs is None
+    parameters = read_parameters(request.parameters, engine.bundle.task, beams if searches else 1)
     _check_length(request, config.max_chars)
     _check_samples(request, parameters, config.max_prompts)
     tokens = min(parameters.sampling.get("max_tokens", DEFAULT_MAX_TOKENS), engine.bundle.limits["max_new_tokens"])

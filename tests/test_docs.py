@@ -176,6 +176,8 @@ def shown(value: Any) -> str:
     """A default as the documents write it."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {item:g}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):

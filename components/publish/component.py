@@ -23,7 +23,7 @@ def publish(
         fp32: The fp32 bundle.
         fp16: The fp16 bundle.
         int8: The int8 bundle.
-        verdict: The gate's verdict, which holds the chosen variant's metrics.
+        verdict: The gate's verdict, which holds the chosen variant's metrics, and its beams by default.
         variant: fp32, fp16 or int8: the gate's choice.
         store: A folder, s3://bucket/prefix or pvc://claim/prefix; the bundle goes to STORE/RUN_ID/bundle.
         run_id: The run that made the bundle.
@@ -40,10 +40,10 @@ def publish(
         from evaluation.results import Verdict
         from model.store import publish as publish_bundle
 
-        path = {"fp32": fp32.path, "fp16": fp16.path, "int8": int8.path}[variant]
-        metrics = Verdict.read(verdict.path).metrics
-        provenance = {"run_id": run_id, "code_version": code_version, "hardware": metrics.get("hardware")}
-        address = publish_bundle(path, store, run_id, metrics, provenance, reports(verdict.path, run_id))
+        paths, judged = {"fp32": fp32.path, "fp16": fp16.path, "int8": int8.path}, Verdict.read(verdict.path)
+        provenance = {"run_id": run_id, "code_version": code_version, "hardware": judged.metrics.get("hardware")}
+        told, beams = reports(verdict.path, run_id), judged.generation.beams
+        address = publish_bundle(paths[variant], store, run_id, judged.metrics, provenance, told, beams)
         print(f"published {variant} at {address}")
         hand_over(verdict.path, {"variant": variant, "path": address})
     return address

@@ -20,12 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from typing_extensions import TypedDict
 
 from model.bundle.introduction import Introduction
-from model.config import NetworkConfig, to_dict
+from model.config import MAX_BEAMS, NetworkConfig, to_dict
 from model.errors import ProjectError
 from model.files import replace_directory, sha256_file
 from model.settings import Count, problems, setting
 
-FORMAT_VERSIONS = (1, 2)  # 2 has an introduction; without one, 1 is written, which earlier releases read
+# 2 has an introduction; 3 has defaults of generation, and may have one. The lowest that holds a bundle is written, for
+# earlier releases to read.
+FORMAT_VERSIONS = (1, 2, 3)
 MANIFEST = "bundle.json"
 LIMITS = {"max_prompt_tokens", "max_new_tokens"}
 CACHE_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
@@ -54,12 +56,18 @@ class FileEntry(TypedDict):
     sha256: Sha256
 
 
+class GenerationDefaults(TypedDict):
+    """How to generate where a request does not say: the width of its beam search."""
+
+    beams: Annotated[int, Field(ge=2, le=MAX_BEAMS)]
+
+
 class Bundle(BaseModel):
     """A verified bundle: the fields of ``bundle.json``, and where it lies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format_version: Literal[1, 2] = setting(..., "Which form of manifest this is.")
+    format_version: Literal[1, 2, 3] = setting(..., "Which form of manifest this is.")
     name: Name = setting(..., "Name of the model.")
     family: Literal["seq2seq", "decoder"] = setting(..., "Family of the network.")
     task: Literal["translation", "text"] = setting(..., "What the model was trained for.")
@@ -80,6 +88,7 @@ class Bundle(BaseModel):
     metrics: dict[str, Any] = setting(..., "What was measured of it.")
     provenance: dict[str, Any] = setting(..., "What it was made of and by.")
     introduction: Introduction | None = setting(None, "What it says of itself: the text behind it, texts to try.")
+    generation: GenerationDefaults | None = setting(None, "How it generates where a request does not say; else greedy.")
 
     _path: Path = PrivateAttr()
     _sha256: str = PrivateAttr()
@@ -100,8 +109,12 @@ class Bundle(BaseModel):
         wrong += [f"graphs: {name!r} is not among the files" for name in unlisted]
         if "tokenizer.json" not in self.files:
             wrong.append("files: tokenizer.json is not among them")
-        if (self.introduction is not None) != (self.format_version == 2):
-            wrong.append("introduction: has to be there in format_version 2, and in no other")
+        if self.format_version < 3 and (self.introduction is not None) != (self.format_version == 2):
+            wrong.append("introduction: has to be there in format_version 2, and not in 1")
+        if (self.generation is not None) != (self.format_version == 3):
+            wrong.append("generation: has to be there in format_version 3, and in no other")
+        if self.generation is not None and self.family != "seq2seq":
+            wrong.append(f"generation: beams are for the family seq2seq, not {self.family}")
         if MANIFEST in self.files:
             wrong.append(f"files: {MANIFEST} cannot be one of them")
         if wrong:
@@ -112,6 +125,11 @@ class Bundle(BaseModel):
     def path(self) -> Path:
         """The directory in which its files lie."""
         return self._path
+
+    @property
+    def default_beams(self) -> int:
+        """Width of the beam search where a request names none; 1 is greedy."""
+        return self.generation["beams"] if self.generation else 1
 
     @property
     def identity(self) -> dict[str, str]:
@@ -156,7 +174,7 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
     Args:
         files: name -> contents, or the file to copy them from.
         fields: the manifest's other fields, named as in :class:`Bundle`; ``metrics`` and ``provenance`` may be left
-            out, as may ``introduction``; ``cache_dtype`` follows from ``precision`` and ``config``.
+            out, as may ``introduction`` and ``generation``; ``cache_dtype`` follows from ``precision`` and ``config``.
 
     Raises:
         BundleError: when the fields or file names would not make a loadable bundle; nothing is written then.
@@ -170,7 +188,7 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
         fields["config"] = to_dict(fields["config"])
     config = fields["config"] if isinstance(fields.get("config"), dict) else {}
     manifest = {
-        "format_version": 2 if fields.get("introduction") else 1,
+        "format_version": 3 if fields.get("generation") else 2 if fields.get("introduction") else 1,
         "name": "prometheus-mini",
         "cache_dtype": _cache_dtype(fields.get("precision", ""), config.get("decoder_mixer", "")),
         "metrics": {},
@@ -197,13 +215,19 @@ def write_bundle(out: str | Path, *, files: Mapping[str, bytes | Path], **fields
 
 
 def copy_bundle(
-    source: str | Path, out: str | Path, metrics: Mapping[str, Any], provenance: Mapping[str, Any]
+    source: str | Path, out: str | Path, metrics: Mapping[str, Any], provenance: Mapping[str, Any], beams: int = 1
 ) -> dict[str, Any]:
-    """Verify a bundle and write it elsewhere, its metrics and provenance extended by those given; the new manifest."""
+    """Verify a bundle and write it elsewhere, its metrics and provenance extended by those given; the new manifest.
+
+    Args:
+        beams: above 1, what the copy generates with where a request names none; else that stays as it is.
+    """
     bundle = Bundle.load(source)
     fields = bundle.model_dump(exclude_unset=True, exclude={"format_version", "files"})
     fields["metrics"] |= metrics
     fields["provenance"] |= provenance
+    if beams > 1:
+        fields["generation"] = {"beams": beams}
     return write_bundle(out, files={name: bundle.path / name for name in bundle.files}, **fields)
 
 
@@ -259,7 +283,7 @@ def _parse(manifest: dict[str, Any], where: Path) -> Bundle:
     """The manifest's fields; all problems are reported together."""
     version = manifest.get("format_version")
     if version not in FORMAT_VERSIONS or isinstance(version, bool):
-        known = " and ".join(map(str, FORMAT_VERSIONS))
+        known = ", ".join(map(str, FORMAT_VERSIONS))
         raise BundleError(
             f"{where}: unknown format_version {version!r}; this version reads {known}: "
             f"use the release that wrote the bundle, or export it again"

@@ -21,6 +21,7 @@ def publish(
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
     reports: Mapping[str, str] | None = None,
+    beams: int = 1,
 ) -> str:
     """Verify a bundle, extend its metrics and provenance, and publish it as the version of a run; its address.
 
@@ -28,6 +29,7 @@ def publish(
 
     Args:
         reports: texts that are put beside the bundle, by name (RESULTS).
+        beams: what the published bundle generates with where a request names none; 1 is greedy.
 
     Raises:
         BundleError: when the bundle is damaged.
@@ -38,25 +40,30 @@ def publish(
         folder = folder_of(store)
         if folder is None:
             made = Path(scratch, BUNDLE)
-            copy_bundle(bundle_dir, made, metrics, provenance)
+            copy_bundle(bundle_dir, made, metrics, provenance, beams)
             with told(store, f"publish {run_id} in"):
                 _upload(made, store, run_id)
         else:
             with told(store, f"publish {run_id} in"):
-                _move_in(bundle_dir, folder / run_id, target, metrics, provenance)
+                _move_in(bundle_dir, folder / run_id, target, metrics, provenance, beams)
     for name, text in (reports or {}).items():
         write_result(store, run_id, name, text)
     return target
 
 
 def _move_in(
-    bundle_dir: str | Path, run: Path, target: str, metrics: Mapping[str, Any], provenance: Mapping[str, Any]
+    bundle_dir: str | Path,
+    run: Path,
+    target: str,
+    metrics: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    beams: int,
 ) -> None:
     """Write the bundle beside its place and rename it into it, which fails where there is one already."""
     run.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{BUNDLE}.partial-", dir=run))
     try:
-        copy_bundle(bundle_dir, draft / BUNDLE, metrics, provenance)
+        copy_bundle(bundle_dir, draft / BUNDLE, metrics, provenance, beams)
         try:
             (draft / BUNDLE).rename(run / BUNDLE)
         except OSError:

@@ -143,6 +143,12 @@ class Engine:
         return self._table[token_id]
 
     @property
+    def default_beams(self) -> int:
+        """Width of the bundle's own beam search, for texts that are wanted whole; 1 where it has none, or no room."""
+        beams = self.bundle.default_beams
+        return beams if beams <= self.limits.beams else 1
+
+    @property
     def crowded(self) -> bool:
         """Whether half of the queue is taken: who has a request in it already then waits with further ones."""
         return 2 * len(self._core.scheduler.waiting) >= self.config.queue

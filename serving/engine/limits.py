@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from model.bundle import Bundle
+from model.config import MAX_BEAMS
 from serving.engine.generation import GenerationRequest
 from serving.errors import InvalidRequest
 
@@ -23,7 +24,6 @@ MAX_SEED = 2**63 - 1
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_LOGPROBS = 20
-MAX_BEAMS = 8
 # Lowest and highest value of a request's numbers; ``top_p`` must be above its lowest.
 RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0, 10),

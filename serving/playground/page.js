@@ -40,6 +40,7 @@ async function load() {
   $("max_tokens").max = facts.limits.max_new_tokens;
   $("max_tokens").value = $("max_tokens").defaultValue = Math.min(facts.defaults.max_tokens, facts.limits.max_new_tokens);
   $("beams").max = Math.max(facts.limits.beams, 1);
+  $("beams").value = $("beams").defaultValue = facts.defaults.beams;
   $("beams").closest(".setting").hidden = facts.limits.beams < 2;
   $("temperature").value = $("temperature").defaultValue = facts.defaults.temperature;
   $("panels").hidden = $("details").hidden = false;

@@ -1,7 +1,7 @@
 // What the page knows, and how it is said: state, elements, words, numbers.
 // What a refusal means, by HTTP status; the server's own sentence is shown below it.
 const REFUSALS = { 413: "tooLarge", 429: "busy", 502: "leaving", 503: "leaving", 504: "slow" };
-// Name, lowest, highest, step, default. The highest max_tokens and beams, and the default temperature, are the server's.
+// Name, lowest, highest, step, default. The highest max_tokens and beams, and the defaults of these and temperature, are the server's.
 const SLIDERS = [["temperature", 0, 2, 0.05, 0], ["top_p", 0.05, 1, 0.05, 1], ["top_k", 0, 100, 1, 0], ["repetition_penalty", 1, 2, 0.05, 1], ["max_tokens", 1, 128, 1, 128], ["beams", 1, 8, 1, 1]];
 const DRAWS = ["top_p", "top_k", "seed"]; // of use above temperature 0 only
 const AUTO = "auto"; // in place of a language to translate from

@@ -129,7 +129,7 @@ ABOUT = {
     "repetition_penalty": "Above 1, tokens that the text has already become less likely.",
     "frequency_penalty": "Above 0, tokens become less likely the oftener the text has them.",
     "seed": "Makes drawing repeatable, whatever else is served at the same time.",
-    "beams": "Width of a beam search, for translation.",
+    "beams": "Width of a beam search, for translation; /info tells the default, which is 1 for a stream.",
     "length_penalty": "A beam search divides its scores by length to this power.",
     "stop": f"Strings that end the text: at most {MAX_STOPS} of at most {MAX_STOP_CHARS} characters.",
     "ignore_eos": "Go on to max_tokens, for benchmarks.",

@@ -73,10 +73,11 @@ def routes(service: TextService) -> list[Route]:
     """The addresses of the model, with and without a version, and those that are closed."""
     config, engine = service.config, service.engine
     model = {"model_name": config.model_name, "model_version": v2.VERSION}
+    properties = {**service.identity(), "default_beams": str(engine.default_beams)}
 
     async def metadata(request: Request) -> Response:
         # The protocol's gRPC messages have no room for properties.
-        return json_response({**v2.model_metadata(service), "properties": service.identity()})
+        return json_response({**v2.model_metadata(service), "properties": properties})
 
     async def ready(request: Request) -> Response:
         return json_response({"name": config.model_name, "ready": service.ready}, 200 if service.ready else 503)

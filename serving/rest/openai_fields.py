@@ -152,6 +152,8 @@ def _request(body: dict[str, Any], texts: list[str], logprobs: int | None, names
         del parameters["stop"]
     if type(parameters.get("top_k")) is int and parameters["top_k"] == -1:  # vLLM's word for all of them
         del parameters["top_k"]
+    if body.get("use_beam_search") is False:  # vLLM's word for greedy, whatever the bundle's default
+        parameters.setdefault("beams", 1)
     options = body.get("stream_options", {})
     if not isinstance(options, dict):
         raise InvalidRequest("stream_options", 'must be an object, such as {"include_usage": true}')

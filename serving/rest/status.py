@@ -69,7 +69,11 @@ def info(service: TextService) -> dict[str, Any]:
         "introduction": intro,
         "tokenizer": bundle.tokenizer,
         "metrics": bundle.metrics,
-        "defaults": {"temperature": DEFAULT_TEMPERATURE[bundle.task], "max_tokens": DEFAULT_MAX_TOKENS},
+        "defaults": {
+            "temperature": DEFAULT_TEMPERATURE[bundle.task],
+            "max_tokens": DEFAULT_MAX_TOKENS,
+            "beams": service.engine.default_beams,  # of what is not streamed
+        },
         "limits": {
             **bundle.limits,
             "beams": service.engine.limits.beams,

@@ -65,5 +65,6 @@ class Translator:
         """Translations of pieces, and of what attempts make of them; ``known`` are prompts that are made already."""
         prompts = [known.get(source) or self.engine.prompt(source, self.target) for source in sources]
         tokens = self.engine.limits.translation_tokens
-        requests = [GenerationRequest(prompt, max_tokens=tokens(len(prompt))) for prompt in prompts]
+        beams = self.engine.default_beams
+        requests = [GenerationRequest(prompt, max_tokens=tokens(len(prompt)), beams=beams) for prompt in prompts]
         return [result.text for result in self.engine.generate(requests)]

@@ -68,6 +68,9 @@ def test_the_summary_holds_the_contract(finished):
         assert all(
             "version:" in score[key] for score in variant["scores"] for key in ("bleu_signature", "chrf_signature")
         )
+    fp32, fp16, int8 = (variant["search"] for variant in summary["variants"])
+    assert fp32 is None and fp16 is None and int8["beams"] == 4 and len(int8["scores"]) == 4
+    assert summary["generation"] == {"beams": 1, "why": "set by gate.default_beams"}
     assert summary["gates"] and all({"threshold", "value", "passed"} <= set(gate) for gate in summary["gates"])
     assert summary["published"]["path"] == str((runs / "latest").resolve() / "bundle")
 
@@ -143,10 +146,10 @@ def test_a_variant_is_held_back_and_the_run_that_is_refused_can_be_judged_again(
     done = subprocess.run([*again, "training.steps=61"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "training.steps: with another one, training would begin anew" in done.stderr
 
-    changes = ["gate.max_loss=0", "gate.max_bytes_ratio={int8: 0.01}"]
+    changes = ["gate.max_loss=0", "gate.max_bytes_ratio={int8: 0.01}", "gate.default_beams=4"]
     done = subprocess.run([*again, *changes], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert "other than before: gate.max_bytes_ratio.int8, gate.max_loss" in done.stdout
+    assert "other than before: gate.max_bytes_ratio.int8, gate.max_loss, gate.default_beams" in done.stdout
     *_, warning, why, last = done.stdout.rstrip().splitlines()
     assert warning == "WARNING: int8 is held back:" and last == "OK, with int8 held back"
     assert why.startswith("  gate max_bytes_ratio of int8: ")
@@ -154,6 +157,8 @@ def test_a_variant_is_held_back_and_the_run_that_is_refused_can_be_judged_again(
     assert summary["status"] == "held back" and summary["published"]["variant"] == "fp32"
     assert [step["name"] for step in summary["steps"] if not step.get("reused")] == ["preflight", "gate", "publish"]
     assert (tmp_path / "live").resolve() == (tmp_path / "latest").resolve()
+    manifest = json.loads((tmp_path / "live" / "bundle" / "bundle.json").read_text("utf-8"))
+    assert manifest["generation"] == {"beams": 4} and manifest["precision"] == "fp32"
     page = (tmp_path / "latest" / "report.html").read_text(encoding="utf-8")
     assert "Published: fp32." in page and "Held back: int8." in page
 

@@ -288,3 +288,59 @@ def test_command_line(measured, corpus, tmp_path):
         check=False,
     )
     assert missing.returncode == 2 and "no such directory" in missing.stderr
+
+
+def test_beams_are_scored_beside_greedy(measured, corpus, tmp_path):
+    """The same rows by the engine's own beam search, each score with greedy's beside it; greedy's figures stay."""
+    config = CONFIG.model_copy(update={"beams": 4, "beam_variants": ["fp32"]})
+    bundle, _, greedy = measured
+    evaluation = evaluate_bundle(bundle, corpus, tmp_path, config)
+    assert greedy.search is None and [s.beams for s in evaluation.scores] == [1] * 4
+    assert [(s.chrf, s.bleu) for s in evaluation.scores] == [(s.chrf, s.bleu) for s in greedy.scores]
+    search = evaluation.search
+    found = {(s.test_set, s.direction, s.segments, s.beams) for s in search.scores}
+    expected = {(f"{s.test_set}, 4 beams", s.direction, s.segments, 4) for s in evaluation.scores}
+    assert found == expected and search.beams == 4
+    together = []
+    for plain, score in zip(evaluation.scores, search.scores, strict=True):
+        source, target = score.direction.split("-")
+        split = plain.test_set if plain.test_set == "heldout" else f"test/{plain.test_set}"
+        rows = list(read_split(corpus, split))[: score.segments]
+        both = [
+            (tmp_path / "hypotheses" / f"{plain.test_set}.{score.direction}{ending}")
+            .read_text("utf-8")
+            .split("\n")[:-1]
+            for ending in (".txt", ".4-beams.txt")
+        ]
+        references = [row[target] for row in rows]
+        together += zip(references, *both, strict=True)
+        assert score.chrf == sacrebleu.corpus_chrf(both[1], [references]).score
+        assert score.plain_chrf == plain.chrf and score.seconds > 0
+        if plain.test_set == "heldout":
+            assert both[0] != both[1]
+            with Engine(Bundle.load(bundle)) as engine:
+                ids = [engine.prompt(row[source], target=target) for row in rows]
+                requests = [GenerationRequest(one, engine.limits.translation_tokens(len(one)), beams=4) for one in ids]
+                assert both[1] == [re.sub(r"[\r\n]+", " ", one.text).strip() for one in engine.generate(requests)]
+    references, greedily, searched = zip(*together, strict=True)
+    assert search.chrf == pytest.approx(sacrebleu.corpus_chrf(list(searched), [list(references)]).score)
+    assert search.plain_chrf == pytest.approx(sacrebleu.corpus_chrf(list(greedily), [list(references)]).score)
+    gains = [score.chrf - score.plain_chrf for score in search.scores]
+    assert search.gain == pytest.approx(sum(gains) / 4) and 0 < search.p <= 1
+    assert Evaluation.read(tmp_path) == evaluation
+    assert [score.plain_chrf for score in evaluation.variations] == [score.plain_chrf for score in greedy.variations]
+    assert evaluation.score("heldout, 4 beams", "ru-en") is search.scores[0]
+
+
+def test_beams_are_measured_where_they_are_asked_for_and_can_be(corpus, tmp_path, capsys):
+    config = CONFIG.model_copy(update={"max_rows": 2, "varied_rows": 0, "beam_variants": ["fp32"]})
+    bundle = talkative_bundle(tmp_path / "seq2seq", family="seq2seq")
+    for beams in (0, 1):
+        none = evaluate_bundle(bundle, corpus, tmp_path / "out", config.model_copy(update={"beams": beams}))
+        assert none.search is None
+    other = config.model_copy(update={"beam_variants": ["int8"]})
+    assert evaluate_bundle(bundle, corpus, tmp_path / "out", other).search is None
+    assert "beams: not measured" not in capsys.readouterr().out
+    decoder = talkative_bundle(tmp_path / "decoder", family="decoder", task="translation", max_positions=96)
+    assert evaluate_bundle(decoder, corpus, tmp_path / "out", config).search is None
+    assert "beams: not measured, as this bundle takes 1 at most here" in capsys.readouterr().out

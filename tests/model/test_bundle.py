@@ -145,10 +145,10 @@ def test_unsafe_file_names(bundle, tmp_path, name):
         Bundle.load(bundle)
 
 
-@pytest.mark.parametrize("version", [3, "1", None, True, 0])
+@pytest.mark.parametrize("version", [4, "1", None, True, 0])
 def test_an_unknown_format_version(bundle, version):
     edit(bundle, lambda manifest: manifest.update(format_version=version))
-    with pytest.raises(BundleError, match=r"unknown format_version .*; this version reads 1 and 2"):
+    with pytest.raises(BundleError, match=r"unknown format_version .*; this version reads 1, 2, 3"):
         Bundle.load(bundle)
 
 
@@ -166,7 +166,7 @@ def test_an_introduction_is_of_version_2_and_goes_along_with_copies(bundle, tmp_
         assert loaded.format_version == 2 and loaded.introduction == INTRODUCTION
     assert "introduction" not in json.loads((bundle / "bundle.json").read_text()), "earlier releases can read it"
     edit(bundle, lambda manifest: manifest.update(introduction=INTRODUCTION))
-    with pytest.raises(BundleError, match="introduction: has to be there in format_version 2, and in no other"):
+    with pytest.raises(BundleError, match="introduction: has to be there in format_version 2, and not in 1"):
         Bundle.load(bundle)
 
 
@@ -181,6 +181,41 @@ def test_an_introduction_is_of_version_2_and_goes_along_with_copies(bundle, tmp_
 def test_an_introduction_is_bounded(tmp_path, change, words):
     with pytest.raises(BundleError, match=words):
         write_bundle(tmp_path / "bundle", files=FILES, **fields(introduction={**INTRODUCTION, **change}))
+
+
+SEARCHING = {"config": NetworkConfig(), "family": "seq2seq", "task": "translation"}
+BOTH = {"encoder.onnx": b"encoder", "decoder.onnx": b"decoder", "tokenizer.json": b"{}"}
+
+
+def searching(**more):
+    """The fields of a bundle that may have beams."""
+    graphs = {"encoder": "encoder.onnx", "decoder": "decoder.onnx"}
+    return fields(**SEARCHING, graphs=graphs, **more)
+
+
+def test_beams_are_of_version_3_and_earlier_releases_read_a_bundle_without(tmp_path):
+    for name, introduction in (("plain", None), ("introduced", INTRODUCTION)):
+        write_bundle(tmp_path / name, files=BOTH, **searching(introduction=introduction))
+        copy_bundle(tmp_path / name, tmp_path / f"{name}-4", {}, {}, beams=4)
+        copy_bundle(tmp_path / f"{name}-4", tmp_path / f"{name}-again", {"chrf": 50.0}, {})
+        copy_bundle(tmp_path / name, tmp_path / f"{name}-greedy", {}, {}, beams=1)
+        for copy, beams, version in (("4", 4, 3), ("again", 4, 3), ("greedy", 1, 2 if introduction else 1)):
+            loaded = Bundle.load(tmp_path / f"{name}-{copy}")
+            assert (loaded.default_beams, loaded.format_version) == (beams, version)
+            assert loaded.introduction == introduction
+            assert ("generation" in json.loads((loaded.path / "bundle.json").read_text())) is (beams > 1)
+
+
+def test_beams_are_bounded_and_for_what_can_search(bundle, tmp_path):
+    for beams, words in ((1, "generation.beams: must be at least 2"), (9, "generation.beams: must be at most 8")):
+        with pytest.raises(BundleError, match=words):
+            write_bundle(tmp_path / "bundle", files=BOTH, **searching(generation={"beams": beams}))
+    with pytest.raises(BundleError, match="generation: beams are for the family seq2seq, not decoder"):
+        copy_bundle(bundle, tmp_path / "decoder", {}, {}, beams=4)
+    write_bundle(tmp_path / "bundle", files=BOTH, **searching())
+    edit(tmp_path / "bundle", lambda manifest: manifest.update(generation={"beams": 4}))
+    with pytest.raises(BundleError, match="generation: has to be there in format_version 3, and in no other"):
+        Bundle.load(tmp_path / "bundle")
 
 
 def test_the_sentence_is_the_owners_or_made_of_the_figures():

@@ -113,7 +113,7 @@ def test_golden_answers_are_those_of_the_evaluation(cluster, predictors, mirror,
 
 
 def golden_body(text: str, limit: int) -> bytes:
-    return json.dumps({"prompt": text, "max_tokens": limit, "temperature": 0, "target": "ru"}).encode()
+    return json.dumps({"prompt": text, "max_tokens": limit, "temperature": 0, "beams": 1, "target": "ru"}).encode()
 
 
 def test_pods_that_never_come(cluster, capsys):

@@ -9,9 +9,10 @@ from urllib.parse import unquote_plus
 
 import pytest
 
+from model.bundle import copy_bundle
 from tests.helpers.browser import Browser, Page
 from tests.helpers.playground import ALERT, DONE, INTRODUCTION, READY, ask, visit, write
-from tests.helpers.servers import Server
+from tests.helpers.servers import Server, start_server
 
 FROM = "document.getElementById('from').selectedOptions[0].text"
 DIRECTIONS = "document.getElementById('from').value + '-' + document.getElementById('target').value"
@@ -265,6 +266,23 @@ def test_beams_are_a_choice_where_nothing_is_drawn(browser: Browser, introduced:
         assert page.run("document.getElementById('beams').disabled")
         assert page.text("#greedy") == "Above temperature 0 each token is drawn at random, so there are no beams."
         assert ask(page, "привет") and not page.run(ALERT)
+
+
+def test_the_bundles_beams_are_where_the_slider_stands(browser: Browser, tiny: Path, tmp_path: Path) -> None:
+    copy_bundle(tiny, tmp_path / "bundle", {}, {}, beams=4)
+    with start_server(tmp_path / "bundle", tmp_path / "log") as server, visit(browser, server) as page:
+        expected = {
+            beams: server.post("/generate", {"prompt": "привет", "target": "en", "beams": beams}).json()["text"]
+            for beams in (1, 4)
+        }
+        assert expected[1] != expected[4], "else this test could not fail"
+        assert page.run("document.getElementById('beams').value") == "4"
+        assert ask(page, "привет") == expected[4]
+        page.run("document.getElementById('beams').focus()")
+        page.press("Home")
+        assert ask(page, "привет") == expected[1]
+        page.click("#reset")
+        assert page.run("document.getElementById('beams').value") == "4"
 
 
 def test_other_versions_are_drawn_on_demand(browser: Browser, introduced: Server) -> None:

@@ -80,7 +80,7 @@ def test_text_is_drawn_at_its_default_on_every_protocol(text_server: Server, doo
 
 def test_info_tells_the_defaults_and_what_the_bundle_says_of_itself(text_server: Server) -> None:
     info = text_server.get("/info").json()
-    assert info["defaults"] == {"temperature": 0.8, "max_tokens": 128}
+    assert info["defaults"] == {"temperature": 0.8, "max_tokens": 128, "beams": 1}
     assert info["about"] == "Trained on 40 pieces of text, 900 characters from novel.txt."
     assert info["introduction"]["examples"] == [{"text": "Once upon a", "language": ""}]
     assert info["versions"]["bundle_format"] == 2

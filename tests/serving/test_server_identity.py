@@ -20,7 +20,7 @@ def told(get: Any, bundle: Path) -> dict[str, str]:
     info = get("/info").json()
     assert info["bundle"]["sha256"] == hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
     full = {**info["bundle"], "precision": info["precision"], "provider": info["provider"]}
-    assert get("/v2/models/prometheus-mini").json()["properties"] == full
+    assert get("/v2/models/prometheus-mini").json()["properties"] == {**full, "default_beams": "1"}
     families = {family.name: family for family in text_string_to_metric_families(get("/metrics").text)}
     (sample,) = families["slm_bundle_info"].samples
     assert (sample.labels, sample.value) == ({"model_name": "prometheus-mini", **full}, 1)
