@@ -49,6 +49,7 @@ endif
 # Nothing is reported to the makers of libraries (model/environment.py).
 export ORT_DISABLE_TELEMETRY ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= 1
 export DO_NOT_TRACK ?= 1
 
 .PHONY: help setup images pipeline-run pipeline-compile pipeline-submit runs compare serve chat translate promote rollback \
@@ -67,7 +68,8 @@ $(STAMP): requirements/all.lock
 	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements/all.lock
 	@touch $@
 
-# Environments of their own: other engines (bench), other people's clients (clients), what makes the demo's text (phrasebook).
+# Environments of their own: other engines (bench), other people's clients (clients), a tracker's server (mlflow), what makes
+# the demo's text (phrasebook).
 .venv-%/.stamp: requirements/%.lock
 	@echo "installing the exact versions of $< into .venv-$* (once, up to some minutes)"
 	@'$(PYTHON)' -m venv .venv-$*
@@ -142,7 +144,7 @@ cluster-install: ## what the cluster of KUBECONFIG lacks: KServe, Gateway API, K
 cluster-test: $(STAMP) ## the service on the cluster of KUBECONFIG: LOAD='kind load docker-image'
 	@PROMETHEUS_CLUSTER=1 $(PY) -m pytest -v tests/cluster
 
-test: lint types .venv-clients/.stamp .venv-phrasebook/.stamp ## lint, types and every test
+test: lint types .venv-clients/.stamp .venv-mlflow/.stamp .venv-phrasebook/.stamp ## lint, types and every test
 	@$(PY) -m pytest -q
 
 lint: $(STAMP) ## ruff: style and formatting

@@ -12,6 +12,7 @@ import sys
 NO_TELEMETRY = {
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "1",  # which heeds DO_NOT_TRACK only where it is the word "true"
     "DO_NOT_TRACK": "1",  # https://donottrack.sh, for whatever comes along with another library
 }
 

@@ -23,6 +23,7 @@ from kfp.local.status import Status
 
 from components.step import STEPS_VARIABLE
 from model.environment import NO_TELEMETRY
+from model.training.tracking import chosen
 from pipelines.engine import EngineError, Image, binds, connect, find_image, pull, remove, started
 from pipelines.folder import runner_was_killed
 from pipelines.images import HERE, tag
@@ -34,7 +35,7 @@ from pipelines.reuse import run_once
 LABEL = "prometheus-mini.run"  # on every container of a run: the run's folder
 SHM = "1g"  # PyTorch shares tensors between processes there; engines give 64 MB
 # What is needed of the outside, and the variables that open it.
-STORAGE, HUB, TRACKING, ANY = "AWS_", "HF_", "CLEARML_", "PROMETHEUS_NETWORK"
+STORAGE, HUB, CLEARML, MLFLOW, ANY = "AWS_", "HF_", "CLEARML_", "MLFLOW_", "PROMETHEUS_NETWORK"
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 HANDED_ON = (*NO_TELEMETRY, "PROMETHEUS_TRACKING", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
@@ -211,9 +212,11 @@ def needs(sources: Iterable[str], store: str) -> set[str]:
     kinds = {address.partition("://")[0] for address in (*sources, store) if "://" in address}
     known = {"s3": STORAGE, "s3a": STORAGE, "hf": HUB}
     needed = {known.get(kind, ANY) for kind in kinds}
-    tracked = os.environ.get("PROMETHEUS_TRACKING", "on").lower() not in ("off", "0", "false")
-    if tracked and (os.environ.get("CLEARML_API_HOST") or os.environ.get("CLEARML_API_ACCESS_KEY")):
-        needed.add(TRACKING)
+    trackers = chosen()
+    if "clearml" in trackers and (os.environ.get("CLEARML_API_HOST") or os.environ.get("CLEARML_API_ACCESS_KEY")):
+        needed.add(CLEARML)
+    if "mlflow" in trackers and os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://")):
+        needed.add(MLFLOW)
     return needed
 
 

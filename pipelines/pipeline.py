@@ -42,7 +42,10 @@ STORAGE, HUB, TRACKING = "prometheus-mini-storage", "prometheus-mini-hub", "prom
 # Secrets are optional: a cluster without them still starts the pods, and the step says what it lacks.
 SECRETS = {
     STORAGE: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"),
-    TRACKING: ("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"),
+    TRACKING: (
+        *("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"),
+        *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+    ),
     HUB: ("HF_TOKEN",),
 }
 

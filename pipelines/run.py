@@ -32,6 +32,7 @@ from model.files import write_json, write_text
 from model.options import FAILED, INTERRUPTED, OK, Parser, run
 from model.settings import describe
 from model.store import StoreError, address, set_live
+from model.training.tracking import chosen
 from pipelines import folder
 from pipelines.given import not_text
 from pipelines.parameters import parameters
@@ -221,6 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     if problems := not_text([options.publish_to, str(options.runs)]):
         raise ConfigError("\n".join(problems))
+    chosen()  # else a tracker that there is not would be told of after the corpus and the tokenizer
     given = (options.profile, options.set, options.corpus, options.test, options.init_from, options.runs)
     run_dir = find(options.runs, options.resume) if options.resume else None
     request = read_again(run_dir, *given) if run_dir else read_request(*given)

@@ -3,7 +3,8 @@
 serving.lock and pipeline.lock are subsets of all.lock: they are resolved under its versions, so that what is tested is
 what the images run. Beside them, serving-cuda.lock and pipeline-cuda.lock hold the CUDA libraries of the GPU images.
 The others stand apart, in environments of their own: the other engines of `make bench-serving`, the clients that
-`make test` calls the server with, and what makes the demo's text, with the zstd whose bytes are compared.
+`make test` calls the server with, MLflow's server, which wants other versions than its client here, and what makes the
+demo's text, with the zstd whose bytes are compared.
 Versions already in a lock are kept; `python requirements/lock.py --upgrade` takes the newest.
 
     make lock
@@ -70,4 +71,5 @@ if __name__ == "__main__":
     lock("serving-cuda", "--constraint", "all.lock", "--constraint", "pipeline-cuda.lock", *sys.argv[1:])
     lock("bench", *sys.argv[1:])
     lock("clients", *sys.argv[1:])
+    lock("mlflow", *sys.argv[1:])
     lock("phrasebook", "--constraint", "all.lock", *sys.argv[1:])

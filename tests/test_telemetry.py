@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("benchmarks", "components", "evaluation", "model", "pipelines", "serving")
 # What reports by itself, or loads something that does.
 LIBRARIES = {"clearml", "ctranslate2", "huggingface_hub", "kfp", "kserve", "onnxruntime", "onnxruntime_genai", "torch"}
-LIBRARIES |= {"transformers"}
+LIBRARIES |= {"mlflow", "transformers"}
 
 
 def imported(path: Path) -> set[str]:

@@ -37,7 +37,7 @@ from model.training.origin import open_origin
 from model.training.precision import multiplies_bfloat16
 from model.training.remote import RemoteCheckpoints
 from model.training.saved import TrainState, forget, restore, save, tidy
-from model.training.tracking import CURVE, tracked
+from model.training.tracking import CURVE, chosen, known, tracked
 
 TRIM_STEPS = 20
 CURVE_POINTS = 200  # training points kept in the curve, whatever the number of steps
@@ -69,12 +69,14 @@ def train(
         init_from: weights to begin with (:mod:`model.training.origin`), of the same tokenizer; empty: random ones.
 
     Raises:
+        TrackingError: when ``PROMETHEUS_TRACKING`` names no tracker that there is.
         TrainingError: when the loss is no longer a number, or a GPU was demanded and none works.
         Terminated, KeyboardInterrupt: when asked to end by a signal, after what there is has been saved.
         ExamplesError: when the corpus has nothing that this network can learn from.
         CheckpointError: when ``out`` holds the state of a run with other settings, ``checkpoint_uri`` is of no use, or
             ``init_from`` does not fit.
     """
+    chosen()  # a tracker that there is not is told of at once
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     config, fitted = fit_warmup(config)
@@ -171,8 +173,10 @@ class Trainer:
             return saved["row_counts"]
         valid = self.examples.valid_batches()
         name = f"{self.examples.network.family}-seed{self.config.seed}"
-        with tracked(name, identity, self.out), heeding_signals() as asked:
+        begun = saved.get("tracking", {}) if saved else {}
+        with tracked(name, identity, self.out, begun) as figures, heeding_signals() as asked:
             self._loop(identity, valid, remote, asked)
+            figures.update(dataclasses.asdict(self.state))
         row_counts = self.examples.row_counts(valid)
         if remote:
             self._save(identity, row_counts=row_counts)
@@ -181,7 +185,7 @@ class Trainer:
 
     def _save(self, identity: dict[str, Any], **more: Any) -> None:
         progress = {"state": dataclasses.asdict(self.state), "curve": self.curve, "recent": self.recent, **more}
-        progress |= {"identity": identity, "scaler": self.scaler.state_dict()}
+        progress |= {"identity": identity, "scaler": self.scaler.state_dict(), "tracking": known(self.out)}
         save(self.out, self.state.step, self.network, self.optimizers, progress)
 
     def _loop(

@@ -1,4 +1,4 @@
-"""Training on a miniature corpus: it learns, it repeats, it resumes exactly, and nothing can make tracking stop it."""
+"""Training on a miniature corpus: it learns, it repeats, and it resumes exactly."""
 
 import itertools
 import json
@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from model.network import Transformer
 from model.tokenizer import load_tokenizer
 from model.tokenizer.prompt import encode_prompt
 from model.tokenizer.train import train_tokenizer
-from model.training import tracking
 from model.training.batches import Examples
 from model.training.checkpoint import CheckpointError, load_checkpoint
 from model.training.loop import Trainer, TrainingError, choose_device, train
@@ -282,28 +279,3 @@ def test_missing_and_damaged_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors at all")
     with pytest.raises(CheckpointError, match="damaged checkpoint"):
         load_checkpoint(tmp_path)
-
-
-def test_tracking_offline_records_and_never_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real ClearML, offline, of a curve that grows meanwhile; then a tracker that never ends."""
-    monkeypatch.setenv("PROMETHEUS_TRACKING", "on")
-    monkeypatch.delenv("CLEARML_CACHE_DIR", raising=False)
-    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "none.conf"))
-    curve, run = tmp_path / tracking.CURVE, tmp_path
-    with tracking.tracked("test", {"steps": 1}, run):
-        curve.write_text('{"step": 1, "tokens": 8, "seconds": 0.1, "loss": 2.5}\n')
-    (session,) = (run / "clearml").rglob("*.zip")
-    with zipfile.ZipFile(session) as archive:
-        assert b"2.5" in archive.read("metrics.jsonl")
-
-    start = time.monotonic()
-    stuck = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.PIPE)
-    tracking.finish(stuck, seconds=0.2)
-    assert time.monotonic() - start < 60 and stuck.returncode
-
-
-def test_a_tracker_that_dies_fails_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], stdin=subprocess.PIPE)
-    dead.wait()
-    tracking.finish(dead)
-    assert "the ClearML tracker failed; the run is complete without it" in capsys.readouterr().err

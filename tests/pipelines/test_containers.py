@@ -8,7 +8,7 @@ from google.protobuf import json_format
 
 from model.options import run
 from pipelines import containers
-from pipelines.containers import ANY, HUB, STORAGE, TRACKING, lines, located, needs, open_to_steps
+from pipelines.containers import ANY, CLEARML, HUB, MLFLOW, STORAGE, lines, located, needs, open_to_steps
 from pipelines.engine import binds
 from pipelines.pipeline import pipeline
 from pipelines.run import main
@@ -46,14 +46,20 @@ def test_what_is_read_is_found_by_its_whole_path_and_named_as_before(tmp_path, m
 
 
 def test_only_addresses_need_the_outside(monkeypatch):
-    for name in ("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY"):
+    for name in ("CLEARML_API_HOST", "CLEARML_API_ACCESS_KEY", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("PROMETHEUS_TRACKING", raising=False)
     assert needs(["a.tsv", "/b:c.tsv"], "/store") == set()
     assert needs(["s3://x/y"], "/store") == needs([], "s3://x/y") == {STORAGE}
     assert needs(["hf://a/b", "https://h/x.tsv"], "/store") == {HUB, ANY}
     monkeypatch.setenv("CLEARML_API_HOST", "https://tracker")
-    assert needs([], "/store") == {TRACKING}
+    assert needs([], "/store") == {CLEARML}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert needs([], "/store") == {CLEARML, MLFLOW}
+    monkeypatch.setenv("PROMETHEUS_TRACKING", "mlflow")
+    assert needs([], "/store") == {MLFLOW}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "/mlruns")  # a folder of this machine is none of a container's
+    assert needs([], "/store") == set()
     monkeypatch.setenv("PROMETHEUS_TRACKING", "off")
     assert needs([], "/store") == set()
 
@@ -65,12 +71,14 @@ def test_only_addresses_need_the_outside(monkeypatch):
         ({STORAGE}, {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}),
         ({HUB}, {"HF_TOKEN"}),
         ({ANY}, set()),
-        ({TRACKING}, {"CLEARML_API_SECRET_KEY"}),
+        ({CLEARML}, {"CLEARML_API_SECRET_KEY"}),
+        ({MLFLOW}, {"MLFLOW_TRACKING_PASSWORD"}),
     ],
 )
 def test_a_step_gets_what_it_declares_and_the_run_needs(monkeypatch, needed, expected):
     """Keys and the network: no step that the pipeline declares nothing for has either."""
     secrets = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "CLEARML_API_SECRET_KEY"}
+    secrets |= {"MLFLOW_TRACKING_PASSWORD"}
     for name in (*secrets, "https_proxy"):
         monkeypatch.setenv(name, "s3cret")
     spec = copy.deepcopy(pipeline.pipeline_spec)
@@ -101,6 +109,13 @@ def test_every_path_can_be_told_to_an_engine():
     }
     (mount,) = found["mounts"]
     assert (mount["Source"], mount["Target"], mount["Type"], mount["ReadOnly"]) == ("/c:d", "/c:d", "bind", True)
+
+
+def test_an_unknown_tracker_is_told_of_before_anything_is_begun(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROMETHEUS_TRACKING", "mlflwo")
+    assert run(lambda: main(["--profile", "tiny", "--runs", str(tmp_path / "runs")])) == 2
+    assert "PROMETHEUS_TRACKING: no tracker is called 'mlflwo'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_without_an_engine_nothing_is_begun(tmp_path, monkeypatch, capsys):
