@@ -53,11 +53,8 @@ def available_cpus(root: Path = Path("/")) -> int:
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """The least CPU quota, in processors, of this process's control groups and all above them; None without one.
-
-    Both versions of control groups are read, and both at once where a system has both.
-    """
-    return min(_quotas(root), default=None)
+    """The least CPU quota, in processors, of this process's control groups and all above them; None without one."""
+    return min((quota for group in control_groups(root, "cpu") for quota in _quota(group)), default=None)
 
 
 def describe(root: Path = Path("/")) -> dict[str, Any]:
@@ -71,20 +68,24 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
-def _quotas(root: Path) -> Iterator[float]:
+def control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups that have a controller (``cpu``, ``memory``), and of all above them.
+
+    Both versions of control groups are read, and both at once where a system has both.
+    """
     groups: dict[str, str] = {}  # path by controller; version 2 has one hierarchy and names no controller
     for controllers, path in _matches(r"\d+:([^:]*):(.*)", root / "proc/self/cgroup"):
         groups |= dict.fromkeys(controllers.split(","), path)
     mount = r"\S+ \S+ \S+ (\S+) (\S+) .*?- (cgroup2?) \S+ (\S+)"
     for top, point, kind, options in _matches(mount, root / "proc/self/mountinfo"):
-        if kind == "cgroup" and "cpu" not in options.split(","):
+        if kind == "cgroup" and controller not in options.split(","):
             continue
-        group = PurePosixPath(groups.get("cpu" if kind == "cgroup" else "", "/"))
+        group = PurePosixPath(groups.get(controller if kind == "cgroup" else "", "/"))
         # In a container the group may be named as the host sees it, while only its own part of the tree is mounted.
         known = group.is_relative_to(_unescaped(top)) and ".." not in group.parts
         inside = group.relative_to(_unescaped(top)) if known else PurePosixPath()
         for part in (inside, *inside.parents):
-            yield from _quota(root / _unescaped(point).lstrip("/") / part)
+            yield root / _unescaped(point).lstrip("/") / part
 
 
 def _quota(group: Path) -> Iterator[float]:

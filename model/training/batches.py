@@ -36,6 +36,7 @@ from model.training.shown import Drawn, Pairs, Shown, Windows
 from model.training.tokens import Tokens, stored, tokenised
 
 TOKENS = "tokens"  # name of the folder of the tokenised train split
+SAMPLED = 8  # batches whose tokens tell those of a pass
 AHEAD = 4  # batches that are made before they are asked for, by each thread
 
 
@@ -66,6 +67,15 @@ class Batch:
         source = self.source.to(device, non_blocking=True) if self.source is not None else None
         inputs, labels = (side.to(device, non_blocking=True) for side in (self.inputs, self.labels))
         return Batch(source, inputs, labels, self.rows)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much there is to train on: real tokens on both sides, and batches, of a pass; positions of the widest row."""
+
+    tokens: float
+    batches: float
+    widest: int
 
 
 class Examples:
@@ -175,6 +185,13 @@ class Examples:
             row_count("training", "train", len(fate), int((fate >= TRAINED).sum()), left_out),
             row_count("validation", "valid", rows, scored, {reason: rows - scored}),
         ]
+
+    def extent(self) -> Extent:
+        """How much there is to train on, by the first pool of batches and the tokens of the first few."""
+        pools, few = self._pools, min(SAMPLED, self._pools.batches)
+        batches = self.card["counts"]["train"] / pools.rows * pools.batches
+        tokens = sum(_batch(pools.examples, *pools.find(number)).tokens for number in range(few))
+        return Extent(tokens / few * batches, batches, int(pools.pool(0).shown.width.max()))
 
     def forget(self) -> None:
         """Remove what a next start would find tokenised, and what a killed one left half-made."""

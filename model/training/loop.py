@@ -34,6 +34,7 @@ from model.training.ending import end, heeding_signals
 from model.training.loss import linear_cross_entropy
 from model.training.optimizer import build_optimizers, learning_rate, set_learning_rate
 from model.training.origin import open_origin
+from model.training.plan import Pace, Plan, make_plan, must_hold, peak_memory
 from model.training.precision import multiplies_bfloat16
 from model.training.remote import RemoteCheckpoints
 from model.training.saved import TrainState, forget, restore, save, tidy
@@ -72,6 +73,7 @@ def train(
         TrackingError: when ``PROMETHEUS_TRACKING`` names no tracker that there is.
         TrainingError: when the loss is no longer a number, or a GPU was demanded and none works.
         Terminated, KeyboardInterrupt: when asked to end by a signal, after what there is has been saved.
+        PlanError: when it does not fit into the memory that there is.
         ExamplesError: when the corpus has nothing that this network can learn from.
         CheckpointError: when ``out`` holds the state of a run with other settings, ``checkpoint_uri`` is of no use, or
             ``init_from`` does not fit.
@@ -123,6 +125,8 @@ def train(
         "target_tokens": state.target_tokens,
         "seconds": round(state.seconds, 2),
         "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
+        "plan": {**trainer.plan.told(), "seconds": trainer.pace.seconds} if trainer.plan else {},
+        "peak_memory": peak_memory(trainer.device),
         "row_counts": row_counts,
         "device": str(trainer.device),
         "precision": trainer.precision,
@@ -145,12 +149,15 @@ class Trainer:
         self.device = choose_device(self.config)
         self.dtype = choose_precision(self.config, self.device)
         self.precision = str(self.dtype).removeprefix("torch.")
+        must_hold(examples.network, examples.tokenizer.vocab_size, self.device)
         self.network = Transformer(examples.network, examples.tokenizer.vocab_size).to(self.device)
         self.optimizers = build_optimizers(self.network, self.config)
         # Only float16 needs its gradients scaled; bfloat16 has float32's range.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.state = TrainState()
         self.curve: list[dict[str, float]] = []
+        self.plan: Plan | None = None
+        self.pace = Pace(self.config.steps)
         self.recent: list[float] = []  # losses of the steps since the curve's last point
 
     def fit(self, identity: dict[str, Any], remote: RemoteCheckpoints | None = None) -> list[RowCount]:
@@ -171,6 +178,8 @@ class Trainer:
         self._record()  # an older run's curve is not this one's
         if saved and "row_counts" in saved:  # it was killed between its last step and its results
             return saved["row_counts"]
+        self.plan = make_plan(self.examples, self.network, self.optimizers, self.loss, self.device)
+        print(self.plan, flush=True)
         valid = self.examples.valid_batches()
         name = f"{self.examples.network.family}-seed{self.config.seed}"
         begun = saved.get("tracking", {}) if saved else {}
@@ -204,6 +213,7 @@ class Trainer:
             recent.append(self.update(list(itertools.islice(batches, config.grad_accum_steps)), rate))
             state.step += 1
             state.seconds = time.perf_counter() - began
+            self.pace.stepped(state.step, state.seconds)
             last = state.step == config.steps
             speed = (state.tokens - first.tokens) / max(1e-9, state.seconds - first.seconds)
             progress.advance(1, f"step {state.step}/{config.steps}, loss {recent[-1]:.3f}, {speed:,.0f} tokens/s")
