@@ -45,7 +45,9 @@ class Plan:
         batch: rows and positions of the biggest batch.
         held: what the process holds already, or a GPU for it, with the weights.
         optimizer: what the optimisers keep.
-        activations: what there is at most between the forward pass and the end of the step, or in a checkpoint's copy.
+        activations: what autograd keeps of the biggest batch until its backward pass.
+        working: what an optimiser works with, or a checkpoint's copy; after the activations and yet beside them, for a
+            CPU's heap keeps what was freed.
         free: what may still be taken, None where that cannot be known.
     """
 
@@ -59,12 +61,13 @@ class Plan:
     gradients: int
     optimizer: int
     activations: int
+    working: int
     free: int | None
 
     @property
     def more(self) -> int:
         """What training will take beside what is held."""
-        return self.gradients + self.optimizer + self.activations
+        return self.gradients + self.optimizer + self.activations + self.working
 
     def told(self) -> dict[str, Any]:
         """For ``training.json``."""
@@ -77,8 +80,8 @@ class Plan:
             f"plan: {self.passes:.3g} passes over {self.tokens_per_pass:,} tokens each\n"
             f"plan: about {_size(self.held + self.more)} of memory at its peak: {_size(self.held)} are held, with "
             f"{_size(self.weights)} of weights; gradients {_size(self.gradients)}, optimizers "
-            f"{_size(self.optimizer)}, activations {_size(self.activations)} for {rows} rows of {positions} "
-            f"tokens{free}"
+            f"{_size(self.optimizer)}, working copies {_size(self.working)}, activations {_size(self.activations)} for "
+            f"{rows} rows of {positions} tokens{free}"
         )
 
 
@@ -134,7 +137,8 @@ def make_plan(
         weights=weights,
         gradients=weights,
         optimizer=state,
-        activations=max(one + row * (rows - 1), working, weights + state),
+        activations=one + row * (rows - 1),
+        working=max(working, weights + state),
         free=None if free is None else free + loaded,
     )
     if plan.free is not None and plan.more > plan.free:

@@ -20,7 +20,7 @@ from tests.helpers.training import CONFIG, NETWORK, break_off, corpus_and_tokeni
 from tests.model.test_processors import CGROUP, POD, SPLIT, V2, WHOLE, machine
 
 GB = 10**9
-FACTOR = 1.6  # between what the plan says that training will take beside what it holds, and what it takes
+FACTOR = 1.4  # between what the plan says that training will take beside what it holds, and what it takes
 MEMINFO = "MemTotal: 16000000 kB\nMemFree: 10 kB\nMemAvailable: 8000000 kB"
 SIZES = {
     "small": ({"d_model": 128, "encoder_layers": 2, "decoder_layers": 2, "d_ff": 512}, 8192),
@@ -95,9 +95,8 @@ def test_the_memory_of_the_plan_is_what_training_takes(parallel: tuple[Path, Pat
     planned = told["plan"]
     if not planned["held"]:
         pytest.skip("this system does not tell what a process holds: the plan was NOT compared with it")
-    more = planned["gradients"] + planned["optimizer"] + planned["activations"]
-    taken = told["peak_memory"] - planned["held"]
-    assert planned["weights"] == 4 * told["parameters"] and planned["peak"] == planned["held"] + more
+    more, taken = planned["peak"] - planned["held"], told["peak_memory"] - planned["held"]
+    assert planned["weights"] == 4 * told["parameters"]
     assert taken / FACTOR < more < taken * FACTOR, (more, taken)
 
 
@@ -126,7 +125,7 @@ def test_what_does_not_fit_is_refused_with_settings_that_do(
     assert 0.9 * 4096 <= tokens * times <= 1.5 * 4096
     fitting = config.model_copy(update={"batch_tokens": tokens, "grad_accum_steps": times, "steps": 2})
     info = train(parallel[0], *parallel, tmp_path / "out", NETWORK, fitting)
-    assert info["plan"]["gradients"] + info["plan"]["optimizer"] + info["plan"]["activations"] <= 10_000_000
+    assert info["plan"]["peak"] - info["plan"]["held"] <= 10_000_000
     monkeypatch.setattr(plan, "free_memory", lambda: 350_000)
     with pytest.raises(PlanError, match=r"One row is too much already: make network\.d_model"):
         train(parallel[0], *parallel, tmp_path / "out2", NETWORK, config)
