@@ -7,6 +7,7 @@ code names no script (as ``rus_Cyrl`` does), is not judged by its script: no gue
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 # Of each script its name, its ISO 15924 code, its letters for use inside a character class, and the languages that are
@@ -31,11 +32,13 @@ _DENSE = re.compile(f"([{_SYLLABLES}]+)|([{SCRIPTS['Han']}]+)")
 _PERHAPS_DENSE = re.compile("[\u1100-\U0010ffff]")  # quick to tell that most texts have nothing to weigh
 
 
+@lru_cache(256)
 def primary(code: str) -> str:
     """The language of a code, without its script or country: ``pt`` of ``pt-BR``."""
     return re.split("[-_]", code.lower())[0]
 
 
+@lru_cache(256)
 def scripts(code: str) -> tuple[str, ...]:
     """Names of the scripts of a language code such as ``ru``, ``pt-BR`` or ``sr_Latn``; none when it is not known."""
     language, *subtags = re.split("[-_]", code.lower())
@@ -74,4 +77,9 @@ def script_of(text: str) -> str:
 
 def count_letters(script: str, text: str) -> int:
     """How many letters of a script a text has."""
-    return sum(map(len, re.findall(f"[{SCRIPTS[script]}]+", text)))
+    return sum(map(len, _letters(script).findall(text)))
+
+
+@lru_cache
+def _letters(script: str) -> re.Pattern[str]:
+    return re.compile(f"[{SCRIPTS[script]}]+")

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
@@ -26,12 +27,11 @@ from model.tokenizer.vocabulary import TokenizerError, normalize
 from serving.config import ServerConfig
 from serving.engine import Engine, EngineConfig, TokenEvent
 from serving.errors import InvalidRequest, ServingError, ShuttingDown
+from serving.lists import PLACES, Lists
 from serving.service import TextService
 from serving.texts import MAX_SAMPLES, TextRequest, prepare
 
-# Texts of all callers together that are with the engine; the next one waits, and none is refused for a full queue,
-# which holds all samples of these texts beside the later pieces of long ones.
-PLACES = 128
+# No text is refused for a full queue: it holds all samples of the texts that have a place, and later pieces beside.
 QUEUE = 2 * PLACES * MAX_SAMPLES
 # Who shares a process needs no protection from itself: the server's limits on a request do not hold.
 NO_LIMITS = ServerConfig(max_chars=MAX, max_prompts=MAX, request_timeout=1e6)
@@ -109,7 +109,7 @@ class Model:
         self.bundle = engine.bundle
         self._engine = engine
         self._service = TextService(engine, NO_LIMITS, _Uncounted())
-        self._places = asyncio.Semaphore(PLACES)
+        self._lists = Lists(self._service)
         self._closing = threading.Lock()
         self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
@@ -195,36 +195,15 @@ class Model:
         if task != self.bundle.task:
             other = "translate" if task == "text" else "complete"
             raise InvalidRequest("bundle", f"{self.bundle.path} is a model for {self.bundle.task}: call {other}()")
-        if isinstance(text, str):
-            return await self._answer(_checked(text), to, options)
         if not isinstance(text, Iterable):
             raise InvalidRequest("text", f"must be a string or a list of strings, not {type(text).__name__}")
-        texts = list(text)
-        answers: list[Any] = [None] * len(texts)
-        # Longest first, as Engine.generate does: neighbours then have like lengths, and the tail is short.
-        waiting = iter(sorted(range(len(texts)), key=lambda index: -len(_checked(texts[index], index))))
-
-        async def work() -> None:
-            for index in waiting:
-                try:
-                    answers[index] = await self._answer(texts[index], to, options)
-                except InvalidRequest as error:
-                    where = f"text[{index}]"
-                    raise InvalidRequest(where, error.message if error.field == "text" else str(error)) from None
-
-        workers = [asyncio.ensure_future(work()) for _ in range(min(len(texts), PLACES))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-        return answers
-
-    async def _answer(self, text: str, to: str | None, options: Options) -> str | list[str]:
-        request = self._request([text], to, options)
-        async with self._places:
-            results = await self._service.complete(request)
-        return results[0].text if "alternatives" not in options else [result.text for result in results]
+        make = partial(self._request, to=to, options=options)
+        if isinstance(text, str):
+            found = [await self._lists.one(_checked(text), make)]
+        else:
+            found = await self._lists.all([_checked(one, index) for index, one in enumerate(text)], make)
+        answers: list[Any] = found if "alternatives" in options else [one[0] for one in found]
+        return answers[0] if isinstance(text, str) else answers
 
     async def _events(self, text: str, to: str | None, options: Options) -> AsyncGenerator[TokenEvent, None]:
         request = self._request([_checked(text)], to, options)

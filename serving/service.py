@@ -11,16 +11,17 @@ routes and OpenAI's.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, Protocol, TypeVar
 
 from model.text.detect import load as load_detector
 from serving.config import ServerConfig
 from serving.engine import Engine, GenerationRequest, GenerationResult, TokenEvent
-from serving.engine.aio import generate, stream
+from serving.engine.aio import generate, generate_all, stream
 from serving.errors import InvalidRequest, Overloaded, ServingError, public
 from serving.pieces import CutText, tell
 from serving.readers import Readers
@@ -31,6 +32,7 @@ from serving.ways import NO_TERMS, Terms
 # one thread for all calls: more would only fight with the loop for the interpreter.
 THREAD_CHARS = 2_000
 
+T = TypeVar("T")
 Events = AsyncGenerator[tuple[int, TokenEvent], None]  # (index of the text, event)
 
 
@@ -89,9 +91,24 @@ class TextService:
         texts = await self._prepare(request, self.engine.default_beams)
         if len(texts) == 1:
             return [await self._generate(request, 0, texts[0])]
-        async with aclosing(self._several(request, texts, steps=False)) as events:
-            results = {index: event.result async for index, event in events if event.result is not None}
-        return [results[index] for index in range(len(texts))]
+        # Those of one request each are awaited together: a task and an event each would wake the loop in every step.
+        found = {index: text for index, text in enumerate(texts) if isinstance(text, GenerationResult)}
+        single = {index: text for index, text in enumerate(texts) if isinstance(text, GenerationRequest)}
+        cut = {index: text for index, text in enumerate(texts) if isinstance(text, CutText)}
+        calls = [self._outcome(request, index, text) for index, text in cut.items()]
+        try:
+            ends = await together([generate_all(self.engine, list(single.values())), *calls])
+        finally:
+            self.called = time.monotonic()
+        found |= zip([*single, *cut], chain.from_iterable(ends), strict=True)
+        results = [found[index] for index in range(len(texts))]
+        results = [one if one.error is None else failed(one.error, request.logprobs) for one in results]
+        errors = [result.error for result in results if result.error is not None]
+        if len(errors) == len(results):
+            raise errors[0]
+        for error in errors:
+            self.metrics.refused(type(error).__name__)
+        return results
 
     async def stream(self, request: TextRequest) -> Events:
         """Generate step by step: (index of the text, event), each text's last event carrying its result.
@@ -115,13 +132,13 @@ class TextService:
             async for pair in pairs:
                 yield pair
 
-    async def _several(self, request: TextRequest, texts: list[Prepared], steps: bool = True) -> Events:
+    async def _several(self, request: TextRequest, texts: list[Prepared]) -> Events:
         """The events of all texts; errors of single ones wait until another text has an event."""
         # What needs no engine comes last: a refusal by the engine then always precedes it.
         order = sorted(range(len(texts)), key=lambda index: isinstance(texts[index], GenerationResult))
         failures: dict[int, ServingError] = {}
         begun = False
-        async with aclosing(merged({i: self._events(request, i, texts[i], steps) for i in order})) as pairs:
+        async with aclosing(merged({i: self._events(request, i, texts[i]) for i in order})) as pairs:
             async for index, item in pairs:
                 if isinstance(item, TokenEvent):
                     begun = True
@@ -140,11 +157,9 @@ class TextService:
         if failures:
             raise failures[min(failures)]
 
-    async def _events(
-        self, request: TextRequest, index: int, text: Prepared, steps: bool = True
-    ) -> AsyncGenerator[TokenEvent, None]:
-        """The events of one text; its last one alone without ``steps``."""
-        if not steps or isinstance(text, GenerationResult):
+    async def _events(self, request: TextRequest, index: int, text: Prepared) -> AsyncGenerator[TokenEvent, None]:
+        """The events of one text."""
+        if isinstance(text, GenerationResult):
             yield whole(await self._generate(request, index, text))
             return
         try:
@@ -155,6 +170,19 @@ class TextService:
             raise request.worded(error, index // request.samples) from None
         finally:
             self.called = time.monotonic()
+
+    async def _outcome(self, request: TextRequest, index: int, text: Prepared) -> list[GenerationResult]:
+        """The result of one text of several, with its error where it has one.
+
+        Raises:
+            Overloaded: it is all of the call's: a moment later the queue may take all of it.
+        """
+        try:
+            return [await self._generate(request, index, text)]
+        except Overloaded:
+            raise
+        except ServingError as error:
+            return [failed(error)]
 
     async def _generate(self, request: TextRequest, index: int, text: Prepared) -> GenerationResult:
         if isinstance(text, GenerationResult):
@@ -217,6 +245,16 @@ class TextService:
             "provider": self.engine.provider,
             "bundle": bundle.identity,
         }
+
+
+async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """What the calls return, side by side and begun in their order; the first one that raises ends the others."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def merged(

@@ -104,6 +104,7 @@ class _Call:
         self.request, self.engine, self.parameters, self.config, self.terms = request, engine, parameters, config, terms
         deadline = time.monotonic() + config.request_timeout
         self.fields = {**parameters.sampling, "deadline": deadline, "logprobs": request.logprobs}
+        self.template = GenerationRequest([], **self.fields)
         self.translates = engine.bundle.task == "translation"
         # Who goes on beyond the ends of texts wants one of a known length.
         self.splits = self.translates and parameters.split and not parameters.sampling.get("ignore_eos")
@@ -142,7 +143,7 @@ class _Call:
         found = CutText(
             pieces,
             head,
-            GenerationRequest([], **self.fields),
+            self.template,
             self.engine.limits,
             encode=partial(self.prompt, target=way.target),
             attempts=self.attempts(way),

@@ -28,6 +28,7 @@ _LIST_MARK = re.compile(r"\s*(?:(?:[-*+•·▪●◦‣–—>#]+|\(?\d{1,3}[.)
 _EMOJI = re.compile(
     "((?:[0-9#*]\ufe0f?\u20e3|[\u2600-\u27bf\u2b50\u2b55\U0001f000-\U0001faff][\ufe0e\ufe0f\u200d\u20e3\U000e0020-\U000e007f]*)+)"
 )
+_EMOJI_SIGN = re.compile("[\u20e3\u2600-\u27bf\u2b50\u2b55\U0001f000-\U0001faff]")  # each of them has one
 # Scripts without a space between sentences.
 _UNSPACED = {"Han", "Japanese", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan"}
 
@@ -96,7 +97,7 @@ def _sentences(line: str, language: str) -> Iterator[str]:
 def _ends(line: str, language: str) -> Iterator[str]:
     """A line cut wherever a sentence may end."""
     for block in cut_blocks([line], BLOCK):
-        for part in [block] if block.isascii() else _EMOJI.split(block):
+        for part in _EMOJI.split(block) if _EMOJI_SIGN.search(block) else [block]:
             yield from segment(language, part) if has_letters(part) else [part]
 
 

@@ -9,7 +9,7 @@ interpreter lock, and 64 streams would otherwise pay for it 64 times in every st
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 
 from serving.engine.engine import Engine
@@ -43,13 +43,11 @@ class _Mailbox:
 _mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox] = weakref.WeakKeyDictionary()
 
 
-def _submit(
-    engine: Engine, request: GenerationRequest, on_event: OnEvent, stream: bool, bounded: bool = True
-) -> Callable[[], None]:
-    """Submit a request whose events come into the running loop."""
+def _into_loop(on_event: OnEvent) -> OnEvent:
+    """What an engine may call from its thread to have ``on_event`` called in the running loop."""
     loop = asyncio.get_running_loop()
     box = _mailboxes.get(loop) or _mailboxes.setdefault(loop, _Mailbox())
-    return engine.submit(request, partial(box.post, loop, on_event), stream=stream, bounded=bounded)
+    return partial(box.post, loop, on_event)
 
 
 class Generation:
@@ -70,7 +68,8 @@ class Generation:
     ) -> None:
         self.ended = False
         self._events: asyncio.Queue[TokenEvent] = asyncio.Queue()
-        self._cancel = _submit(engine, request, self._events.put_nowait, stream, bounded)
+        on_event = _into_loop(self._events.put_nowait)
+        self._cancel = engine.submit(request, on_event, stream=stream, bounded=bounded)
 
     async def event(self) -> TokenEvent:
         """The next one.
@@ -110,19 +109,44 @@ async def stream(engine: Engine, request: GenerationRequest) -> AsyncGenerator[T
 
 async def generate(engine: Engine, request: GenerationRequest) -> GenerationResult:
     """The whole result of one request, otherwise like :func:`stream`."""
-    done: asyncio.Future[GenerationResult | None] = asyncio.get_running_loop().create_future()
-
-    def deliver(last: TokenEvent) -> None:
-        if not done.cancelled():
-            done.set_result(last.result)
-
-    cancel = _submit(engine, request, deliver, stream=False)
-    try:
-        result = await done
-    except asyncio.CancelledError:
-        cancel()
-        raise
-    assert result is not None  # only last events come without streaming
+    (result,) = await generate_all(engine, [request])
     if result.error is not None:
         raise result.error
     return result
+
+
+async def generate_all(engine: Engine, requests: Sequence[GenerationRequest]) -> list[GenerationResult]:
+    """The whole results of several requests, in their order; all are submitted at once, and wake the loop once.
+
+    Cancelling the task that awaits it cancels them.
+
+    Raises:
+        ServingError: at the border, where those before the refused one are cancelled. Afterwards a result has its own.
+    """
+    if not requests:
+        return []
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    results: dict[int, GenerationResult] = {}
+
+    def deliver(_: TokenEvent) -> None:
+        if not done.done():
+            done.set_result(None)
+
+    tell = _into_loop(deliver)
+
+    def take(index: int, last: TokenEvent) -> None:  # in the engine's thread
+        assert last.result is not None  # only last events come without streaming
+        results[index] = last.result
+        if len(results) == len(requests):
+            tell(last)
+
+    cancels: list[Callable[[], None]] = []
+    try:
+        for index, request in enumerate(requests):
+            cancels.append(engine.submit(request, partial(take, index), stream=False))
+        await done
+    except BaseException:
+        for cancel in cancels:
+            cancel()
+        raise
+    return [results[index] for index in range(len(requests))]

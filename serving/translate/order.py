@@ -1,7 +1,9 @@
-"""Work on batches, two at a time, whose results come in order; memory holds a few of them, however many there are.
+"""Work on batches, three at a time, whose results come in order; memory holds a few of them, however many there are.
 
 While one batch ends, where ever fewer of the engine's slots are in use, the next one fills them. A batch is what there
-is when it is made, up to a limit: so a pipe that is fed slowly is answered line by line, and a fast one in bulk.
+is when it is made, up to a limit: so a pipe that is fed slowly is answered line by line, and a fast one in bulk. Of a
+fast one the first batches may be a few lines, too, all that has been read by then: with a third at work the engine has
+enough to do beside them.
 """
 
 import itertools
@@ -19,12 +21,12 @@ R = TypeVar("R")
 
 
 def in_order(batches: Iterable[T], work: Callable[[T], R]) -> Generator[R]:
-    """``work`` on each batch, in the order of the batches; two are worked on at once.
+    """``work`` on each batch, in the order of the batches; three are worked on at once.
 
     Raises:
         Exception: whatever reading the batches, or work on one, has raised, once all results before it have come.
     """
-    pool = ThreadPoolExecutor(2, "translating")
+    pool = ThreadPoolExecutor(3, "translating")
     results: queue.Queue[Future[R] | None] = queue.Queue(maxsize=1)
 
     def feed() -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.text import spans
 from model.text.pieces import cut, join
-from model.text.spans import Span, attempts, find, kept
+from model.text.spans import Span, attempts, find, kept, trying, words_of
 from tests.helpers.cost import LINEAR, growth
 
 
@@ -31,6 +32,21 @@ from tests.helpers.cost import LINEAR, growth
 def test_what_is_no_language(text: str, spans: list[str]) -> None:
     assert [span.kept for span in find(text)] == spans
     assert all(text[span.start : span.end] == span.kept for span in find(text))
+
+
+@given(st.one_of(st.text(), st.text("`@<&{%$/\\-w.:=#;>}'\" a1я\n")))
+def test_a_quick_look_misses_no_span(text: str) -> None:
+    assert find(text) == [Span(*match.span(), match[0]) for match in spans._SPAN.finditer(text)]
+    assert words_of(text) == spans._SPAN.sub(" ", text)
+
+
+def test_attempts_are_told_one_after_the_other() -> None:
+    turns = trying(attempts("Нет %s в %d"))
+    assert next(turns) == ("Нет %s в %d",)
+    assert turns.send(["In %d"]) == ("Нет %1 в",)
+    with pytest.raises(StopIteration) as end:
+        turns.send(["No %1 in"])
+    assert end.value.value == "No %s in %d"
 
 
 def result(text: str, translate, terms=()) -> str:

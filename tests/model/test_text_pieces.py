@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.text import pieces
 from model.text.blocks import cut_blocks
 from model.text.pieces import cut, join, space_between_sentences
 
@@ -22,6 +23,13 @@ def test_blocks_are_the_text_again(parts: list[str], size: int) -> None:
     blocks = list(cut_blocks(parts, size))
     assert "".join(blocks) == "".join(parts)
     assert all(0 < len(block) <= size for block in blocks)
+
+
+def test_a_quick_look_misses_no_emoji() -> None:
+    found = [character for code in range(0x110000) if pieces._EMOJI.search(character := chr(code))]
+    assert len(found) > 1000
+    for emoji in [*found, "1\u20e3", "#\ufe0f\u20e3"]:
+        assert pieces._EMOJI_SIGN.search(emoji)
 
 
 def test_blocks_end_where_paragraphs_lines_sentences_clauses_or_words_end() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 
 from model.bundle import Bundle
 from serving.engine import Engine, EngineConfig, GenerationRequest
-from serving.engine.aio import generate, stream
+from serving.engine.aio import generate, generate_all, stream
 from serving.errors import DeadlineExceeded, InvalidRequest
 from tests.helpers.engines import talkative_bundle
 
@@ -42,6 +43,39 @@ def test_many_streams_and_results_at_once_equal_the_blocking_ones(engine):
     for _ in range(2):  # a second event loop gets a mailbox of its own
         results = asyncio.run(main())
         assert [(r.text, r.token_ids) for r in results] == [e for e in expected for _ in range(2)]
+
+
+def test_several_come_in_order_and_wake_the_loop_once(engine):
+    requests = [request(engine, seed, max_tokens=40 - seed) for seed in range(30)]
+    expected = [r.token_ids for r in engine.generate(requests)]
+
+    async def main():
+        loop, wakes = asyncio.get_running_loop(), []
+        wake = loop.call_soon_threadsafe
+        loop.call_soon_threadsafe = lambda *call: (wakes.append(call), wake(*call))[1]
+        found = await generate_all(engine, requests)
+        assert len(wakes) == 1
+        assert await generate_all(engine, []) == []
+        return found
+
+    assert [r.token_ids for r in asyncio.run(main())] == expected
+
+
+def test_of_several_each_has_its_own_error_and_a_refusal_ends_all(engine):
+    async def main():
+        late, good = await generate_all(engine, [request(engine, deadline=0.0), request(engine)])
+        assert isinstance(late.error, DeadlineExceeded) and good.error is None and good.token_ids
+        before = engine.stats()["finished"].get("cancelled", 0)
+        held = threading.Event()  # the engine stands still until those before the refused one have been cancelled
+        engine.submit(request(engine), lambda event: held.wait(60))
+        with pytest.raises(InvalidRequest, match="top_p"):
+            await generate_all(engine, [request(engine), request(engine), request(engine, top_p=2)])
+        held.set()
+        while engine.stats()["running"] or engine.stats()["waiting"]:
+            await asyncio.sleep(0.001)
+        assert engine.stats()["finished"]["cancelled"] == before + 2
+
+    asyncio.run(main())
 
 
 def test_errors_are_raised(engine):

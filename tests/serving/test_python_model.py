@@ -21,6 +21,7 @@ from model.settings import ConfigError
 from prometheus_mini import Error, InvalidRequest, Model, Options, load
 from serving.engine import Engine, GenerationRequest
 from serving.errors import ShuttingDown
+from serving.lists import PLACES
 from serving.parameters import NAMES
 from tests.helpers.engines import LIVELY, talkative_bundle
 from tests.helpers.servers import Server, wait_until
@@ -185,9 +186,17 @@ def test_who_leaves_ends_its_generations(model: Model) -> None:
 
 
 def test_one_text_in_fault_ends_the_others_of_its_call(model: Model) -> None:
-    with pytest.raises(InvalidRequest, match=r"text\[500\]"):
-        model.translate([*["Hello"] * 500, "日本"])
-    wait_until(lambda: not model._engine.stats()["running"], "the end of the others")
+    for texts in ([*["Hello"] * 500, "日本"], ["Hello there", *["Hello"] * 499, "日本", *["No"] * 40]):
+        with pytest.raises(InvalidRequest, match=r"^text\[500\]: to: the text does not tell its language"):
+            model.translate(texts)
+        wait_until(lambda: not model._engine.stats()["running"], "the end of the others")
+    wait_until(lambda: model._lists._places._value == PLACES, "the places that they give back")
+
+
+def test_alternatives_of_a_long_list_stay_with_their_texts(model: Model) -> None:
+    texts = [f"Hello {number}" for number in range(50)]
+    drawn = {"temperature": 2.0, "seed": 5, "alternatives": 3, "max_tokens": 8}
+    assert model.translate(texts, **drawn) == [model.translate(text, **drawn) for text in texts]
 
 
 def test_an_interruption_ends_the_call(translation: Path) -> None:

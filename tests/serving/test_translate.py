@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from model.bundle import Bundle
 from model.documents import FORMATS, read
 from model.files import sha256_file
 from serving.engine import Engine
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, ServingError, ShuttingDown
 from serving.translate.journal import Busy, Journal
 from serving.translate.order import in_order
 from serving.translate.texts import Translator
+from serving.ways import Terms
 from tests.helpers.bundles import tiny_bundle
+from tests.helpers.engines import LIVELY, talkative_bundle
 from tests.helpers.servers import ROOT, wait_until
 
 # Every other line is in the target language and comes back as it is, which shows that lines stay in order.
@@ -70,6 +73,38 @@ DOCUMENTS = {
     "a.xliff": '<xliff version="1.2"><file source-language="ru" target-language="en"><body>'
     '<trans-unit id="1"><source>привет</source></trans-unit></body></file></xliff>\n',
 }
+
+
+def test_a_batch_is_its_texts_alone_with_as_much_to_do_as_the_engine_has_slots_for(tmp_path: Path) -> None:
+    """Several sentences, spans that the model loses, terms that leave nothing to translate: by their own attempts."""
+    (tmp_path / "terms.tsv").write_text("ru\ten\nфайл\tDOSSIER\n", "utf-8")
+    texts = [f"Кот {n} спит. Он ест %s и {{x}}! Да?" for n in range(12)] + ["файл", "Да: `x`, нет", "line", "", "%s"]
+    with Engine(Bundle.load(talkative_bundle(tmp_path / "bundle", **LIVELY["seq2seq"]))) as engine:
+        translator = Translator(engine, "en", terms=Terms(str(tmp_path / "terms.tsv"), ["ru", "en"]))
+        alone = [translator([text])[0] for text in texts]
+        steps = engine.stats()["steps"]
+        assert all("%s" in text and "{x}" in text for text in alone[:12]) and alone[12] == "DOSSIER"
+        assert translator(texts) == alone
+        assert 3 * (engine.stats()["steps"] - steps) < steps, "pieces, and their attempts, are side by side"
+
+
+def test_a_batch_ends_with_the_engine(tiny: Path) -> None:
+    engine = Engine(Bundle.load(tiny)).start()
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while True:
+                Translator(engine, "en")(["Кот спит. " * 20] * 200)
+        except ServingError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: bool(engine.stats()["running"]), "a batch")
+    engine.close(drain=False)
+    thread.join(60)
+    assert len(ended) == 1 and isinstance(ended[0], ShuttingDown)
 
 
 def test_every_kind_of_file_is_translated(tiny: Path, tmp_path: Path, translator: Translator) -> None:
