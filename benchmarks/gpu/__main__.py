@@ -6,6 +6,7 @@ python -m benchmarks.gpu check carried --device cpu --minutes 0.3               
 """
 
 import json
+import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     if not options.minutes > 0:
         raise BenchmarkError(f"--minutes: must be above 0, not {options.minutes}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, which takes the part at work along
     result, out = check(prepared, options.minutes, options.out)
     print(gpu_table([result]))
     print(f"\n{out}", file=sys.stderr)

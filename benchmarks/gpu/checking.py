@@ -23,7 +23,7 @@ from model.processors import describe
 # Seconds of each part but training, with the start of its process; the first one on a machine takes longest.
 BUDGETS = {"precision": 75, "parity": 45, "training": 0, "resume": 90, "group": 45}
 BESIDE = 165.0  # seconds beside training for all of them: with six minutes of training, nine at most
-INSIDE = ("resume.short_run", "resume.twice")  # parts of a part
+INSIDE = ("resume.short_run", "resume.killed_run", "resume.twice")  # parts of a part
 ENDING = 8.0  # seconds that training's process may take beside its training
 PATIENCE = 10  # of a rehearsal, whose processors may be busy with other things: so many times the seconds
 
@@ -76,11 +76,12 @@ def _figures(name: str, prepared: Prepared, seconds: float, end: float, work: Pa
     began = time.monotonic()
     if began >= end:
         return {"measured": False, "error": "the parts before it left no time"}
-    print(f"{name}: up to {seconds:.0f} s", file=sys.stderr, flush=True)
+    limit = seconds + ENDING if name == "training" else seconds
+    limit = min(limit * (PATIENCE if prepared.training.device == "cpu" else 1), end - began)
+    print(f"{name}: up to {limit:.0f} s", file=sys.stderr, flush=True)
     try:
-        limit = seconds + ENDING if name == "training" else seconds
-        limit *= PATIENCE if prepared.training.device == "cpu" else 1
-        found = {"measured": True, **Part(name, prepared, seconds, work).figures(min(limit, end - began))}
+        part = Part(name, prepared, seconds if name == "training" else limit, work)
+        found = {"measured": True, **part.figures(limit)}
     except BenchmarkError as error:
         found = {"measured": False, "error": str(error)}
         print(f"{name}: {error}", file=sys.stderr, flush=True)

@@ -64,6 +64,17 @@ class Part:
             raise BenchmarkError(f"{told}status {status}: {self.said()[-LAST_WORDS:].strip()}")
         return json.loads(self._out.read_text("utf-8"))
 
+    def killed(self, seconds: float) -> None:
+        """Wait for its end by SIGKILL, for so many seconds.
+
+        Raises:
+            BenchmarkError: where it ended otherwise, or did not.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self.process.wait(max(0.0, seconds)) == -signal.SIGKILL:
+                return
+        raise BenchmarkError(f"it was not killed but has status {self.kill()}: {self.said()[-LAST_WORDS:].strip()}")
+
     def kill(self) -> int:
         """End it as a machine that is switched off would, with all that it has begun; its status."""
         with contextlib.suppress(ProcessLookupError):

@@ -6,24 +6,25 @@ itself do, is told beside it.
 """
 
 import json
+import os
 import re
+import signal
 import time
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks.gpu.folder import Prepared
 from benchmarks.gpu.processes import Part
 from benchmarks.machine import BenchmarkError
-from model.training.saved import LAST, MANIFEST
 from model.training.tracking import CURVE
 
-RUN = {"steps": 60, "save_every": 5, "eval_every": 20, "grad_accum_steps": 2, "precision": "fp16"}
+RUN: dict[str, Any] = {"steps": 60, "save_every": 5, "eval_every": 20, "grad_accum_steps": 2, "precision": "fp16"}
 DROPOUT = 0.1
 BATCH_TOKENS = 4096
-KILLED_AFTER = 10  # steps, or at the first checkpoint beyond them
+KILLED_AFTER = 13  # steps, between two checkpoints
 REPEATING = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it cuBLAS does not
-POLL = 0.01  # seconds between two looks for a checkpoint
 
 Json = dict[str, Any]
 
@@ -32,11 +33,7 @@ def measure(prepared: Prepared, seconds: float, work: Path) -> Json:
     """Hashes of the weights of a run in peace and of one that was killed, and after which step it went on."""
     deadline = time.monotonic() + seconds
     peace = Part("resume.short_run", prepared, seconds, work / "peace", REPEATING).figures(seconds)
-    killed = Part("resume.short_run", prepared, seconds, work / "killed", REPEATING)
-    try:
-        after = _killed(killed, work / "killed", deadline)
-    finally:
-        killed.kill()
+    Part("resume.killed_run", prepared, seconds, work / "killed", REPEATING).killed(deadline - time.monotonic())
     resumed = Part("resume.short_run", prepared, seconds, work / "killed", REPEATING)
     end = resumed.figures(max(1.0, deadline - time.monotonic()))
     went_on = re.findall(r"resuming after step (\d+)", resumed.said())
@@ -44,7 +41,7 @@ def measure(prepared: Prepared, seconds: float, work: Path) -> Json:
         "steps": RUN["steps"],
         "precision": RUN["precision"],
         "dropout": DROPOUT,
-        "killed_after_checkpoint": after,
+        "killed_after_checkpoint": KILLED_AFTER - KILLED_AFTER % RUN["save_every"],
         "went_on_after_step": int(went_on[-1]) if went_on else None,
         "weights": [peace["weights"], end["weights"]],
         "same_weights": peace["weights"] == end["weights"],
@@ -77,6 +74,21 @@ def short_run(prepared: Prepared, seconds: float, work: Path) -> Json:
     }
 
 
+def killed_run(prepared: Prepared, seconds: float, work: Path) -> Json:
+    """The same, ended as a machine that is switched off ends it."""
+    from model.training.loop import Trainer
+
+    update = Trainer.update
+
+    def updated(trainer: Trainer, *given: Any) -> Any:
+        if trainer.state.step == KILLED_AFTER:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return update(trainer, *given)
+
+    with patch.object(Trainer, "update", updated):
+        return short_run(prepared, seconds, work)
+
+
 def twice(prepared: Prepared, seconds: float, work: Path) -> Json:
     """Whether two runs in peace are the same without asking for it."""
     hashes = [_trained(prepared, work / name)["sha256"]["weights"] for name in ("one", "other")]
@@ -86,18 +98,3 @@ def twice(prepared: Prepared, seconds: float, work: Path) -> Json:
 def _trained(prepared: Prepared, work: Path) -> Json:
     tokens = min(BATCH_TOKENS, prepared.training.batch_tokens)
     return prepared.train(work, dropout=DROPOUT, batch_tokens=tokens, **RUN)
-
-
-def _killed(part: Part, out: Path, deadline: float) -> int:
-    """Kill the run when it has a checkpoint to go on from; that checkpoint's step.
-
-    Raises:
-        BenchmarkError: where it ended before.
-    """
-    while part.process.poll() is None and time.monotonic() < deadline:
-        steps = [int(path.parent.name.rpartition("-")[2]) for path in out.glob(f"{LAST}/step-*/{MANIFEST}")]
-        if steps and max(steps) >= KILLED_AFTER:
-            part.kill()
-            return max(steps)
-        time.sleep(POLL)
-    raise BenchmarkError(f"it ended, or its time did, before it could be killed: {part.said()[-1000:]}")

@@ -25,6 +25,7 @@ from model.training.tracking import CURVE
 SHARE = 0.06  # of the time is spent on measuring the first steps, of which the first half warms up
 SAMPLE = 64  # batches by which arithmetic is counted
 SPARE = 0.03  # of the time, for what is beside the steps
+LEAST_STEPS = 20
 POINTS = 40  # of the curve that are kept
 
 Json = dict[str, Any]
@@ -89,10 +90,12 @@ def measure(prepared: Prepared, seconds: float, work: Path) -> Json:
 
 
 def fitted_steps(pace: Json, seconds: float, config: TrainingConfig) -> int:
-    """As many steps as there is time for, with their validations and checkpoints; two at least."""
+    """As many steps as there is time for, with their validations and checkpoints; enough for a schedule at least."""
     validation = pace["validation_seconds"] / config.eval_every
     checkpoint = pace["checkpoint_seconds"] / config.save_every
-    return max(2, int((seconds - pace["validation_seconds"]) / (pace["step_seconds"] + validation + checkpoint)))
+    return max(
+        LEAST_STEPS, int((seconds - pace["validation_seconds"]) / (pace["step_seconds"] + validation + checkpoint))
+    )
 
 
 def _pace(trainer: Trainer, seconds: float, out: Path) -> Json:

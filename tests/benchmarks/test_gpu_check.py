@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -24,7 +25,7 @@ from benchmarks.gpu.flops import data_sheet, training_flops
 from benchmarks.gpu.folder import Prepared, opened
 from benchmarks.gpu.needed import NEEDED
 from benchmarks.gpu.table import NOTHING, gpu_table
-from benchmarks.gpu.training import fitted_steps
+from benchmarks.gpu.training import LEAST_STEPS, fitted_steps
 from benchmarks.machine import BenchmarkError
 from model.config import NetworkConfig, TrainingConfig
 from model.network import Transformer
@@ -32,34 +33,38 @@ from model.training.batches import Batch
 from model.training.loop import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
-# Python reads it before anything else, in every process that the check begins.
+# Python reads it before anything else, in every process that the check begins: other packages are not there.
 REFUSAL = """
 import sys
+from importlib.machinery import PathFinder
 
 class Refusal:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top not in ALLOWED and top not in sys.stdlib_module_names and top != "usercustomize":
-            raise ModuleNotFoundError(f"No module named {name!r} (refused)", name=name)
+        known = top in ALLOWED or top in sys.stdlib_module_names or top.startswith("_")
+        return PathFinder.find_spec(name, path, target) if known else None
 
-sys.meta_path.insert(0, Refusal())
+    def __getattr__(self, name):
+        return getattr(PathFinder, name)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Refusal()
 """
 
 
 def brought(names: Sequence[str]) -> set[str]:
     """What can be imported where these packages, and what they require, are installed."""
-    found: set[str] = set()
+    found: dict[str, set[str]] = {}
     waiting = [*names]
     while waiting:
-        if (name := re.sub(r"[-_.]+", "-", waiting.pop()).lower()) not in found:
-            found.add(name)
-            try:
-                required = importlib.metadata.requires(name) or []
-            except importlib.metadata.PackageNotFoundError:  # for another system
-                continue
-            waiting += [re.match(r"[\w.-]+", each)[0] for each in required if "extra ==" not in each]  # type: ignore[index]
-    tops = importlib.metadata.packages_distributions().items()
-    return {top for top, owners in tops if {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners} & found}
+        if (name := waiting.pop().lower()) in found:
+            continue
+        found[name] = set()
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # it is for another system
+            package = importlib.metadata.distribution(name)
+            found[name] = {path.parts[0].partition(".")[0] for path in package.files or []}
+            required = [each for each in package.requires or [] if "extra ==" not in each]
+            waiting += [re.split(r"[^\w.-]", each)[0] for each in required]
+    return set().union(*found.values())
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,7 @@ def rehearsal(
     command = [sys.executable, "-m", "benchmarks.gpu", "check", str(carried), "--device", "cpu"]
     command += ["--minutes", "0.05", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert out.exists(), done.stderr
     return done, json.loads(out.read_text("utf-8"))
 
 
@@ -99,7 +105,7 @@ def test_the_refusal_refuses(environment: dict[str, str]) -> None:
     for name in ("lxml", "onnxruntime", "yaml", "kfp", "sacrebleu", "pipelines"):
         command = [sys.executable, "-c", f"import {name}"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert f"No module named '{name}' (refused)" in done.stderr
+        assert done.stderr.endswith(f"No module named '{name}'\n")
 
 
 def test_every_part_is_measured_with_no_more_than_is_needed(rehearsal) -> None:
@@ -112,7 +118,7 @@ def test_every_part_is_measured_with_no_more_than_is_needed(rehearsal) -> None:
 
 def test_training_ends_its_schedule_in_its_time(rehearsal) -> None:
     run = rehearsal[1]["parts"]["training"]
-    assert run["complete"] and run["steps"] == run["planned_steps"] > 2
+    assert run["complete"] and run["steps"] == run["planned_steps"] >= LEAST_STEPS
     assert run["curve"][-1]["step"] == run["validation"][-1]["step"] == run["steps"]
     assert run["curve"][-1]["loss"] < run["curve"][0]["loss"]
     assert 0 < run["flops"]["share_of_product"] < 1 and run["tokens_per_second"] > 0
@@ -176,7 +182,7 @@ def test_steps_leave_time_for_validations_and_checkpoints() -> None:
     config = TrainingConfig(eval_every=100, save_every=50)
     steps = fitted_steps(pace, 100.0, config)
     assert 95 < steps * 0.1 + (steps // 100 + 1) * 2 + steps // 50 * 1 <= 100.2
-    assert fitted_steps(pace, -5.0, config) == 2
+    assert fitted_steps(pace, -5.0, config) == LEAST_STEPS
 
 
 def test_a_gpu_is_known_by_its_name() -> None:
