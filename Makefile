@@ -14,6 +14,7 @@ NOTHING_LIVE := nothing is live yet: make pipeline-run makes a model, make versi
 HOST = 127.0.0.1
 # Nor these, which are words that an environment may use for something else.
 FILE =
+FOLDER =
 TO =
 FROM =
 OUT =
@@ -35,7 +36,7 @@ done < <(cat $$from 2>/dev/null || ps -o args= -p $$PPID | tr ' ' '\0'); \
 for value in "$${given[@]}"; do [[ -z $$value ]] || printf ' %q' '$(1)='"$$value"; done)
 endef
 KNOWN := PROFILE CORPUS TEST SET INIT_FROM RESUME RUNS RUNNER VARIANT MACHINE PUBLISH RELEASE EXPERIMENT EVERY BUNDLE HISTORY RUN STORE \
-	SERVICE HOST FILE TO FROM OUT FIELD GLOSSARY HTTP_PORT GRPC_PORT ROUNDS SOAK_SECONDS REGISTRY BASE_IMAGE TORCH_INDEX LOAD \
+	SERVICE HOST FILE FOLDER TO FROM OUT FIELD GLOSSARY HTTP_PORT GRPC_PORT ROUNDS SOAK_SECONDS REGISTRY BASE_IMAGE TORCH_INDEX LOAD \
 	KUBEFLOW PROMETHEUS PYTHON
 unexport $(filter-out PYTHON LOAD KUBEFLOW PROMETHEUS REGISTRY BASE_IMAGE,$(KNOWN)) # else make expands them once more
 # A variable of another name would be left aside without a word: `make pipeline-run CORPOS=x` would run the demo.
@@ -53,7 +54,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= 1
 export DO_NOT_TRACK ?= 1
 
 .PHONY: help setup images pipeline-run pipeline-compile pipeline-submit runs compare serve chat translate promote rollback \
-	versions bench-serving soak cluster cluster-install cluster-test test lint types lock clean
+	versions bench-serving soak gpu-check cluster cluster-install cluster-test test lint types lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -134,6 +135,9 @@ bench-serving: $(STAMP) .venv-bench/.stamp ## our engine beside CTranslate2, onn
 
 soak: $(STAMP) ## 128 clients on the real server for ten minutes: BUNDLE=runs/latest/bundle SOAK_SECONDS=600
 	@$(PY) -m benchmarks.load.soak $(call option,--bundle,BUNDLE) $(call option,--seconds,SOAK_SECONDS)
+
+gpu-check: $(STAMP) ## all that needs a GPU, in nine minutes: FOLDER=folder made by python -m benchmarks.gpu prepare
+	@$(PY) -m benchmarks.gpu check $(subst --folder=,,$(call option,--folder,FOLDER))
 
 cluster: ## a cluster of one's own by kind, with all that cluster-test needs (Linux, Docker): KUBEFLOW=1 adds Pipelines
 	@tools/cluster/kind.sh

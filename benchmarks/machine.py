@@ -10,7 +10,6 @@ from typing import Any
 
 from model.errors import ProjectError
 from model.files import write_json
-from model.sessions import hardware
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -28,6 +27,8 @@ def heading(kind: str) -> dict[str, Any]:
 
 def describe_machine() -> dict[str, Any]:
     """Processor, instructions, cores, memory, system, and the load average of the last minute."""
+    from model.sessions import hardware  # by ONNX Runtime, which a machine that trains need not have
+
     return {
         **hardware(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),

@@ -209,6 +209,14 @@ def pods_table(name: str) -> str:
     return capacity_table(load(name))
 
 
+def gpus_table(pattern: str) -> str:
+    """What was measured on each GPU, by the results of ``make gpu-check`` that there are: ``all``, or of one name."""
+    from benchmarks.gpu.table import gpu_table
+
+    found = sorted(RESULTS.glob(f"gpu-{'*' if pattern == 'all' else pattern}.json"))
+    return gpu_table([json.loads(path.read_text("utf-8")) for path in found])
+
+
 TABLES = {
     "beams": beams_table,
     "capacity": pods_table,
@@ -217,6 +225,7 @@ TABLES = {
     "steps": steps_table,
     "speed": speed_table,
     "measured": measured_table,
+    "gpu": gpus_table,
 }
 
 

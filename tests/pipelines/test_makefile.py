@@ -136,6 +136,11 @@ def test_chat_takes_a_bundle_and_where_to_keep_what_is_typed():
     assert shlex.split(line)[3:] == ["serving.chat", "--bundle=my bundle", "--history=none"]
 
 
+def test_the_check_for_gpus_takes_the_folder_that_was_carried():
+    (line,) = make("-n", "gpu-check", "FOLDER=my folder").splitlines()
+    assert shlex.split(line)[2:] == ["benchmarks.gpu", "check", "my folder"]
+
+
 def test_help_lists_every_target_in_one_line_each():
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     listed = [line.split()[0] for line in make("help").splitlines()]
