@@ -48,6 +48,13 @@ class CorpusConfig(Settings):
     max_rows: Natural = setting(0, "Stop after this many rows that survive cleaning; 0 means all.")
     valid_rows: Natural = setting(1000, "Rows held out to watch the training loss.")
     heldout_rows: Natural = setting(1000, "Rows held out for evaluation and never seen in training.")
+    held_out_end: float = setting(
+        0.0,
+        "Share at the end of each file of running text that is held out, half for each of the two splits, of which "
+        "valid_rows and heldout_rows are then the most; 0 holds out pieces from anywhere.",
+        ge=0,
+        lt=1,
+    )
     max_chars: Count = setting(
         1000, "Rows with a longer side are rejected; running text is cut into pieces of this size.", "characters"
     )
@@ -59,8 +66,30 @@ class CorpusConfig(Settings):
     min_script_ratio: Share = setting(
         0.5, "Share of letters that must be in the language's own scripts, where they are known."
     )
+    max_foreign: Share = setting(
+        0.9,
+        "Pairs with a side that is in another language with a larger probability are rejected, where both languages "
+        "share a script; 1 rejects none.",
+    )
+    leaks: Literal["exact", "form", "near"] = setting(
+        "near",
+        "What is not trained on: rows with a side that is held out or in a test set, as it is written, or in its "
+        "normal form (without case, punctuation, ё and the value of numbers), or near to it.",
+    )
+    duplicates: Literal["exact", "form", "near"] = setting(
+        "form", "Rows of which one is trained on: those that are equal, or in their normal form, or near to each other."
+    )
+    similarity: float = setting(
+        0.8, "Texts are near from here on: the share of runs of five characters that they have in common.", ge=0.5, le=1
+    )
+    mask: bool = setting(
+        False, "Whether e-mail addresses, IP addresses and phone numbers are replaced by those of documentation."
+    )
     max_malformed: Share = setting(0.01, "The run stops when a larger share of the rows is malformed.")
     shard_rows: Count = setting(200000, "Rows per shard on disk.")
+    processes: Threads = setting(
+        0, "Processes for a large corpus, the same whatever their number; 0 takes the processors it may use."
+    )
     seed: Natural = setting(0, "Seed of the split.")
 
     @field_validator("languages")
@@ -71,6 +100,15 @@ class CorpusConfig(Settings):
         if info.data.get("kind") == "parallel" and len(languages) != 2:
             raise ValueError(f"sentence pairs are in two languages, not in [{', '.join(languages)}]")
         return languages
+
+    @field_validator("held_out_end")
+    @classmethod
+    def _of_text(cls, share: float, info: ValidationInfo) -> float:
+        if share and info.data.get("kind") == "parallel":
+            raise ValueError(
+                "must be 0 for sentence pairs, of which random ones are held out (corpus.kind is parallel)"
+            )
+        return share
 
 
 class TokenizerConfig(Settings):

@@ -15,11 +15,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation import figures, outcome
 from evaluation.report import plots
+from evaluation.report.rules import rules
 from evaluation.results import Sample, Summary, finite
 from model.row_counts import warning
 
 # Keys whose value is a section of its own, or says nothing to a reader of the report.
-_ELSEWHERE = {"format_version", "network", "versions", "shards", "config", "counts", "row_counts", "seconds", "sha256"}
+_ELSEWHERE = {
+    *("format_version", "network", "versions", "shards", "config", "counts", "row_counts", "seconds", "sha256"),
+    "examples",
+}
 # Words of the output times words of the reference, above which they are not compared: it takes the square of them.
 _COMPARED = 1 << 16
 
@@ -42,6 +46,7 @@ def render_report(summary: Summary | Mapping[str, Any]) -> str:
         sampled=sampled,
         groups=groups,
         training_plots=plots.training_plots(run),
+        rules=rules(run.corpus),
         warning=warning(run.row_counts),
         settings=json.dumps(run.settings, ensure_ascii=False, indent=1),
     )

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     counts = card["counts"]
     for name in ("read", "kept", "train", "valid", "heldout", "duplicates"):
         print(f"{name:<20}{counts[name]:>12,}")
-    for group in ("rejected", "test"):
+    for group in ("rejected", "masked", "test"):
         for name, count in counts[group].items():
             print(f"{group + ' ' + name:<20}{count:>12,}")
     for line in card["malformed"]:

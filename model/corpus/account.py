@@ -1,7 +1,7 @@
 """What became of the rows, in words: what was read, what was left out and why, and what changes it."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,9 +17,48 @@ _SETTINGS = {
     "length_ratio": "corpus.max_length_ratio",
     "script": "corpus.min_script_ratio",
     "swapped": "corpus.languages",
+    "language": "corpus.max_foreign",
     "malformed": "corpus.max_malformed",
     "heldout_side": "corpus.heldout_rows",
+    "held_out_rest": "corpus.heldout_rows, corpus.valid_rows",
+    "near_heldout": "corpus.leaks",
+    "near_test_set": "corpus.leaks",
+    "same_form": "corpus.duplicates",
+    "near_duplicate": "corpus.duplicates",
 }
+
+# What each rule leaves out, for people.
+RULES = {
+    "empty": "A side has no text.",
+    "too_long": "A side is too long.",
+    "length_ratio": "The sides differ too much in length to be translations of each other.",
+    "identical": "Both sides are the same.",
+    "script": "Too few letters are in the scripts of the language.",
+    "swapped": "Each side is in the other's script.",
+    "language": "A side is in another language.",
+    "malformed": "The row could not be read.",
+    "header": "The row names the columns.",
+    "test_set": "A side, or a long line, is in a test set.",
+    "near_test_set": "A side is near to one in a test set.",
+    "heldout_side": "A side is held out.",
+    "near_heldout": "A side is near to one that is held out.",
+    "held_out_rest": "It stands at the end of a file, where more is held out than was asked for.",
+    "duplicates": "The row is there already.",
+    "same_form": "A row with the same normal form is there: case, punctuation, ё and numbers may differ.",
+    "near_duplicate": "A row that it is near to is there.",
+}
+EXAMPLE_CHARS = 200  # of a side
+
+
+def example(row: Sequence[str], like: str = "") -> dict[str, Any]:
+    """A row that a rule took, and what it is like, as the card tells it."""
+    sides, other = ([side[:EXAMPLE_CHARS] for side in part] for part in (row, like.split("\t")))
+    return {"row": sides, "like": other} if like else {"row": sides}
+
+
+def setting_of(rule: str) -> str:
+    """The name of the setting that changes how many rows a rule takes; empty where there is none."""
+    return _SETTINGS.get(rule, "")
 
 
 def reasons(rejected: Counter[str], duplicates: int = 0) -> str:
@@ -41,11 +80,14 @@ def too_few(kept: int, read: int, left_out: str, config: CorpusConfig) -> str:
     )
 
 
-def examples(first: dict[str, tuple[str, ...]], rejected: Counter[str], languages: Sequence[str]) -> list[str]:
+def examples(
+    taken: Mapping[str, Sequence[tuple[str, ...]]], rejected: Counter[str], languages: Sequence[str]
+) -> list[str]:
     """The first row that each of the commonest reasons took, and the cure where it is known."""
     lines = []
     for reason, _ in rejected.most_common(3):
-        if values := first.get(reason):
+        if rows := taken.get(reason):
+            values = rows[0]
             lines.append(f"the first by {reason}: {' ⇥ '.join(repr(value[:60]) for value in values)}")
             if reason == "swapped":
                 one, two = languages

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from model.config import CorpusConfig
 from model.languages import SCRIPTS, length, scripts
 from model.text.cleaning import clean_line
+from model.text.detect import foreign, share_scripts
 
 _NOT_IN_AUTHOR = re.compile(r"[\s<>]+")
 
@@ -66,6 +67,9 @@ class PairCleaner:
     def __init__(self, config: CorpusConfig, tests: TestText) -> None:
         self._max_chars, self._max_ratio, self._tests = config.max_chars, config.max_length_ratio, tests.sides
         self._scripts = [Script([language], config.min_script_ratio) for language in config.languages]
+        # Letters tell Russian from English at no cost; German from English they do not.
+        self._identified = config.languages if config.max_foreign < 1 and share_scripts(config.languages) else []
+        self._max_foreign = config.max_foreign
 
     def __call__(self, first: str, second: str) -> tuple[str, str, str]:
         """Both sides cleaned, and the reason of the rejection or ``""``."""
@@ -84,6 +88,8 @@ class PairCleaner:
         elif not (self._scripts[0].accepts(first) and self._scripts[1].accepts(second)):
             other_way = self._scripts[0].accepts(second) and self._scripts[1].accepts(first)
             reason = "swapped" if other_way else "script"
+        elif any(foreign(*side) > self._max_foreign for side in zip((first, second), self._identified, strict=False)):
+            reason = "language"
         else:
             reason = ""
         return first, second, reason

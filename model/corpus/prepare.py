@@ -1,10 +1,10 @@
 """From source files to a clean, shuffled, split corpus, in one stream and one sort on disk.
 
 Rows are read, cleaned and sorted by a seeded hash of their content (:class:`model.corpus.storage.Shuffle`): the first
-become the held-out and valid splits, the rest the train shards. A train row that shares a side with a held-out or valid
-row is left out, as is one that shares a side with a test set. 1,077,100 pairs take 12 s of one core and 205 MB. Memory
-grows with the test sets, by 100 MB per million of max_rows where that is set, and with the corpus only by one bucket of
-the sort, 1/256 of it.
+become the held-out and valid splits, the rest the train shards. A train row of which a side is held out, or in a test
+set, or near to one that is, is left out (:mod:`model.corpus.screening`). Both passes are shared among processes.
+Memory grows with what is held out and the test sets, by 100 MB per million of max_rows where that is set, and with the
+corpus only by a few buckets of the sort, each 1/256 of it; see `python -m benchmarks.corpus`.
 """
 
 import itertools
@@ -19,24 +19,25 @@ import orjson
 
 from model.config import CorpusConfig, to_dict
 from model.corpus import account
-from model.corpus.cleaning import MAX_AUTHORS, PairCleaner, PieceFilter, TestText, clean_author
-from model.corpus.domains import Domains
+from model.corpus.cleaning import MAX_AUTHORS, TestText
+from model.corpus.duplicates import NearDuplicates
 from model.corpus.files import CorpusError, SourceFile, display
-from model.corpus.reading import read_documents, read_pairs
+from model.corpus.holdout import Ends, first_ones
+from model.corpus.rows import RowCleaner, make_record, test_sides
+from model.corpus.screening import SHOWN as EXAMPLES
+from model.corpus.screening import Screen, Screened, sides
+from model.corpus.segments import batches, segments
 from model.corpus.sources import TEST, TRAIN, gather
 from model.corpus.storage import CARD, FORMAT_VERSION, SUFFIX, Shuffle, part, write_records
 from model.corpus.tally import Tally
+from model.corpus.workers import in_order
 from model.files import replace_directory, sha256_file, write_json
 from model.languages import scripts
+from model.processors import available_cpus
 from model.progress import Progress
-from model.text.blocks import cut_blocks
-from model.text.cleaning import clean_text
 
-PROGRESS_ROWS = 1000
-SMALL_SHARE = 0.05  # of a small corpus, for each of the two held-out splits
-
-# A record's values in the order of its columns, and the author and the domain.
-Row = tuple[tuple[str, ...], str | None, str | None]
+BATCH_ROWS = 1000  # cleaned at a time
+SMALL_ROWS = 50_000  # a corpus of no more is prepared in one process
 
 
 def prepare_corpus(
@@ -90,8 +91,10 @@ class _Preparation:
         self.domains = Counter[str]()  # rows to train on
         self.read = 0
         self.rejected = Counter[str]()
-        self.first = dict[str, tuple[str, ...]]()  # the first row that each reason took
-        self.duplicates = 0
+        self.taken = dict[str, list[tuple[str, ...]]]()  # the first rows that each reason of the cleaning took
+        self.screened = Screened()
+        self.masked = Counter[str]()  # by kind, in the rows that are fit
+        self.ends = Ends(config, self.columns) if config.held_out_end else None
         self.characters = Counter[str]()
         self.shards: list[dict[str, Any]] = []
         self.rows: dict[str, int] = {}  # by split
@@ -100,15 +103,19 @@ class _Preparation:
     def run(self, files: list[SourceFile], tests: dict[str, list[SourceFile]]) -> None:
         """Write everything but the card, and tell what was made of what."""
         self.test_rows = {name: self._write_test(name, found) for name, found in tests.items()}
-        shuffle = Shuffle(self.out / "shuffle", self.config.seed)
+        shuffle = Shuffle(self.out / "shuffle")
         self._clean_into(shuffle, files)
-        held_out, rest = self._hold_out(shuffle.distinct())
-        self._write_shards(self._training(rest, held_out))
+        buckets = shuffle.buckets()
+        if self.ends:
+            held_out, rest = self.ends.splits(self.screened), list[bytes]()
+        else:
+            held_out, rest = first_ones(buckets, self.config, self.columns, self.screened, self.notes.append)
+        self._write_shards(self._training(self._screen(rest, buckets, held_out)))
         self.rows = {"train": sum(shard["rows"] for shard in self.shards)}
         for name, split in held_out.items():
             self.rows[name] = write_records(self.out / f"{name}{SUFFIX}", split)
         shutil.rmtree(self.out / "shuffle")
-        self.duplicates = shuffle.duplicates
+        self.rejected += self.screened.left_out
         self._conclude()
 
     def card(self, sources: list[str], left_out: list[SourceFile], seconds: float) -> dict[str, Any]:
@@ -126,7 +133,8 @@ class _Preparation:
                 **self.rows,
                 "test": self.test_rows,
                 "rejected": dict(sorted(self.rejected.items())),
-                "duplicates": self.duplicates,
+                "duplicates": self.screened.duplicates,
+                "masked": dict(sorted(self.masked.items())),
             },
             "characters": {name: self.characters[name] for name in self.columns},
             "shards": self.shards,
@@ -135,35 +143,28 @@ class _Preparation:
             "files": self.tally.files + self.test_tally.files,
             "left_out": [{"file": file.name, "why": file.role} for file in left_out[: account.LISTED]],
             "malformed": self.tally.examples,
+            "examples": {
+                **{rule: [account.example(row) for row in rows] for rule, rows in self.taken.items()},
+                **{
+                    rule: [account.example(row.split("\t"), like) for row, like in found]
+                    for rule, found in self.screened.examples.items()
+                },
+            },
             "notes": self.notes,
         }
-
-    def _segments(self, files: list[SourceFile], tally: Tally) -> Iterator[Row]:
-        """What the files hold, as it is: sentence pairs, or running text in pieces, which take no author."""
-        for file in files:
-            try:
-                if self.parallel:
-                    domains = Domains(file)
-                    for one, other, author in read_pairs(file, self.config.languages, tally):
-                        yield (one, other), author, domains.of(tally.files[-1]["rows"])
-                    domains.end(tally.files[-1]["rows"])
-                else:
-                    for blocks in read_documents(file, tally):
-                        for piece in cut_blocks(map(clean_text, blocks), self.config.max_chars):
-                            yield (piece,), None, None
-            except CorpusError as error:
-                raise CorpusError(f"{error}{account.read_together(files) if self.parallel else ''}") from None
 
     def _write_test(self, name: str, files: list[SourceFile]) -> int:
         """Store a test set as it is (but for rows with an empty side) and return its number of rows."""
         records, empty, headers = [], 0, self.test_tally.headers
-        for values, author, _ in self._segments(files, self.test_tally):
-            sides = [value.strip("\r\n") for value in values] if self.parallel else values
-            if not all(map(str.strip, sides)):
+        for row, author, _ in (row for file in files for row in segments(file, self.config, self.test_tally, files)):
+            values = [value.strip("\r\n") for value in row] if self.parallel else row
+            if not all(map(str.strip, values)):
                 empty += 1
                 continue
-            self.test_text.add(sides)
-            records.append(self._record(sides, author))
+            self.test_text.add(values)
+            record, named = make_record(self.columns, values, author)
+            self._name(named)
+            records.append(record)
         if self.test_tally.malformed:
             raise CorpusError(
                 f"{self.test_tally.examples[0]}\ntest sets are taken as they are, so every row of {name} must be "
@@ -177,44 +178,46 @@ class _Preparation:
             self.notes.append(f"test set {name}: {empty:,} rows with an empty side left out")
         return write_records(self.out / "test" / f"{name}{SUFFIX}", records)
 
-    def _record(self, values: tuple[str, ...] | list[str], author: str | None, domain: str | None = None) -> bytes:
-        record = dict(zip(self.columns, values, strict=True))
-        if author and (author := clean_author(author)):
-            record["author"] = author
+    def _name(self, author: str) -> None:
+        if author:
             self.authors.add(author)
             if len(self.authors) > MAX_AUTHORS:
                 raise CorpusError(
                     f"more than {MAX_AUTHORS} authors, {author!r} is one too many: each becomes a control token; "
                     "rename or remove the column"
                 )
-        if domain and (domain := clean_author(domain)):
-            record["domain"] = domain
-        return orjson.dumps(record)
 
     def _clean_into(self, shuffle: Shuffle, files: list[SourceFile]) -> None:
         """Add the rows that are fit for training to the shuffle, up to max_rows of them; count the others by reason."""
-        clean = (PairCleaner if self.parallel else PieceFilter)(self.config, self.test_text)
         progress = Progress("corpus", unit="rows", every=2.0)
         taken = set[str]()
-        for values, author, domain in self._segments(files, self.tally):
-            self.read += 1
-            if self.read % PROGRESS_ROWS == 0:
-                progress.advance(PROGRESS_ROWS, f"{self.read:,} rows read and cleaned")
-            *cleaned, reason = clean(*values)
-            if reason:
-                self.rejected[reason] += 1
-                self.tally.leave_out(reason)
-                self.first.setdefault(reason, tuple(cleaned))
-                continue
-            key = shuffle.key("\t".join(cleaned))
-            shuffle.add(key, self._record(cleaned, author, domain))
-            if self.config.max_rows:
-                taken.add(key)
-                if len(taken) == self.config.max_rows:
-                    self.notes.append(f"stopped after max_rows = {self.config.max_rows:,} rows")
-                    break
+        processes, here = (1, 0) if self.config.max_rows else (self._processes, SMALL_ROWS // BATCH_ROWS)
+        arguments = (self.config, self.columns, self.test_text)
+        # Where rows are counted up to max_rows, none is read that is not needed.
+        size, work = 1 if self.config.max_rows else BATCH_ROWS, self.out / "text"
+        read = batches(files, self.config, self.tally, size, work)
+        for (file, split), batch in in_order(RowCleaner, arguments, read, processes, here):
+            self.read += len(batch)
+            for values, reason, key, record, author, masked in batch:
+                if reason:
+                    self.rejected[reason] += 1
+                    file["rejected"][reason] += 1
+                    if len(rows := self.taken.setdefault(reason, [])) < EXAMPLES:
+                        rows.append(values)
+                    continue
+                self._name(author)
+                self.masked.update(masked or ())
+                if self.ends and split != TRAIN:
+                    self.ends.add(split, key, record)
+                    continue
+                shuffle.add(key, record)
+                if self.config.max_rows:
+                    taken.add(key)
+            progress.advance(len(batch), f"{self.read:,} rows read and cleaned")
+            if taken and len(taken) == self.config.max_rows:
+                self.notes.append(f"stopped after max_rows = {self.config.max_rows:,} rows")
+                break
         self.tally.check(self.config.max_malformed)
-        progress.done = self.read
         progress.tell(f"{self.read:,} rows read and cleaned")
         nothing = self.read == self.rejected.total()
         self.rejected += Counter(malformed=self.tally.malformed, header=self.tally.headers)
@@ -223,30 +226,39 @@ class _Preparation:
             names, why = ", ".join(file.name for file in files[:3]), account.reasons(self.rejected)
             self._refuse(f"{names}: nothing is left after cleaning {self.read:,} rows; rejected: {why}")
 
-    def _hold_out(self, records: Iterator[bytes]) -> tuple[dict[str, list[bytes]], Iterator[bytes]]:
-        """The records of the valid and held-out splits, which are the first ones, and those to train on."""
-        wanted = {"heldout": self.config.heldout_rows, "valid": self.config.valid_rows}
-        head = list(itertools.islice(records, 2 * sum(wanted.values())))
-        rows = len(head)
-        if rows < 2 * sum(wanted.values()):
-            wanted = {name: min(count, max(1, int(SMALL_SHARE * rows))) for name, count in wanted.items()}
-            self.notes.append(
-                f"a small corpus: of {rows:,} rows, heldout gets {wanted['heldout']:,} and valid {wanted['valid']:,}"
-            )
-        first, second = wanted["heldout"], sum(wanted.values())
-        return {"valid": head[first:second], "heldout": head[:first]}, itertools.chain(head[second:], records)
+    def _screen(self, rest: list[bytes], buckets: list[Path], held_out: dict[str, list[bytes]]) -> Iterator[bytes]:
+        """The records to train on: neither held out nor near to what is, nor there before."""
+        held = [line for split in held_out.values() for line in split]
+        arguments = (self.config, self.columns, held, test_sides(self.test_text, self.config))
+        tasks: list[tuple[None, Path | list[bytes]]] = [(None, rest), *((None, bucket) for bucket in buckets)]
+        found = None
+        if self.config.duplicates == "near":
+            found = NearDuplicates(self.out / "shuffle" / "near", self.config.similarity)
+        processes = self._processes if self.read > SMALL_ROWS else 1
+        for _, done in in_order(Screen, arguments, tasks, processes, here=1):
+            self.screened.add(done)
+            if found and done.signatures is not None:
+                found.add(done.records, done.signatures)
+            else:
+                yield from done.records
+        if found:
+            yield from found.kept()
+            for pair in found.examples:
+                self.screened.leave_out(
+                    "near_duplicate", *("\t".join(sides(orjson.loads(r), self.columns)) for r in pair)
+                )
+            self.screened.left_out["near_duplicate"] = found.left_out
 
-    def _training(self, records: Iterator[bytes], held_out: dict[str, list[bytes]]) -> Iterator[bytes]:
-        """The records that share no side with those held out; the characters of each column are counted."""
-        sides = {orjson.loads(line)[column] for split in held_out.values() for line in split for column in self.columns}
+    @property
+    def _processes(self) -> int:
+        return self.config.processes or available_cpus()
+
+    def _training(self, records: Iterator[bytes]) -> Iterator[bytes]:
+        """The records, with the characters of each column and the rows of each domain counted."""
         for line in records:
             record = orjson.loads(line)
-            values = [record[column] for column in self.columns]
-            if any(value in sides for value in values):
-                self.rejected["heldout_side"] += 1
-                continue
-            for column, value in zip(self.columns, values, strict=True):
-                self.characters[column] += len(value)
+            for column in self.columns:
+                self.characters[column] += len(record[column])
             if domain := record.get("domain"):
                 self.domains[domain] += 1
                 if len(self.domains) > MAX_AUTHORS:
@@ -263,7 +275,7 @@ class _Preparation:
 
     def _conclude(self) -> None:
         """Refuse a corpus with nothing to train on; note what is worth knowing, and tell it."""
-        kept, left_out = sum(self.rows.values()), account.reasons(self.rejected, self.duplicates)
+        kept, left_out = sum(self.rows.values()), account.reasons(self.rejected, self.screened.duplicates)
         if not self.rows["train"]:
             self._refuse(account.too_few(kept, self.read, left_out, self.config))
         if self.domains:
@@ -274,7 +286,7 @@ class _Preparation:
         if unknown := [code for code in self.config.languages if not scripts(code)]:
             self.notes.append(f"not judged by script: {', '.join(unknown)}, of which model/languages.py knows none")
         if doubtful := account.doubtful(self.tally.files) if self.parallel else []:
-            self.notes += [*doubtful, *account.examples(self.first, self.rejected, self.config.languages)]
+            self.notes += [*doubtful, *account.examples(self.taken, self.rejected, self.config.languages)]
         _tell(
             *account.rows_of(self.tally.files + self.test_tally.files),
             f"{self.read:,} rows read, {kept:,} kept; left out: {left_out}",
@@ -283,7 +295,7 @@ class _Preparation:
         )
 
     def _refuse(self, problem: str) -> NoReturn:
-        examples = account.examples(self.first, self.rejected, self.config.languages)
+        examples = account.examples(self.taken, self.rejected, self.config.languages)
         raise CorpusError("\n".join([problem, *examples]))
 
 

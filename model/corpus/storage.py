@@ -103,53 +103,64 @@ def _records(paths: Iterable[Path]) -> Iterator[dict[str, str]]:
 
 
 class Shuffle:
-    """A sort on disk: takes records in any order, and gives them back once each, by a seeded hash of their content.
+    """A sort on disk: takes records in any order, and gives them back by a seeded hash of their content.
 
-    The order of the hashes is a fair shuffle, the same for a seed whatever the order of the input; equal records meet
-    as neighbours, and the first records are a random sample. So one sort gives the shuffle, the deduplication and the
-    split, and memory holds one bucket (1/256 of the corpus) instead of a set of all hashes.
+    The order of the hashes is a fair shuffle, the same for a seed whatever the order of the input; records of one
+    content meet as neighbours, and the first records are a random sample. So one sort gives the shuffle, the
+    deduplication and the split, and memory holds one bucket (1/256 of the corpus) instead of a set of all hashes.
     """
 
-    def __init__(self, directory: Path, seed: int) -> None:
-        self._directory, self._seed = directory, str(seed).encode()[:64]
-        self._buckets: dict[str, list[bytes]] = {}
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lines: dict[str, list[bytes]] = {}
         self._buffered = 0
-        self.duplicates = 0  # known once distinct() has run to its end
         directory.mkdir(parents=True)
 
-    def key(self, content: str) -> str:
-        """The seeded hash of a record's content, in hexadecimal."""
-        return hashlib.blake2b(content.encode(), digest_size=KEY_CHARS // 2, key=self._seed).hexdigest()
-
     def add(self, key: str, record: bytes) -> None:
-        """Add a record, one line without its end."""
-        self._buckets.setdefault(key[:2], []).append(key.encode() + record)
+        """Add a record, one line without its end, by its :func:`key`."""
+        self._lines.setdefault(key[:2], []).append(key.encode() + record)
         self._buffered += KEY_CHARS + len(record)
         if self._buffered > BUFFER_BYTES:
             self._flush()
 
-    def distinct(self) -> Iterator[bytes]:
-        """The records in the order of their hashes; of several with one content, the bytewise smallest."""
+    def buckets(self) -> list[Path]:
+        """The buckets in the order of their hashes, for :func:`read_bucket`."""
         self._flush()
-        last = b""
-        for path in sorted(self._directory.iterdir()):
-            with (
-                path.open("rb") as file,
-                zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as reader,
-            ):
-                lines = sorted(reader.read().splitlines())
-            path.unlink()
-            for line in lines:
-                key = line[:KEY_CHARS]
-                if key == last:
-                    self.duplicates += 1
-                else:
-                    last = key
-                    yield line[KEY_CHARS:]
+        return sorted(self._directory.iterdir())
 
     def _flush(self) -> None:
         compressor = zstandard.ZstdCompressor(level=1)
-        for name, lines in self._buckets.items():
+        for name, lines in self._lines.items():
             with (self._directory / name).open("ab") as file:
                 file.write(compressor.compress(b"\n".join(lines) + b"\n"))
-        self._buckets, self._buffered = {}, 0
+        self._lines, self._buffered = {}, 0
+
+
+def key(seed: int, content: str) -> str:
+    """The seeded hash of a record's content, in hexadecimal."""
+    return hashlib.blake2b(content.encode(), digest_size=KEY_CHARS // 2, key=str(seed).encode()[:64]).hexdigest()
+
+
+def read_bucket(path: Path) -> list[bytes]:
+    """The sorted lines of a bucket, which is removed: each is a key and its record."""
+    with (
+        path.open("rb") as file,
+        zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as reader,
+    ):
+        lines = sorted(reader.read().splitlines())
+    path.unlink()
+    return lines
+
+
+def distinct(lines: Iterable[bytes]) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """The records of sorted lines, of several with one key the bytewise smallest; and each other with that one."""
+    records: list[bytes] = []
+    repeats = []
+    last = b""
+    for line in lines:
+        if line.startswith(last) and last:
+            repeats.append((records[-1], line[KEY_CHARS:]))
+        else:
+            last = line[:KEY_CHARS]
+            records.append(line[KEY_CHARS:])
+    return records, repeats

@@ -19,6 +19,7 @@ from model.unicode import nfc
 CHARS = 2_000  # as much of a text as is read: more would not make it surer
 # From here on a text counts as being in a language: one Latin name in five words of Russian is still Russian.
 CONFIDENT = 0.75
+LETTERS = 30  # a text of fewer is not called foreign: names and terms are alike in many languages
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
@@ -61,10 +62,26 @@ def detected(text: str, languages: Sequence[str]) -> Detection | None:
     return None if tied or not first.confidence else first
 
 
+def foreign(text: str, language: str) -> float:
+    """The probability that a text is in another language than it should be, of all that the detector knows.
+
+    0 where it does not know the language, and where the text has too few letters to be judged.
+    """
+    if sum(map(len, _LETTERS.findall(text))) < LETTERS:
+        return 0.0
+    found = dict(_identifier().rank(nfc(text[:CHARS])))
+    return 1 - found[primary(language)] if primary(language) in found else 0.0
+
+
+def share_scripts(languages: Sequence[str]) -> bool:
+    """Whether two of the languages may be written in the same script, so that letters do not tell them apart."""
+    known = [name for code in languages for name in set(scripts(code))]
+    return len(set(known)) < len(known)
+
+
 def load(languages: Sequence[str]) -> None:
     """Load the detector now, where two of the languages share a script, so that no caller waits for it."""
-    known = [name for code in languages for name in set(scripts(code))]
-    if len(set(known)) < len(known):
+    if share_scripts(languages):
         _identifier()
 
 

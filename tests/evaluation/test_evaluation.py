@@ -49,7 +49,7 @@ def corpus(tmp_path_factory) -> Path:
     tests = [("привет мир", "hello world"), (long.strip(), ("word " * 40).strip()), ("нет", "no")]
     (folder / "test_tiny.tsv").write_text("".join(f"{ru}\t{en}\n" for ru, en in tests), encoding="utf-8")
     out = folder / "corpus"
-    config = CorpusConfig(valid_rows=5, heldout_rows=20)
+    config = CorpusConfig(valid_rows=5, heldout_rows=20, leaks="exact", duplicates="exact")
     prepare_corpus([str(folder / "train.tsv")], [str(folder / "test_tiny.tsv")], out, config)
     return out
 

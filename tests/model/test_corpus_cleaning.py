@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +92,44 @@ def test_scripts_follow_the_language(language: str, own: str, other: str) -> Non
 def test_a_language_that_is_not_known_is_not_judged_by_its_script(text: str) -> None:
     assert Script(["xx"], 1.0).accepts(text)
     assert Script(["en", "xx"], 1.0).accepts(text)
+
+
+GERMAN = "Klicken Sie auf die Schaltfläche, um mit der Einrichtung fortzufahren."
+ENGLISH = "Click on the button to continue with the installation."
+FRENCH = "Cliquez sur le bouton pour continuer avec l'installation du programme."
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (GERMAN, ENGLISH, ""),
+        (GERMAN, GERMAN.replace("Klicken", "Drücken"), "language"),
+        (ENGLISH, ENGLISH.replace("Click", "Press"), "language"),
+        (ENGLISH, GERMAN, "language"),
+        (FRENCH, ENGLISH, "language"),
+        (GERMAN, FRENCH, "language"),
+        ("Bonjour", "Good day", ""),
+        ("Mozilla Firefox", "Mozilla Firefox browser", ""),
+    ],
+)
+def test_languages_of_one_script_are_told_apart(first: str, second: str, reason: str) -> None:
+    config = CorpusConfig(languages=["de", "en"])
+    assert PairCleaner(config, TestText())(first, second)[2] == reason
+    assert PairCleaner(config.model_copy(update={"max_foreign": 1.0}), TestText())(first, second)[2] == ""
+    unknown = CorpusConfig(languages=["xx", "yy"])
+    assert PairCleaner(unknown, TestText())(first, second)[2] == ""
+
+
+def test_the_detector_is_not_loaded_where_letters_tell() -> None:
+    code = """
+import sys
+from model.config import CorpusConfig
+from model.corpus.cleaning import PairCleaner, TestText
+clean = PairCleaner(CorpusConfig(), TestText())
+assert clean("Нажмите на кнопку, чтобы продолжить установку.", "Cliquez sur le bouton pour continuer.")[2] == ""
+assert "py3langid" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 def test_running_text_may_be_in_any_of_its_languages() -> None:

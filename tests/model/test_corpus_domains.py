@@ -12,7 +12,7 @@ from model.config import CorpusConfig
 from model.corpus import CorpusError, prepare_corpus, read_split
 from model.corpus.stamp import stamp
 
-CONFIG = CorpusConfig(valid_rows=5, heldout_rows=5)
+CONFIG = CorpusConfig(valid_rows=5, heldout_rows=5, leaks="exact", duplicates="exact")
 ROWS = [(f"Это предложение номер {n}.", f"This is sentence number {n}.") for n in range(60)]
 DOMAINS = ["docs" if n % 2 else ("ui" if n % 4 else "") for n in range(60)]
 TEXT = "".join(f"{ru}\t{en}\n" for ru, en in ROWS)

@@ -21,7 +21,7 @@ from model.corpus.stamp import stamp
 from model.corpus.tally import Tally
 from model.documents.subtitles import Cue
 
-CONFIG = CorpusConfig(valid_rows=2, heldout_rows=2)
+CONFIG = CorpusConfig(valid_rows=2, heldout_rows=2, leaks="exact", duplicates="exact")
 PAIRS = [(f"Предложение номер {n}.", f"Sentence number {n}.") for n in range(40)]
 HEAD = 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=UTF-8\\n"\n'
 

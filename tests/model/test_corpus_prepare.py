@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from model import corpus
-from model.config import CorpusConfig, to_dict
+from model.config import ConfigError, CorpusConfig, from_dict, to_dict
 from model.corpus import CorpusError, prepare_corpus, read_card, read_split
-from model.corpus.storage import Shuffle
+from model.corpus.storage import Shuffle, distinct, key, read_bucket
 from model.files import sha256_file
 
-CONFIG = CorpusConfig(valid_rows=30, heldout_rows=40, shard_rows=500)
+CONFIG = CorpusConfig(valid_rows=30, heldout_rows=40, shard_rows=500, leaks="exact", duplicates="exact")
 ROWS = [(f"Это предложение номер {n}.", f"This is sentence number {n}.") for n in range(2000)]
 SPLITS = ("train", "valid", "heldout")
 
@@ -167,6 +167,42 @@ def test_running_text_keeps_its_lines(tmp_path: Path) -> None:
     assert list(read_split(tmp_path / "out", "test/scene")) == [{"text": test.read_text("utf-8")}]
 
 
+def test_the_end_of_each_file_is_held_out(tmp_path: Path) -> None:
+    """To the character, and across the documents of a file: what is trained on is the text's beginning, whole."""
+    chance = random.Random(0)
+    texts = [
+        "".join(chance.choice("абвгдежзийклмн \n.") for _ in range(count)) for count in (36000, 80, 2800, 1, 20000)
+    ]  # fmt: skip
+    (tmp_path / "a.txt").write_text(texts[0], "utf-8")
+    records = "".join(json.dumps({"text": text}) + "\n" for text in texts[1:])
+    (tmp_path / "b.jsonl").write_text(records, "utf-8")
+    config = change(kind="text", languages=["ru"], max_chars=100, held_out_end=0.2)
+    sources = [str(tmp_path / name) for name in ("a.txt", "b.jsonl")]
+    card = prepare_corpus(sources, [], tmp_path / "out", config)
+    pieces = {split: [row["text"] for row in read_split(tmp_path / "out", split)] for split in SPLITS}
+    counts = card["counts"]
+    assert (counts["valid"], counts["heldout"]) == (30, 40) == (len(pieces["valid"]), len(pieces["heldout"]))
+    left_out = counts["rejected"]
+    assert left_out["held_out_rest"] > 0
+    assert counts["read"] == counts["kept"] + sum(left_out.values()) + counts["duplicates"]
+    whole = (texts[0], "".join(texts[1:]))
+    begins = [(0.0, 0.8), (0.8, 0.9), (0.9, 1.0)]
+    for split, (begin, end) in zip(SPLITS, begins, strict=True):
+        parts = [text[int(begin * len(text)) : int(end * len(text))] for text in whole]
+        assert all(any(piece in part for part in parts) for piece in pieces[split]), split
+    all_of_it = change(**{**to_dict(config), "valid_rows": 1000, "heldout_rows": 1000})
+    prepare_corpus(sources, [], tmp_path / "all", all_of_it)
+    for split, (begin, end) in zip(SPLITS, begins, strict=True):
+        kept = sum(len(row["text"]) for row in read_split(tmp_path / "all", split))
+        wanted = sum(int(end * len(text)) - int(begin * len(text)) for text in whole)
+        assert wanted - 110 <= kept <= wanted, split  # a piece of one line break is no row
+
+
+def test_the_end_of_pairs_is_not_held_out() -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.held_out_end: must be 0 for sentence pairs"):
+        from_dict(CorpusConfig, {"held_out_end": 0.1}, "corpus")
+
+
 def test_text_that_is_not_given_is_the_settings_own(tmp_path: Path) -> None:
     own, given = tsv(tmp_path / "own.tsv", ROWS[:300]), tsv(tmp_path / "given.tsv", ROWS[300:600])
     config = change(sources=[own])
@@ -247,13 +283,15 @@ def test_readers_say_what_is_missing(tmp_path: Path) -> None:
 
 def test_the_shuffle_spills_and_sorts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.corpus.storage.BUFFER_BYTES", 1000)
-    shuffle = Shuffle(tmp_path / "s", seed=3)
+    shuffle = Shuffle(tmp_path / "s")
     for number in [*range(500), *range(0, 500, 5)]:
-        shuffle.add(shuffle.key(str(number)), str(number).encode())
-    records = [int(record) for record in shuffle.distinct()]
+        shuffle.add(key(3, str(number)), str(number).encode())
+    found = [distinct(read_bucket(bucket)) for bucket in shuffle.buckets()]
+    records = [int(record) for bucket, _ in found for record in bucket]
     assert sorted(records) == list(range(500)) and records != sorted(records)
-    assert shuffle.duplicates == 100
-    assert [shuffle.key(str(n)) for n in records] == sorted(shuffle.key(str(n)) for n in range(500))
+    repeats = [pair for _, pairs in found for pair in pairs]
+    assert len(repeats) == 100 and all(kept == other for kept, other in repeats)
+    assert [key(3, str(n)) for n in records] == sorted(key(3, str(n)) for n in range(500))
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -268,6 +306,10 @@ def test_the_command(tmp_path: Path) -> None:
         test,
         "--seed",
         "5",
+        "--leaks",
+        "exact",
+        "--duplicates",
+        "exact",
         source,
     ]
     result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)

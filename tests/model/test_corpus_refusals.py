@@ -27,13 +27,13 @@ from model.corpus.files import BLOCK_BYTES
 from model.corpus.header import header
 from model.encoding import decode, guess, whole, wide
 
-CONFIG = CorpusConfig(valid_rows=2, heldout_rows=2)
+CONFIG = CorpusConfig(valid_rows=2, heldout_rows=2, leaks="exact", duplicates="exact")
 PAIRS = [(f"Предложение номер {n}.", f"Sentence number {n}.") for n in range(40)]
 TSV = "".join(f"{ru}\t{en}\n" for ru, en in PAIRS)
 
 
 def config(**settings: Any) -> CorpusConfig:
-    return CorpusConfig(**{"valid_rows": 2, "heldout_rows": 2, **settings})
+    return CorpusConfig(**{"valid_rows": 2, "heldout_rows": 2, "leaks": "exact", "duplicates": "exact", **settings})
 
 
 def prepare(tmp_path: Path, name: str, data: bytes, **settings: Any) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def raw_server(answer: Callable[[socket.socket, str], None]) -> Iterator[str]:
         server.shutdown()
 
 
-CONFIG = CorpusConfig(valid_rows=2, heldout_rows=3)
+CONFIG = CorpusConfig(valid_rows=2, heldout_rows=3, leaks="exact", duplicates="exact")
 
 
 def test_a_slow_source_may_take_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

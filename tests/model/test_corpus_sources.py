@@ -15,7 +15,7 @@ from model.config import CorpusConfig
 from model.corpus import CorpusError, prepare_corpus, read_split
 from model.corpus.sources import TEST, TRAIN, UNCLEAR, VALID, _path_role, expand, gather
 
-CONFIG = CorpusConfig(valid_rows=5, heldout_rows=5)
+CONFIG = CorpusConfig(valid_rows=5, heldout_rows=5, leaks="exact", duplicates="exact")
 
 
 def rows(start: int, count: int) -> list[tuple[str, str]]:

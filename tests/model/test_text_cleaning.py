@@ -119,7 +119,7 @@ def test_rows_are_what_prompts_become(tokenizer: Tokenizer, tmp_path: Path) -> N
     dirty = [text for text, _ in TAKEN_AWAY.values() if not set(text) & set("\t\n\r\x85")]  # .tsv's own
     lines = [f"{text} строка номер {i}\tthis is line number {i}\n" for i, text in enumerate(dirty)]
     (tmp_path / "a.tsv").write_text("".join(lines), encoding="utf-8")
-    config = CorpusConfig(valid_rows=1, heldout_rows=1, min_script_ratio=0)
+    config = CorpusConfig(valid_rows=1, heldout_rows=1, min_script_ratio=0, leaks="exact", duplicates="exact")
     prepare_corpus([str(tmp_path / "a.tsv")], [], tmp_path / "corpus", config)
     rows = [row["ru"] for split in ("train", "valid", "heldout") for row in read_split(tmp_path / "corpus", split)]
     assert len(rows) == len(lines) > 8

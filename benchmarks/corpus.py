@@ -1,0 +1,116 @@
+"""What preparing a corpus costs: pairs per second, CPU seconds and peak memory, at several sizes.
+
+    python -m benchmarks.corpus --rows 100000 1000000 --work /tmp/work --duplicates near
+
+Without ``--pairs`` the sentences are random words, which are as long as technical text and never near to each other.
+With a file its pairs are taken, again and again where it has too few; each further time every side gets one word more.
+"""
+
+import itertools
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.machine import BenchmarkError
+from model.config import CorpusConfig
+from model.corpus.files import SourceFile
+from model.corpus.reading import read_pairs
+from model.corpus.tally import Tally
+from model.options import OK, Parser, read_settings, run
+
+EVERY = 0.1  # seconds between two looks at the memory
+LETTERS = ("абвгдежзиклмнопрстуфхцчшыэюя", "abcdefghijklmnopqrstuvwxyz")
+WORDS = 50_000
+
+
+def made_up(seed: int = 0) -> Iterator[tuple[str, str]]:
+    """Pairs of random words, without end."""
+    chance = random.Random(seed)
+    spelled = [["".join(chance.choices(letters, k=chance.randint(2, 10))) for _ in range(WORDS)] for letters in LETTERS]
+    while True:
+        count = chance.randint(3, 15)
+        first, second = (" ".join(chance.choices(words, k=count)).capitalize() + "." for words in spelled)
+        yield first, second
+
+
+def repeated(file: str, languages: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """A file's pairs, again and again, each time with another last word."""
+    for again in itertools.count():
+        for number, (first, second, _) in enumerate(read_pairs(SourceFile(file, file), languages, Tally(languages))):
+            word = f" {again * 7919 + number:x}" if again else ""
+            yield first + word, second + word
+
+
+def measure(source: Path, out: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """Prepare a corpus in a process of its own, and say what it took."""
+    command = [sys.executable, "-m", "model.corpus", str(source), "--out", str(out), *settings]
+    began, peak = time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as told:
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=told)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            peak = max(peak, sum(_resident(one) for one in (process, *process.children(recursive=True))))
+            time.sleep(EVERY)
+        seconds = time.perf_counter() - began
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            told.seek(0)
+            raise BenchmarkError(f"{' '.join(command)} has failed:\n{told.read()[-2000:]}")
+    card = json.loads((out / "corpus.json").read_text("utf-8"))
+    return {
+        "rows": card["counts"]["read"],
+        "pairs_per_second": round(card["counts"]["read"] / seconds),
+        "cpu_microseconds_per_pair": round((used.ru_utime + used.ru_stime) / card["counts"]["read"] * 1e6, 1),
+        "peak_mb_of_one_process": round(used.ru_maxrss / 1024),
+        "peak_mb_of_all_processes": round(peak / 1e6),
+        "counts": card["counts"],
+    }
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has ended meanwhile
+        return 0
+
+
+def parser() -> Parser:
+    """Sizes, text, and every setting of a corpus."""
+    made = Parser("benchmarks.corpus", __doc__)
+    made.add_argument("--rows", type=int, nargs="+", default=[100_000], help="sizes, one after the other")
+    made.add_argument("--pairs", help="file of sentence pairs (default: random words)")
+    made.add_argument("--work", type=Path, required=True, help="folder for the text and the corpus, which are removed")
+    made.add_settings(CorpusConfig, leave_out=["sources"])
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure each size, and print a line of JSON for it."""
+    options = parser().parse_args(argv)
+    config = read_settings(CorpusConfig, options)
+    given = {name: value for name, value in config.model_dump(exclude_defaults=True).items() if name != "languages"}
+    settings = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    settings += ["--languages", *config.languages]
+    for rows in options.rows:
+        pairs = repeated(options.pairs, config.languages) if options.pairs else made_up()
+        source, out = options.work / f"pairs-{rows}.tsv", options.work / f"corpus-{rows}"
+        options.work.mkdir(parents=True, exist_ok=True)
+        with source.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines("\t".join(pair) + "\n" for pair in itertools.islice(pairs, rows))
+        print(json.dumps(measure(source, out, settings)), flush=True)
+        source.unlink()
+        shutil.rmtree(out)
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,109 @@
+"""What is trained on: each row once, and none that is the same as what is held out, or near to it.
+
+A row is held against the sides of the held-out, valid and test rows: ``corpus.leaks`` says whether as it is written, in
+its normal form, or by likeness too (:mod:`model.corpus.likeness`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from model.config import CorpusConfig
+from model.corpus.likeness import Neighbours, normal_form, signatures
+from model.corpus.storage import distinct, read_bucket
+
+SHOWN = 5  # examples of what each rule took
+
+
+@dataclass
+class Screened:
+    """What became of one bucket of the shuffle."""
+
+    records: list[bytes] = field(default_factory=list)  # to train on, in their order
+    signatures: npt.NDArray[np.uint32] | None = None  # of the records, where near duplicates are looked for
+    left_out: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    # By rule, rows that were left out, each with what it is like; a row's sides are joined by a tab.
+    examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+    def leave_out(self, rule: str, row: str, like: str) -> None:
+        """Count a row, and keep it where few are known yet."""
+        self.left_out[rule] += 1
+        if len(found := self.examples.setdefault(rule, [])) < SHOWN:
+            found.append((row, like))
+
+    def add(self, other: "Screened") -> None:
+        """Count what became of another bucket, too; its records are not kept."""
+        self.left_out += other.left_out
+        self.duplicates += other.duplicates
+        for rule, found in other.examples.items():
+            self.examples[rule] = (self.examples.get(rule, []) + found)[:SHOWN]
+
+    def repeat(self, columns: Sequence[str], kept: bytes, record: bytes) -> None:
+        """Count a record as a duplicate of the one that is kept, or as one of the same normal form."""
+        one, other = (sides(orjson.loads(line), columns) for line in (kept, record))
+        if one == other:
+            self.duplicates += 1
+        else:
+            self.leave_out("same_form", "\t".join(other), "\t".join(one))
+
+
+class Screen:
+    """Screens the buckets of a shuffle, which are paths, or records that were taken out of one.
+
+    Args:
+        held: the records of the held-out and valid splits.
+        tests: the sides of the test sets; what is the same as one of them has been left out before.
+    """
+
+    def __init__(
+        self, config: CorpusConfig, columns: Sequence[str], held: Sequence[bytes], tests: Iterable[str]
+    ) -> None:
+        self._columns, self._formed, self._pairs = columns, config.leaks != "exact", config.duplicates == "near"
+        self._held = {self._form(side): side for record in held for side in sides(orjson.loads(record), columns)}
+        self._known = list(self._held.items())
+        self._first_test = len(self._known)
+        self._neighbours = None
+        if config.leaks == "near":
+            self._known += [(form, side) for side in tests if (form := self._form(side)) not in self._held]
+            self._neighbours = Neighbours([form for form, _ in self._known], config.similarity)
+
+    def __call__(self, task: Path | list[bytes]) -> Screened:
+        """The bucket's distinct records that may be trained on."""
+        done = Screened()
+        records, repeats = distinct(read_bucket(task)) if isinstance(task, Path) else (task, [])
+        for one, other in repeats:
+            done.repeat(self._columns, one, other)
+        rows = [sides(orjson.loads(record), self._columns) for record in records]
+        forms = [[self._form(side) for side in row] for row in rows]
+        near = self._neighbours.nearest([form for row in forms for form in row]) if self._neighbours else []
+        kept = []
+        for number, (row, form) in enumerate(zip(rows, forms, strict=True)):
+            place = number * len(self._columns)
+            like = next((one for one in near[place : place + len(form)] if one is not None), None)
+            if same := next((self._held[one] for one in form if one in self._held), None):
+                done.leave_out("heldout_side", "\t".join(row), same)
+            elif like is not None:
+                rule = "near_heldout" if like < self._first_test else "near_test_set"
+                done.leave_out(rule, "\t".join(row), self._known[like][1])
+            else:
+                kept.append(number)
+        done.records = [records[number] for number in kept]
+        if self._pairs:
+            whole = forms if self._formed else [[normal_form(side) for side in row] for row in rows]
+            done.signatures = signatures(["\t".join(whole[number]) for number in kept])
+        return done
+
+    def _form(self, text: str) -> str:
+        return normal_form(text) if self._formed else text
+
+
+def sides(record: dict[str, Any], columns: Sequence[str]) -> list[str]:
+    """A record's values, without author and domain."""
+    return [record[column] for column in columns]

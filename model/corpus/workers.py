@@ -1,0 +1,86 @@
+"""Work in several processes, given back in the order of its tasks: so no result depends on the number of processes.
+
+Processes are spawned, not forked: the threads of what reads from stores would not survive a fork. That takes a second
+or so, so the first tasks are done here, and a small corpus is finished before it would be worth while.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+from model.corpus.files import CorpusError
+
+AHEAD = 4  # tasks of each process on their way: memory holds no more of them
+Label = TypeVar("Label")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def in_order(
+    make: Callable[..., Callable[[Task], Result]],
+    arguments: tuple[Any, ...],
+    tasks: Iterable[tuple[Label, Task]],
+    processes: int,
+    here: int,
+) -> Iterator[tuple[Label, Result]]:
+    """The result of every task, with the task's label, which stays in this process.
+
+    Args:
+        make: makes what does the work from ``arguments``, once in each process.
+        processes: to work in; with 1 all is done in this one.
+        here: tasks that are done in this process before any other is started.
+
+    Raises:
+        CorpusError: when a process was killed.
+    """
+    rest, work = iter(tasks), make(*arguments)
+    for label, task in rest if processes < 2 else islice(rest, here):
+        yield label, work(task)
+    if (first := next(rest, None)) is None:
+        return
+    del work
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, _begin, (make, arguments))
+    waiting = deque[tuple[Label, Future[Any]]]()
+    try:
+        for label, task in chain([first], rest):
+            waiting.append((label, pool.submit(_work, task)))
+            if len(waiting) > AHEAD * processes:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
+    except BrokenProcessPool:
+        raise CorpusError(
+            "a process of the preparation was killed, as a system does that runs out of memory: "
+            "give it more, or take fewer (corpus.processes=1)"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker: list[Any] = []  # of a process of the pool, the one that works in it
+
+
+def _begin(make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Get ready in a new process, which leaves an interruption to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker.append(make(*arguments))
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def _work(task: Any) -> Any:
+    return _worker[0](task)
