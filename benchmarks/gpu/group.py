@@ -1,6 +1,6 @@
 """Data-parallel training as far as one GPU can show it.
 
-Training is begun as torchrun begins one process, and must learn what it learns without. Then a process group of one is
+One process is begun as torchrun does it, and must learn what it learns without. Then a process group of one is
 made, by NCCL where there is a GPU, and gradients go through it the way that training sends them: a sum over one process
 must leave them as they are.
 """
