@@ -29,7 +29,7 @@ from model.errors import ProjectError
 
 Weights = dict[str, np.ndarray]
 # Packed name of a layer's tensor <- the layer's tensors in the checkpoint, joined along their outputs.
-_PACKED = {
+_PACKED: dict[str, dict[str, tuple[str, ...]]] = {
     "attention": {
         "qkv": ("attention.query", "attention.kv"), "out": ("attention.out",), "attention_norm": ("attention_norm",),
         "query_norm": ("attention.query_norm",), "key_norm": ("attention.key_norm",),
