@@ -42,8 +42,9 @@ def modules() -> list[tuple[Command, str, list[str]]]:
         if flag == "-m" and name.split(".")[0] in PACKAGES:
             found.append((command, name, arguments))
     for command in chosen("torchrun"):
-        name, *arguments = command.words()[command.words().index("-m") + 1 :]
-        found.append((command, name, arguments))
+        if "-m" in (words := command.words()):  # else a sentence begins with its name
+            name, *arguments = words[words.index("-m") + 1 :]
+            found.append((command, name, arguments))
     return found
 
 
