@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "k8s" / "README.md", *(ROOT / "docs").glob("*.md")]
-TOOLS = r"(?:[\w./-]*/)?(?:python3? -[mc]|torchrun) |curl |kubectl |docker "
+TOOLS = r"(?:[\w./-]*/)?(?:python3? -[mc]|torchrun --\S+) |curl |kubectl |docker "
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M)
 # A line of prose may begin with "make", so there only the Makefile's own targets count.
 _LINE = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:{TOOLS}|echo .*\| *\S*python|make (?:{'|'.join(TARGETS)})(?![\w-]))")
