@@ -303,7 +303,7 @@ def test_what_cannot_be_tracked_is_refused_before_anything_is_done(
 
 
 def test_mlflow_tells_its_maker_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside one that is told to: its look-up of its maker's host is what the silent one must not do."""
+    """Beside one that is told to, which gives the installation an id in the home; its look-up may come too late."""
     if not may_trace(tmp_path):
         pytest.skip("no strace, or it may not trace: MLflow's look-ups were NOT checked")
     for name in ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "PYTEST_CURRENT_TEST", "PYTEST_VERSION"):
@@ -321,4 +321,5 @@ def test_mlflow_tells_its_maker_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(runs(own(tmp_path / kind))) == 1
         traces[kind] = (tmp_path / f"{kind}.trace").read_text("utf-8", "replace")
     assert not LOOK_UP.search(traces["silent"]) and list((tmp_path / "silent-home").rglob("*")) == []
-    assert LOOK_UP.search(traces["telling"]), "the control says nothing"
+    assert "socket(AF_INET" in traces["silent"], "the trace shows nothing"
+    assert [path.name for path in (tmp_path / "telling-home").rglob("*.json")] == ["telemetry.json"]
