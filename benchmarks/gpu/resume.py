@@ -20,7 +20,7 @@ from benchmarks.gpu.processes import Part
 from benchmarks.machine import BenchmarkError
 from model.training.tracking import CURVE
 
-RUN: dict[str, Any] = {"steps": 60, "save_every": 5, "eval_every": 20, "grad_accum_steps": 2, "precision": "fp16"}
+RUN: dict[str, Any] = {"steps": 24, "save_every": 5, "eval_every": 8, "grad_accum_steps": 2, "precision": "fp16"}
 DROPOUT = 0.1
 BATCH_TOKENS = 4096
 KILLED_AFTER = 13  # steps, between two checkpoints
