@@ -210,7 +210,7 @@ def pods_table(name: str) -> str:
 
 
 def gpus_table(pattern: str) -> str:
-    """What was measured on each GPU, by the results of ``make gpu-check`` that there are: ``all``, or of one name."""
+    """What was measured on each GPU, by the results of the GPU check that there are: ``all``, or of one name."""
     from benchmarks.gpu.table import gpu_table
 
     found = sorted(RESULTS.glob(f"gpu-{'*' if pattern == 'all' else pattern}.json"))

@@ -130,7 +130,8 @@ def opened(folder: Path, device: str) -> Prepared:
         training = from_dict(TrainingConfig, settings["training"] | {"device": device}, f"{where}training")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BenchmarkError(
-            f"{folder}: not prepared for a GPU ({error}); make it anew with `python -m benchmarks.gpu prepare`"
+            f"{folder}: not prepared for a GPU ({error}); make it anew with "
+            "`python -m benchmarks.gpu prepare --out FOLDER`"
         ) from None
     if device == "cpu":
         network = network.model_copy(update=REHEARSED)

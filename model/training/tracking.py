@@ -213,7 +213,7 @@ def _made(folder: Path) -> list[dict[str, Any]]:
 def parser() -> Parser:
     """What to report, where to, and under which name."""
     made = Parser("model.training.tracking", __doc__)
-    made.add_argument("tracker", choices=sorted(TRACKERS))
+    made.add_argument("tracker", choices=sorted(TRACKERS), help="whom to tell")
     made.add_argument("checkpoint", type=Path, help="folder that training writes; the tracker's files go into it too")
     made.add_argument("--name", required=True, help="name of the run at the tracker")
     return made

@@ -163,8 +163,8 @@ def test_the_formula_counts_what_pytorch_counts(family: str, tmp_path: Path) -> 
     """Where nothing is padded, and the loss is taken everywhere."""
     sizes = {"d_model": 48, "heads": 3, "kv_heads": 1, "head_dim": 16, "d_ff": 80, "max_positions": 32}
     network = NetworkConfig(family=family, encoder_layers=3, decoder_layers=2, **sizes)  # type: ignore[arg-type]
-    source, inputs, labels = torch.randint(4, 50, (3, 8, 12)).unbind()
-    batch = Batch(source if family == "seq2seq" else None, inputs[:, :8], labels[:, :8])
+    source, inputs, labels = torch.randint(4, 50, (3, 8, 12)).numpy()
+    batch = Batch.of(source if family == "seq2seq" else None, inputs[:, :8], labels[:, :8])
     examples: Any = SimpleNamespace(
         network=network,
         config=TrainingConfig(device="cpu", precision="fp32"),
