@@ -7,6 +7,7 @@ know nothing of KServe and garble what a pod answers through the API server, so 
 import contextlib
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ Json = dict[str, Any]
 Reach = Literal["auto", "direct", "proxy"]
 MERGE, PATCHED_BY = "application/merge-patch+json", "prometheus-mini-release"
 SECONDS = 30  # for one answer of the API server, or of a pod
+UNSEEN = "failed calling webhook"  # a controller had no time to look at a change, which was then not made
+PATIENCE = 60.0  # seconds that such a change is sent again
 
 
 class ClusterError(ProjectError):
@@ -102,8 +105,19 @@ class Cluster:
         return json.loads(self.request("GET", path, query=query))
 
     def patch(self, path: str, body: Json) -> Json:
-        """Merge into a resource; None takes a field away, metadata.resourceVersion makes it fail where that is past."""
-        return json.loads(self.request("PATCH", path, body, {"fieldManager": PATCHED_BY}, MERGE))
+        """Merge into a resource; None takes a field away, metadata.resourceVersion makes it fail where that is past.
+
+        Raises:
+            ClusterError: as :meth:`request`; on a busy cluster, where webhooks do not answer in time, after a minute.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return json.loads(self.request("PATCH", path, body, {"fieldManager": PATCHED_BY}, MERGE))
+            except ClusterError as error:
+                if UNSEEN not in str(error) or time.monotonic() >= end:
+                    raise
+            time.sleep(1)
 
     def ask(self, pod: Json, method: str, path: str, body: Json | None = None, port: int = 8080) -> bytes:
         """One call of a pod's own server.

@@ -168,6 +168,7 @@ class FakeCluster:
         self.services: dict[str, Isvc] = {}
         self.lock, self.count = threading.RLock(), 0
         self.forbidden: list[str] = []  # parts of addresses that RBAC closes
+        self.unseen = 0  # patches of an InferenceService that KServe's webhook has no time for
         self.routes: dict[str, list[dict[str, Any]]] = {}  # name of an HTTPRoute -> its rules
         self.weights: list[tuple[str, list[int]]] = []  # of each patch of one, by its name, its first rule's
         self.split: list[list[tuple[str, int, int]]] = []  # the latest with two backends: name, port, weight of each
@@ -212,6 +213,7 @@ class FakeCluster:
         """As at first, with the service at this address; pods that serve it stay."""
         with self.lock:
             self.pods_allowed, self.forbidden, self.on_call = True, [], lambda method, isvc: None
+            self.unseen = 0
             self.routes, self.weights, self.split = {}, [], []
             service = self.services[NAME]
             service.spec["predictor"]["model"]["storageUri"] = address
@@ -255,6 +257,9 @@ class FakeCluster:
             return self.status(404, f'inferenceservices.serving.kserve.io "{name}" not found')
         self.on_call(method, isvc)
         if method == "PATCH":
+            if self.unseen:
+                self.unseen -= 1
+                return self.status(500, 'failed calling webhook "x.defaulter": context deadline exceeded')
             patch = json.loads(body)
             if patch["metadata"].get("resourceVersion") not in (None, str(isvc.version)):
                 return self.status(409, "Operation cannot be fulfilled: the object has been modified")

@@ -46,6 +46,16 @@ def test_a_version_is_released_and_taken_back(cluster, capsys):
     assert "no release went before" in capsys.readouterr().err
 
 
+def test_a_change_that_no_webhook_has_looked_at_is_sent_again(cluster, monkeypatch, capsys):
+    cluster.unseen = 2
+    assert release("to", "two") == 0
+    assert cluster.unseen == 0 and live(cluster) == f"{STORE}/two/bundle"
+    monkeypatch.setattr("release.cluster.PATIENCE", 0.0)
+    cluster.unseen = 1
+    assert release("back") != 0
+    assert "failed calling webhook" in capsys.readouterr().err and live(cluster) == f"{STORE}/two/bundle"
+
+
 def test_a_damaged_bundle_is_taken_back_with_the_pods_own_words(cluster, capsys):
     """The new pod crash-loops while the InferenceService says Ready and UpToDate, as it does on a real cluster."""
     (first,) = (pod for pod in cluster.services[NAME].pods if not pod.leaving)
