@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from model.corpus import account
+from model.corpus_rules import RULES, setting_of
 
 
 class Rule(NamedTuple):
@@ -23,7 +23,7 @@ def rules(card: Mapping[str, Any]) -> list[Rule]:
     rows = Counter({**(counts.get("rejected") or {}), "duplicates": counts.get("duplicates") or 0})
     examples = card.get("examples") or {}
     return [
-        Rule(name, number, account.RULES.get(name, ""), account.setting_of(name), examples.get(name, []))
+        Rule(name, number, RULES.get(name, ""), setting_of(name), examples.get(name, []))
         for name, number in rows.most_common()
         if number
     ]

@@ -7,46 +7,11 @@ from typing import Any
 
 from model.config import CorpusConfig
 from model.corpus.files import SourceFile
+from model.corpus_rules import setting_of
 from model.languages import script_of
 
 SHOWN = 10  # lines of a list on the terminal
 LISTED = 100  # entries of what was left out in the card
-# What to change where a reason takes too many rows.
-_SETTINGS = {
-    "too_long": "corpus.max_chars",
-    "length_ratio": "corpus.max_length_ratio",
-    "script": "corpus.min_script_ratio",
-    "swapped": "corpus.languages",
-    "language": "corpus.max_foreign",
-    "malformed": "corpus.max_malformed",
-    "heldout_side": "corpus.heldout_rows",
-    "held_out_rest": "corpus.heldout_rows, corpus.valid_rows",
-    "near_heldout": "corpus.leaks",
-    "near_test_set": "corpus.leaks",
-    "same_form": "corpus.duplicates",
-    "near_duplicate": "corpus.duplicates",
-}
-
-# What each rule leaves out, for people.
-RULES = {
-    "empty": "A side has no text.",
-    "too_long": "A side is too long.",
-    "length_ratio": "The sides differ too much in length to be translations of each other.",
-    "identical": "Both sides are the same.",
-    "script": "Too few letters are in the scripts of the language.",
-    "swapped": "Each side is in the other's script.",
-    "language": "A side is in another language.",
-    "malformed": "The row could not be read.",
-    "header": "The row names the columns.",
-    "test_set": "A side, or a long line, is in a test set.",
-    "near_test_set": "A side is near to one in a test set.",
-    "heldout_side": "A side is held out.",
-    "near_heldout": "A side is near to one that is held out.",
-    "held_out_rest": "It stands at the end of a file, where more is held out than was asked for.",
-    "duplicates": "The row is there already.",
-    "same_form": "A row with the same normal form is there: case, punctuation, ё and numbers may differ.",
-    "near_duplicate": "A row that it is near to is there.",
-}
 EXAMPLE_CHARS = 200  # of a side
 
 
@@ -56,16 +21,11 @@ def example(row: Sequence[str], like: str = "") -> dict[str, Any]:
     return {"row": sides, "like": other} if like else {"row": sides}
 
 
-def setting_of(rule: str) -> str:
-    """The name of the setting that changes how many rows a rule takes; empty where there is none."""
-    return _SETTINGS.get(rule, "")
-
-
 def reasons(rejected: Counter[str], duplicates: int = 0) -> str:
     """``script 200 (corpus.min_script_ratio), duplicates 3``: each reason with its rows and the setting behind it."""
     counts = Counter(rejected) + Counter(duplicates=duplicates)
     told = (
-        f"{reason} {count:,}" + (f" ({_SETTINGS[reason]})" if reason in _SETTINGS else "")
+        f"{reason} {count:,}" + (f" ({setting})" if (setting := setting_of(reason)) else "")
         for reason, count in counts.most_common()
     )
     return ", ".join(told) or "none"
