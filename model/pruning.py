@@ -151,7 +151,7 @@ def importance(network: Transformer, batches: Sequence[Batch]) -> Importance:
     finally:
         for hook in hooks:
             hook.remove()
-    examples = sum(len(batch.labels) for batch in batches)
+    examples = sum(len((batch.places // batch.inputs.shape[1]).unique()) for batch in batches)  # the others are empty
     return {block: (total / examples).numpy() for block, total in totals.items()}
 
 
@@ -203,9 +203,8 @@ def mean_loss(network: Transformer, batches: Sequence[Batch]) -> float:
 
 def _loss(network: Transformer, batch: Batch) -> Tensor:
     """The summed cross-entropy of a batch in nats."""
-    chosen = batch.labels != Tokenizer.pad_id
-    features = network.features(batch.source, batch.inputs)[chosen]
-    return linear_cross_entropy(features, network.embedding.weight, batch.labels[chosen])
+    features = network.features(batch.source, batch.inputs).flatten(0, 1)[batch.places]
+    return linear_cross_entropy(features, network.embedding.weight, batch.labels)
 
 
 def _attentions(network: Transformer) -> Iterator[tuple[str, Attention]]:

@@ -63,7 +63,7 @@ def test_a_refusal_names_every_variants_gates_and_raises(tmp_path, capsys):
 
 def test_what_a_run_did_not_reach_is_empty(tmp_path):
     assert gather() == {
-        **{name: {} for name in ("corpus", "tokenizer", "training")},
+        **{name: {} for name in ("corpus", "tokenizer", "training", "generation")},
         **{name: [] for name in ("row_counts", "curves", "variants", "gates")},
         "chosen": "",
     }

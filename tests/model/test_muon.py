@@ -110,8 +110,8 @@ def test_validation_multiplies_once() -> None:
 
     from model.training.loss import linear_cross_entropy
 
-    features, weight = torch.randn(7, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
-    labels = torch.arange(7)
+    features, weight = torch.randn(64, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
+    labels = torch.arange(64) % 50
 
     def counted() -> tuple[int, float]:
         with FlopCounterMode(display=False) as counter:
@@ -121,7 +121,7 @@ def test_validation_multiplies_once() -> None:
     with torch.no_grad():
         bare, value = counted()
     full, expected = counted()
-    assert full == 3 * bare and bare == 2 * 7 * 4 * 50
+    assert full == 3 * bare and bare == 2 * 64 * 4 * 50
     assert (
         value
         == expected

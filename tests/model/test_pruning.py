@@ -94,10 +94,10 @@ def test_importance_is_the_slope_of_each_examples_loss(trained):
         found = []
         for batch in batches:
             logits = made(batch.source, batch.inputs)
-            nats = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), batch.labels, ignore_index=0, reduction="none"
-            )
-            found += nats.sum(1).tolist()
+            labels = torch.zeros_like(batch.inputs)
+            labels.view(-1)[batch.places] = batch.labels
+            nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=0, reduction="none")
+            found += nats.sum(1)[labels.any(1)].tolist()
         return np.array(found)
 
     for block in BLOCKS:
