@@ -135,8 +135,7 @@ def train(
             "target_tokens": state.target_tokens,
             "seconds": round(state.seconds, 2),
             "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
-            "plan": trainer.planned(),
-            "peak_memory": peak_memory(trainer.device),
+            **trainer.took(),
             "row_counts": row_counts,
             "device": str(trainer.device),
             "precision": trainer.precision,
@@ -171,7 +170,7 @@ class Trainer:
         self.state = TrainState()
         self.curve: list[dict[str, float]] = []
         self.plan: Plan | None = None
-        self._planned: dict[str, Any] = {}  # by the process that went before, where there is nothing left to plan
+        self._took: dict[str, Any] = {"plan": {}}  # of the process before, where it left nothing to train
         self.pace = Pace(self.config.steps)
         self.recent: list[float] = []  # losses of the steps since the curve's last point
 
@@ -182,7 +181,7 @@ class Trainer:
             self.state, self.curve, self.recent = TrainState(**saved["state"]), saved["curve"], saved["recent"]
             if saved["scaler"]:
                 self.scaler.load_state_dict(saved["scaler"])
-            self._planned = saved.get("plan", {})
+            self._took = saved.get("took", self._took)
         self._record()  # an older run's curve is not this one's
         if saved and "row_counts" in saved:  # it was killed between its last step and its results
             return saved["row_counts"]
@@ -204,9 +203,14 @@ class Trainer:
             remote.save(self.out, self.state.step, wait=True)
         return row_counts
 
-    def planned(self) -> dict[str, Any]:
-        """The plan for ``training.json``, with the seconds that it told."""
-        return {**self.plan.told(), "seconds": self.pace.seconds} if self.plan else self._planned
+    def took(self) -> dict[str, Any]:
+        """For ``training.json``: the plan, with the seconds that it told, and the most memory that was held."""
+        if not self.plan:
+            return {"peak_memory": peak_memory(self.device), **self._took}
+        return {
+            "plan": {**self.plan.told(), "seconds": self.pace.seconds},
+            "peak_memory": peak_memory(self.device),
+        }
 
     def _restored(self, identity: dict[str, Any], remote: RemoteCheckpoints | None) -> dict[str, Any] | None:
         """The progress of the run that goes on, whose state is put in place; None for a new one."""
@@ -234,7 +238,7 @@ class Trainer:
     def _save(self, identity: dict[str, Any], **more: Any) -> None:
         progress = {"state": dataclasses.asdict(self.state), "curve": self.curve, "recent": self.recent, **more}
         progress |= {"identity": identity, "scaler": self.scaler.state_dict(), "tracking": known(self.out)}
-        progress["plan"] = self.planned()
+        progress["took"] = self.took()
         save(self.out, self.state.step, self.network, self.optimizers, progress)
 
     def _loop(
