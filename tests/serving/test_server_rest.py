@@ -78,7 +78,7 @@ def test_health_info_and_metadata(client: httpx.Client) -> None:
     assert info["authors"] == ["guide"]
     assert info["parameters"] > 10_000
     assert (info["about"], info["introduction"]) == ("", None)
-    assert info["defaults"] == {"temperature": 0, "max_tokens": 128}
+    assert info["defaults"] == {"temperature": 0, "max_tokens": 128, "beams": 1}
     assert (info["family"], info["task"], info["precision"]) == ("seq2seq", "translation", "fp32")
     assert info["limits"]["max_prompt_tokens"] == 64
     assert info["limits"]["max_prompts"] == 8
