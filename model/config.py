@@ -245,6 +245,10 @@ class TrainingConfig(Settings):
         {}, "How often a pass shows the rows of a domain, for example {gettext: 0.35}; 1 where nothing is said."
     )
     eval_every: Count = setting(200, "Steps between validations.")
+    best: Literal["loss", "chrf"] = setting(
+        "loss", "What tells the best weights, and patience: validation loss, or chrF of greedy translations."
+    )
+    chrf_rows: Count = setting(200, "Validation rows that are translated each time where best is chrf.")
     patience: Natural = setting(0, "Validations without improvement before stopping early; 0 never stops.")
     save_every: Count = setting(200, "Steps between checkpoints that a killed run resumes from.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
@@ -377,6 +381,12 @@ class Profile(Settings):
             raise ValueError(
                 f"gate.default_beams: {self.gate.default_beams} beams are for network.family seq2seq; leave it at 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _translates(self) -> Self:
+        if self.training.best == "chrf" and self.network.family == "decoder":
+            raise ValueError("training.best: chrf is for network.family seq2seq; leave it at loss")
         return self
 
 

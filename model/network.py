@@ -240,11 +240,19 @@ class Transformer(nn.Module):
 
     def features(self, source_ids: Tensor | None, ids: Tensor) -> Tensor:
         """source_ids i64 [B, L], None without an encoder, and ids i64 [B, S] -> features [B, S, D] for the logits."""
-        memory = mask = None
-        if self.encoder is not None:
-            assert source_ids is not None, "an encoder-decoder network needs a source"
-            mask = (source_ids != Tokenizer.pad_id)[:, None, None, :]  # [B, 1, 1, L]
-            memory = self.encoder(self.embed(source_ids), self._rotary(source_ids), mask)
+        if self.encoder is None:
+            return self.decode(ids, None, None)
+        assert source_ids is not None, "an encoder-decoder network needs a source"
+        return self.decode(ids, *self.encode(source_ids))
+
+    def encode(self, source_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """source_ids i64 [B, L] -> what a decoder reads [B, L, D], and which of it is real, bool [B, 1, 1, L]."""
+        assert self.encoder is not None
+        mask = (source_ids != Tokenizer.pad_id)[:, None, None, :]
+        return self.encoder(self.embed(source_ids), self._rotary(source_ids), mask), mask
+
+    def decode(self, ids: Tensor, memory: Tensor | None, mask: Tensor | None) -> Tensor:
+        """ids i64 [B, S] and what :meth:`encode` gives, None without an encoder -> features [B, S, D]."""
         return self.decoder(self.embed(ids), self._rotary(ids), None, memory, mask)
 
     def _rotary(self, ids: Tensor) -> tuple[Tensor, Tensor]:

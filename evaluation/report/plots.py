@@ -56,8 +56,8 @@ class Plot:
 
 
 def training_plots(run: Summary) -> list[Plot]:
-    """Loss and learning rate; those of which nothing was recorded are left out."""
-    loss, valid, rate = (recorded(run, key) for key in ("loss", "valid_loss", "lr"))
+    """Loss, chrF of the validation rows and learning rate; those of which nothing was recorded are left out."""
+    loss, valid, score, rate = (recorded(run, key) for key in ("loss", "valid_loss", "valid_chrf", "lr"))
     # The first steps of a loss would flatten all the rest.
     cap = max((y for _, y in loss[len(loss) // 25 :] + valid), default=math.inf)
     losses = [
@@ -67,6 +67,7 @@ def training_plots(run: Summary) -> list[Plot]:
     ]
     plots = [
         lines("Loss", losses, "nats per token", cap),
+        lines("chrF", [Series("validation", "s3", thinned(score), "dots" if len(score) <= 40 else "")], "chrF"),
         lines("Learning rate", [Series("learning rate", "s2", thinned(rate))], "learning rate"),
     ]
     return [plot for plot in plots if plot]

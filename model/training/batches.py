@@ -181,22 +181,27 @@ class Examples:
             self._handed_out = start
             yield batch
 
-    def valid_batches(self) -> list[Batch]:
+    def valid_batches(self, rows: int = 0) -> list[Batch]:
         """The validation split as batches, the same ones at every validation.
+
+        Args:
+            rows: at most so many of its rows, of all lengths; 0 takes all.
 
         Raises:
             ExamplesError: where no row fits, for then no weights would be the best.
         """
-        rows = list(read_split(self.holdout, "valid"))
-        shower = self._shower(tokenised(rows, self.tokenizer, self._fields))
-        shown = shower.show(Drawn(0, np.arange(len(rows)), np.arange(len(rows))))
+        records = list(read_split(self.holdout, "valid"))
+        shower = self._shower(tokenised(records, self.tokenizer, self._fields))
+        shown = shower.show(Drawn(0, np.arange(len(records)), np.arange(len(records))))
         shown = shown[shown.width <= self.network.max_positions]
         if not len(shown.width):
             raise ExamplesError(
-                f"none of the {len(rows):,} validation rows fits in max_positions={self.network.max_positions} tokens: "
-                "raise corpus.valid_rows, network.max_positions or the tokenizer's vocab_size"
+                f"none of the {len(records):,} validation rows fits in max_positions={self.network.max_positions} "
+                "tokens: raise corpus.valid_rows, network.max_positions or the tokenizer's vocab_size"
             )
         shown, most = by_size(shown), self.network.max_positions
+        if 0 < rows < len(shown.width):
+            shown = shown[np.arange(rows) * len(shown.width) // rows]
         cuts = cut(above(shown.width).tolist(), self.config.batch_tokens)
         return [_batch(shower, shown, range(*ends), most) for ends in itertools.pairwise(cuts)]
 

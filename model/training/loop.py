@@ -28,7 +28,7 @@ from model.processors import available_cpus
 from model.progress import Progress
 from model.row_counts import RowCount, sentence
 from model.tokenizer import load_tokenizer
-from model.training.batches import Batch, Examples
+from model.training.batches import Batch, Examples, ExamplesError
 from model.training.checkpoint import INFO, WEIGHTS, finish, save_weights
 from model.training.device import TrainingError, choose_device, choose_precision, return_free_memory
 from model.training.draws import Draws
@@ -41,6 +41,7 @@ from model.training.ranks import ALONE, Ranks, joined
 from model.training.remote import RemoteCheckpoints
 from model.training.saved import TrainState, forget, restore, save, set_state, state_of, tidy
 from model.training.tracking import CURVE, chosen, known, tracked
+from model.training.translating import chrf
 
 TRIM_STEPS = 20
 HARMLESS = ("save_every", "activations")  # settings that change no weight
@@ -131,6 +132,7 @@ def train(
             "train_loss": state.train_loss,
             "valid_loss": state.best_loss,
             "last_valid_loss": state.valid_loss,
+            **({"valid_chrf": state.best_chrf} if config.best == "chrf" else {}),
             "train_tokens": state.tokens,
             "target_tokens": state.target_tokens,
             "seconds": round(state.seconds, 2),
@@ -156,6 +158,8 @@ class Trainer:
 
     def __init__(self, examples: Examples, out: Path, ranks: Ranks = ALONE) -> None:
         self.examples, self.config, self.out, self.ranks = examples, examples.config, out, ranks
+        if self.config.best == "chrf" and examples.network.family == "decoder":
+            raise ExamplesError("training.best: chrf is of a translation by an encoder-decoder; leave it at loss")
         self.device = choose_device(self.config, ranks)
         self.dtype = choose_precision(self.config, self.device)
         self.precision = str(self.dtype).removeprefix("torch.")
@@ -173,6 +177,7 @@ class Trainer:
         self._took: dict[str, Any] = {"plan": {}}  # of the process before, where it left nothing to train
         self.pace = Pace(self.config.steps)
         self.recent: list[float] = []  # losses of the steps since the curve's last point
+        self._translated: list[Batch] = []  # what tells the best weights by chrF
 
     def fit(self, identity: dict[str, Any], remote: RemoteCheckpoints | None = None) -> list[RowCount]:
         """Train to the end of the schedule, resuming where there is something to resume; what became of the rows."""
@@ -186,6 +191,8 @@ class Trainer:
         if saved and "row_counts" in saved:  # it was killed between its last step and its results
             return saved["row_counts"]
         valid = self.examples.valid_batches()
+        if self.config.best == "chrf":
+            self._translated = self.examples.valid_batches(self.config.chrf_rows)
         for here in self.ranks.turns():
             if here:
                 self.examples.tokenise()
@@ -335,18 +342,29 @@ class Trainer:
         state.valid_loss = total / max(1, sum(batch.target_tokens for batch in valid))
         if not math.isfinite(state.valid_loss):
             raise TrainingError(_diverged("validation loss", state.valid_loss, state.step))
-        self._record(valid_loss=state.valid_loss)
+        found, told = {"valid_loss": state.valid_loss}, f"validation loss {state.valid_loss:.4f}"
+        better, score = state.valid_loss < state.best_loss, -1.0
+        if self._translated:
+            score = found["valid_chrf"] = self._chrf()
+            better, told = score > state.best_chrf, f"{told}, chrF {score:.2f}"
+        self._record(**found)
         state.stale += 1
-        if state.valid_loss < state.best_loss:
-            state.best_loss, state.best_step, state.stale = state.valid_loss, state.step, 0
+        if better:
+            state.best_loss, state.best_chrf, state.best_step, state.stale = state.valid_loss, score, state.step, 0
             if self.ranks.first:
                 save_weights(self.network, self.out)
-        print(
-            f"training: step {state.step}/{self.config.steps}, validation loss {state.valid_loss:.4f} "
-            f"(best {state.best_loss:.4f})",
-            flush=True,
-        )
+        best = f"{state.best_chrf:.2f}" if self._translated else f"{state.best_loss:.4f}"
+        print(f"training: step {state.step}/{self.config.steps}, {told} (best {best})", flush=True)
         return not self.config.patience or state.stale < self.config.patience
+
+    def _chrf(self) -> float:
+        """chrF on the rows that are translated at each validation; the first process translates them for all."""
+        score = 0.0
+        if self.ranks.first:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+                score = chrf(self.network, self.examples.tokenizer, self._translated)
+        (score,) = self.ranks.sum(score)
+        return score
 
     def _record(self, **values: float) -> None:
         """Add a point to the curve, if there are values, and write it."""

@@ -37,7 +37,7 @@ KEPT = 2
 
 @dataclass
 class TrainState:
-    """Where a run is; plain numbers, stored with every checkpoint. Losses are in nats per token."""
+    """Where a run is; plain numbers, stored with every checkpoint. Losses are in nats per token, chrF up to 100."""
 
     step: int = 0
     tokens: int = 0
@@ -45,7 +45,8 @@ class TrainState:
     seconds: float = 0.0
     train_loss: float = math.nan
     valid_loss: float = math.nan
-    best_loss: float = math.inf
+    best_loss: float = math.inf  # of the best weights, whatever they are the best by
+    best_chrf: float = -1.0  # likewise; -1 where chrF is not what they are chosen by
     best_step: int = 0
     stale: int = 0  # validations since the best one
 
