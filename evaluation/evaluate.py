@@ -4,7 +4,6 @@ Every test set in both directions (BLEU, chrF), greedily and by a beam search, t
 and samples for people.
 """
 
-import re
 import resource
 import sys
 import time
@@ -21,6 +20,7 @@ from model.config import EvaluationConfig
 from model.corpus import read_card, read_split
 from model.errors import ProjectError
 from model.files import write_json
+from model.memory import held_memory
 from model.row_counts import RowCount, row_count, sentence, too_long
 from model.sessions import hardware
 from serving.engine import Engine, EngineConfig, GenerationRequest, TokenEvent
@@ -152,11 +152,7 @@ def _in_flight(engine: Engine, requests: list[GenerationRequest], batch: int) ->
 
 
 def _peak_memory_mb() -> float:
-    """Peak resident memory of this process in MB (10^6 bytes).
-
-    Linux's ru_maxrss survives exec, so it would report a large parent's peak for a small child: VmHWM does not.
-    """
-    status = Path("/proc/self/status")
-    if status.exists() and (peak := re.search(r"^VmHWM:\s*(\d+)", status.read_text(encoding="utf-8"), re.MULTILINE)):
-        return int(peak[1]) * 1024 / 1e6
+    """Peak resident memory of this process in MB (10^6 bytes)."""
+    if peak := held_memory()[1]:
+        return peak / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6

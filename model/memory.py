@@ -34,7 +34,10 @@ def free_memory(root: Path = Path("/")) -> int | None:
 
 
 def held_memory(root: Path = Path("/")) -> tuple[int, int]:
-    """Bytes that this process holds in memory, and the most that it has held; zeros where nothing tells."""
+    """Bytes that this process holds in memory, and the most that it has held; zeros where nothing tells.
+
+    Linux's ru_maxrss survives exec, so it would tell a large parent's peak of a small child: VmHWM does not.
+    """
     now, most = (next(_figures(root / "proc/self/status", name), 0) * 1024 for name in ("VmRSS", "VmHWM"))
     return now, most
 

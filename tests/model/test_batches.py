@@ -27,14 +27,9 @@ from model.training.pools import ExamplesError, Pools, cut, fitted
 from model.training.shapes import above, below
 from model.training.shown import Drawn, Pairs, Windows
 from model.training.tokens import CARD, stored, tokenised
-from tests.helpers.training import CONFIG, NETWORK, corpus_and_tokenizer, shown, write_corpus
+from tests.helpers.training import CONFIG, NETWORK, shown, write_corpus
 
 FIELDS = ["ru", "en"]
-
-
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
 
 
 @pytest.fixture(scope="module")

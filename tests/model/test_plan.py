@@ -16,7 +16,7 @@ from model.memory import free_memory, held_memory
 from model.training import plan
 from model.training.loop import train
 from model.training.plan import Pace, PlanError, must_hold
-from tests.helpers.training import CONFIG, NETWORK, break_off, corpus_and_tokenizer
+from tests.helpers.training import CONFIG, NETWORK, break_off
 from tests.model.test_processors import CGROUP, POD, SPLIT, V2, WHOLE, machine
 
 GB = 10**9
@@ -26,11 +26,6 @@ SIZES = {
     "small": ({"d_model": 128, "encoder_layers": 2, "decoder_layers": 2, "d_ff": 512}, 8192),
     "large": ({"d_model": 512, "encoder_layers": 3, "decoder_layers": 3, "d_ff": 2048}, 1024),
 }
-
-
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from model.bundle import Bundle, BundleError, write_bundle
 from model.config import NetworkConfig
 from model.store import StoreError, places
 from model.store.versions import headline
+from tests.helpers.s3 import s3_api
 
 FILES = {"decoder.onnx": b"graph bytes" * 1000, "tokenizer.json": b"{}"}
 SCORES = {"scores": [{"chrf": 50.0}, {"chrf": 60.0}]}
@@ -47,21 +48,8 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[fsspec.AbstractFileSystem]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        files = fsspec.filesystem("s3")
-        files.mkdir("models")
+    with s3_api("models") as files:
         yield files
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "pvc", "s3", "memory"])

@@ -25,15 +25,10 @@ from model.training.loop import Trainer, train
 from model.training.tracking import TrackingError, chosen, finish, known, tracked
 from tests.helpers.servers import free_ports, wait_until
 from tests.helpers.traces import LOOK_UP, may_trace, tracer
-from tests.helpers.training import CONFIG, NETWORK, break_off, corpus_and_tokenizer, curve
+from tests.helpers.training import CONFIG, NETWORK, break_off, curve
 
 OWN = Path(__file__).resolve().parents[2] / ".venv-mlflow" / "bin" / "mlflow"
 SETTINGS = {"network": {"d_model": 32}, "training": {"steps": 24, "domain_weights": {"a, b": 0.5}}}
-
-
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
 
 
 @pytest.fixture(autouse=True)

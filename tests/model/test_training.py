@@ -29,22 +29,11 @@ from tests.helpers.training import (
     NETWORK,
     assert_same,
     break_off,
-    corpus_and_tokenizer,
     curve,
     shown,
     weights,
     write_corpus,
 )
-
-
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
-
-
-@pytest.fixture(autouse=True)
-def no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMETHEUS_TRACKING", "off")
 
 
 def test_a_seed_gives_one_run(parallel: tuple[Path, Path], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from model.config import NetworkConfig
 from model.network import Transformer
 from model.training.loop import train
 from model.training.loss import linear_cross_entropy
-from tests.helpers.training import CONFIG, NETWORK, assert_same, break_off, corpus_and_tokenizer, curve, weights
+from tests.helpers.training import CONFIG, NETWORK, assert_same, break_off, curve, weights
 
 ROWS, LENGTH, VOCABULARY = 16, 256, 200
 DEEP = NetworkConfig(d_model=64, heads=2, head_dim=32, d_ff=320, dropout=0.1)  # of profile small's depths
@@ -66,13 +66,3 @@ def test_a_run_may_go_on_with_less_memory_exactly(
     train(parallel[0], *parallel, tmp_path / "recomputed", network, less)
     assert_same(weights(tmp_path / "kept"), weights(tmp_path / "recomputed"))
     assert curve(tmp_path / "kept") == curve(tmp_path / "recomputed")
-
-
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
-
-
-@pytest.fixture(autouse=True)
-def no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMETHEUS_TRACKING", "off")

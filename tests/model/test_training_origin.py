@@ -17,14 +17,9 @@ from model.tokenizer.train import train_tokenizer
 from model.training.checkpoint import CheckpointError
 from model.training.loop import train
 from model.training.origin import find, open_origin, stamped, tokenizer_of
-from tests.helpers.training import CONFIG, NETWORK, assert_same, break_off, corpus_and_tokenizer, curve, weights
+from tests.helpers.training import CONFIG, NETWORK, assert_same, break_off, curve, weights
 
 FEW = CONFIG.model_copy(update={"steps": 8, "eval_every": 4, "save_every": 4, "warmup_steps": 2})
-
-
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +27,7 @@ def source(parallel: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     """The folder of a run that has trained, and published."""
     run = tmp_path_factory.mktemp("runs") / "20261129T010203Z-tiny-abcd"
     checkpoint = run / "artifacts" / "mini" / "train-model" / "checkpoint"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROMETHEUS_TRACKING", "off")
-        train(parallel[0], *parallel, checkpoint, NETWORK, CONFIG)
+    train(parallel[0], *parallel, checkpoint, NETWORK, CONFIG)
     export_bundle(checkpoint, parallel[1], run / "bundle")
     return run
 
@@ -42,11 +35,6 @@ def source(parallel: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def trained(source: Path) -> Path:
     return source / "artifacts" / "mini" / "train-model" / "checkpoint"
-
-
-@pytest.fixture(autouse=True)
-def no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMETHEUS_TRACKING", "off")
 
 
 def test_it_begins_at_the_loss_that_the_other_ended_with(

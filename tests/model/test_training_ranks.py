@@ -20,18 +20,13 @@ from model.training.launch import processes, train_together
 from model.training.loop import Trainer, train
 from model.training.ranks import Ranks, RanksError, joined, started
 from model.training.saved import kept
-from tests.helpers.training import CONFIG, NETWORK, assert_same, corpus_and_tokenizer, curve, weights
+from tests.helpers.training import CONFIG, NETWORK, assert_same, curve, weights
 
 # Dropout, for it has to draw the same for a micro-batch whichever process that is in.
 DROPPING = NETWORK.model_copy(update={"dropout": 0.1})
 SHARED = CONFIG.model_copy(update={"batch_tokens": 128, "grad_accum_steps": 2, "precision": "fp32"})
 # Muon's products are float32 on every processor then, and sums in another order no more than that.
 ENVIRONMENT = {"PROMETHEUS_TRACKING": "off", "OMP_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
-
-
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
 
 
 @pytest.fixture(autouse=True)

@@ -24,41 +24,19 @@ from model.training.checkpoint import CheckpointError
 from model.training.loop import train
 from model.training.remote import LATEST, RemoteCheckpoints, run_key
 from model.training.saved import MANIFEST, kept, place
-from tests.helpers.training import CONFIG, NETWORK, assert_same, break_off, corpus_and_tokenizer, weights
+from tests.helpers.s3 import s3_api
+from tests.helpers.training import CONFIG, NETWORK, assert_same, break_off, weights
 
 IDENTITY = {"corpus": ["a"], "training": {"steps": 3}}
 FILES = {"state.safetensors": b"weights and moments", "progress.json": b"{}", "model.safetensors": b"best"}
 
 
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
-
-
-@pytest.fixture(autouse=True)
-def no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMETHEUS_TRACKING", "off")
-
-
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """moto's S3 over real HTTP; an address in a bucket of its own: all servers of one process are one store."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        bucket = f"runs-{uuid.uuid4().hex[:8]}"
-        fsspec.filesystem("s3").mkdir(bucket)
+def s3() -> Iterator[str]:
+    """An address in a bucket of its own."""
+    bucket = f"runs-{uuid.uuid4().hex[:8]}"
+    with s3_api(bucket):
         yield f"s3://{bucket}/checkpoints"
-    finally:
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        server.stop()
 
 
 def checkpoint(out: Path, step: int) -> Path:

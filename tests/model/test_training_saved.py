@@ -26,7 +26,6 @@ from tests.helpers.training import (
     NETWORK,
     assert_same,
     break_off,
-    corpus_and_tokenizer,
     curve,
     weights,
 )
@@ -38,16 +37,6 @@ LONG = CONFIG.model_copy(
     update={"steps": 120, "batch_tokens": 128, "save_every": 2, "eval_every": 12, "grad_accum_steps": 2}
 )
 SAVES = ("open", "os.chmod", "os.rename", "os.remove", "os.rmdir", "os.scandir", "shutil.copyfile", "shutil.rmtree")
-
-
-@pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return corpus_and_tokenizer(tmp_path_factory.mktemp("parallel"))
-
-
-@pytest.fixture(autouse=True)
-def no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMETHEUS_TRACKING", "off")
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +164,7 @@ def test_asked_to_end_it_saves_and_asked_twice_it_ends_at_once(
 @pytest.fixture(scope="module")
 def whole(parallel: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROMETHEUS_TRACKING", "off")
-        train(parallel[0], *parallel, out, NETWORK, CONFIG)
+    train(parallel[0], *parallel, out, NETWORK, CONFIG)
     return out
 
 

@@ -11,31 +11,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
-import fsspec
 import pytest
 
 from model import store
 from tests.helpers.bundles import tiny_bundle
+from tests.helpers.s3 import s3_api
 from tests.release.cluster import NAME, STORE, FakeCluster
 from tests.release.predictors import Predictors
 
 
 @pytest.fixture(scope="package")
 def s3() -> Iterator[None]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        fsspec.filesystem("s3").makedirs(STORE.removeprefix("s3://").partition("/")[0], exist_ok=True)
+    with s3_api(STORE.removeprefix("s3://").partition("/")[0]):
         yield
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture(scope="package")
