@@ -5,17 +5,21 @@ in nanoGPT's manner: both with AdamW, fused, and PyTorch's cross-entropy over al
 to a tenth, parameters. Both take the same batches in turn, in one process and on one thread, and the least CPU time of
 a batch counts. Another process does the same in float32 on a processor whose bfloat16 is hidden from PyTorch.
 
+Then `small` trains on all processors, alone and beside as many busy loops in turn: half of its speed is a fair share.
+
     python -m benchmarks.training        # some minutes
 """
 
 import argparse
+import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -34,6 +38,7 @@ Json = dict[str, Any]
 PROFILES = {"small": (8000, (12, 20, 32, 48, 96)), "gpt": (256, (256,))}
 OTHERS = {"small": "torch.nn.Transformer", "gpt": "nanoGPT's manner"}
 # What PyTorch is told of the processor: oneDNN obeys it, and so does our choice of precision.
+BUSY = "small"  # the profile that is trained beside busy loops
 WAYS = {"as it is": {}, "without bfloat16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}}
 
 
@@ -138,24 +143,76 @@ def work(profile: str, given: TrainingSettings) -> Json:
     }
 
 
-def measure(given: TrainingSettings, profiles: Sequence[str]) -> list[Json]:
-    """A record for each profile and way, each from a process of its own.
+@contextlib.contextmanager
+def loops(count: int) -> Iterator[None]:
+    """So many processes that compute without end, until this is left."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
+
+
+def beside_others(given: TrainingSettings) -> Json:
+    """Tokens per second of wall-clock time on all processors, alone and beside as many busy loops, in this process."""
+    import torch
+
+    from model.processors import available_cpus
+    from pipelines.request import load_profile
+
+    processors = available_cpus()
+    torch.set_num_threads(processors)
+    with tempfile.TemporaryDirectory(prefix="training-") as folder:
+        step, _, precision = ours(BUSY, Path(folder))
+        data = batches(BUSY, given.batches, given.batch_tokens or load_profile(BUSY).training.batch_tokens)
+        speeds: dict[int, list[float]] = {0: [], processors: []}
+        for turn in range(given.rounds + 1):  # the first one warms up
+            for count, found in speeds.items():
+                with loops(count):
+                    began = time.perf_counter()
+                    for batch in data:
+                        step(batch)
+                    if turn:
+                        found.append(sum(batch.tokens for batch in data) / (time.perf_counter() - began))
+    alone, beside = (statistics.median(found) for found in speeds.values())
+    return {
+        "profile": BUSY,
+        "precision": precision,
+        "threads": processors,
+        "loops": processors,
+        "tokens_per_second": [round(alone), round(beside)],
+        "share": round(beside / alone, 3),
+    }
+
+
+def measure(given: TrainingSettings, profiles: Sequence[str]) -> Json:
+    """``runs``, a record for each profile and way, and ``busy``, each from a process of its own.
 
     Raises:
         BenchmarkError: with a process's last words when it has died.
     """
-    found = []
+    runs = []
     for way, limits in WAYS.items():
         for profile in profiles:
-            command = [sys.executable, "-m", "benchmarks.training", "--worker", profile]
-            command += [f"--{name}={value}" for name, value in given]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"} | limits
-            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise BenchmarkError(f"{profile}, {way}: {done.stderr[-3000:]}")
-            found.append({"way": way, **json.loads(done.stdout)})
-            print(f"  {profile}, {way}: {found[-1]['ratio']}", file=sys.stderr)
-    return found
+            runs.append(
+                {"way": way, **_process(given, f"{profile}, {way}", [profile], {"OMP_NUM_THREADS": "1"} | limits)}
+            )
+            print(f"  {profile}, {way}: {runs[-1]['ratio']}", file=sys.stderr)
+    busy = _process(given, "beside busy loops", [BUSY, "--busy"], {})
+    print(f"  {BUSY}, beside busy loops: {busy['share']}", file=sys.stderr)
+    return {"runs": runs, "busy": busy}
+
+
+def _process(given: TrainingSettings, what: str, worker: Sequence[str], environment: dict[str, str]) -> Json:
+    """What a process that measures has found."""
+    command = [sys.executable, "-m", "benchmarks.training", "--worker", *worker]
+    command += [f"--{name}={value}" for name, value in given]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkError(f"{what}: {done.stderr[-3000:]}")
+    return json.loads(done.stdout)
 
 
 def training_table(result: Json) -> str:
@@ -172,7 +229,13 @@ def training_table(result: Json) -> str:
         f"One thread; both sides' real tokens; least of {result['rounds']} interleaved rounds. PyTorch "
         f"{result['torch']}. {processor(result['machine'])}, {result['date'][:10]}."
     )
-    return f"{markdown(heads, rows)}\n\n{caption}"
+    busy = result["busy"]
+    alone, beside = busy["tokens_per_second"]
+    share = (
+        f"On {busy['threads']} threads `{busy['profile']}` trains {alone:,} tokens a second, and {beside:,} beside "
+        f"{busy['loops']} busy loops: {busy['share']:.2f} of it."
+    )
+    return f"{markdown(heads, rows)}\n\n{caption}\n\n{share}"
 
 
 def parser() -> Parser:
@@ -182,6 +245,7 @@ def parser() -> Parser:
     made.add_argument("--out", type=Path, default=RESULTS / "training.json", help="where the result is kept")
     made.add_settings(TrainingSettings)
     made.add_argument("--worker", choices=PROFILES, help=argparse.SUPPRESS)
+    made.add_argument("--busy", action="store_true", help=argparse.SUPPRESS)
     return made
 
 
@@ -190,12 +254,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     given = read_settings(TrainingSettings, options)
     if options.worker:
-        print(json.dumps(work(options.worker, given)))
+        print(json.dumps(beside_others(given) if options.busy else work(options.worker, given)))
         return OK
     import torch
 
     result = {**heading("training"), "torch": torch.__version__, "rounds": given.rounds}
-    result["runs"] = measure(given, options.profiles)
+    result |= measure(given, options.profiles)
     keep(result, options.out, training_table(result))
     return OK
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -59,4 +60,8 @@ def test_the_measurement_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [run["way"] for run in result["runs"]] == ["as it is", "without bfloat16"]
     assert result["runs"][1]["precision"] == "float32"
     assert all(min(run["tokens_per_cpu_second"]) > 0 and run["ratio"] > 0 for run in result["runs"])
+    busy = result["busy"]
+    alone, beside = busy["tokens_per_second"]
+    assert busy["loops"] == busy["threads"] == len(os.sched_getaffinity(0))
+    assert busy["share"] == pytest.approx(beside / alone, rel=0.01)
     assert capsys.readouterr().out.startswith(training.training_table(result))
