@@ -167,6 +167,7 @@ def measured_table(name: str) -> str:
     """What a serving benchmark of that name measured; each makes its own table."""
     from benchmarks.agreement import agreement_table
     from benchmarks.blocks import blocks_table
+    from benchmarks.characters import characters_table
     from benchmarks.cluster import cluster_table
     from benchmarks.doors import doors_table
     from benchmarks.joined import joined_table
@@ -198,6 +199,7 @@ def measured_table(name: str) -> str:
         "resume": resume_table,
         "sweep": sweep_table,
         "training": training_table,
+        "characters": characters_table,
     }
     return makers[name](load(name)).strip()
 
