@@ -51,9 +51,19 @@ def repeated(file: str, languages: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield first + word, second + word
 
 
-def measure(source: Path, out: Path, settings: Sequence[str]) -> dict[str, Any]:
-    """Prepare a corpus in a process of its own, and say what it took."""
-    command = [sys.executable, "-m", "model.corpus", str(source), "--out", str(out), *settings]
+def write_pairs(path: Path, rows: int, pairs: Iterator[tuple[str, str]]) -> None:
+    """Write the first ``rows`` of the pairs, a line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines("\t".join(pair) + "\n" for pair in itertools.islice(pairs, rows))
+
+
+def watch(command: Sequence[str]) -> dict[str, float]:
+    """What a command took: seconds, CPU seconds, and the peak of its memory in megabytes, of one process and of all.
+
+    Raises:
+        BenchmarkError: where it fails.
+    """
     began, peak = time.perf_counter(), 0
     with tempfile.TemporaryFile("w+", encoding="utf-8") as told:
         process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=told)
@@ -65,14 +75,24 @@ def measure(source: Path, out: Path, settings: Sequence[str]) -> dict[str, Any]:
         if status:
             told.seek(0)
             raise BenchmarkError(f"{' '.join(command)} has failed:\n{told.read()[-2000:]}")
-    card = json.loads((out / "corpus.json").read_text("utf-8"))
     return {
-        "rows": card["counts"]["read"],
-        "pairs_per_second": round(card["counts"]["read"] / seconds),
-        "cpu_microseconds_per_pair": round((used.ru_utime + used.ru_stime) / card["counts"]["read"] * 1e6, 1),
+        "seconds": seconds,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
         "peak_mb_of_one_process": round(used.ru_maxrss / 1024),
         "peak_mb_of_all_processes": round(peak / 1e6),
-        "counts": card["counts"],
+    }
+
+
+def measure(source: Path, out: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """Prepare a corpus in a process of its own, and say what it took."""
+    took = watch([sys.executable, "-m", "model.corpus", str(source), "--out", str(out), *settings])
+    counts = json.loads((out / "corpus.json").read_text("utf-8"))["counts"]
+    return {
+        "rows": counts["read"],
+        "pairs_per_second": round(counts["read"] / took.pop("seconds")),
+        "cpu_microseconds_per_pair": round(took.pop("cpu_seconds") / counts["read"] * 1e6, 1),
+        **took,
+        "counts": counts,
     }
 
 
@@ -103,9 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for rows in options.rows:
         pairs = repeated(options.pairs, config.languages) if options.pairs else made_up()
         source, out = options.work / f"pairs-{rows}.tsv", options.work / f"corpus-{rows}"
-        options.work.mkdir(parents=True, exist_ok=True)
-        with source.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines("\t".join(pair) + "\n" for pair in itertools.islice(pairs, rows))
+        write_pairs(source, rows, pairs)
         print(json.dumps(measure(source, out, settings)), flush=True)
         source.unlink()
         shutil.rmtree(out)

@@ -179,6 +179,7 @@ def measured_table(name: str) -> str:
     from benchmarks.resume import resume_table
     from benchmarks.serving.table import caption as notes
     from benchmarks.serving.table import ratio_table
+    from benchmarks.shards import shards_table
     from benchmarks.sweep import sweep_table
     from benchmarks.threads import threads_table
     from benchmarks.training import training_table
@@ -197,6 +198,7 @@ def measured_table(name: str) -> str:
         "joined": joined_table,
         "doors": doors_table,
         "resume": resume_table,
+        "shards": shards_table,
         "sweep": sweep_table,
         "training": training_table,
         "characters": characters_table,

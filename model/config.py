@@ -34,6 +34,7 @@ Processors = Annotated[str, Field(pattern=r"^([0-9]*[.])?[0-9]+m?$")]  # as Kube
 Memory = Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)$")]
 MAX_EXAMPLES = 32
 MAX_BEAMS = 8
+MAX_SHARDS = 64
 Compared = Literal["fp16", "int8"]  # precisions that are held against fp32
 
 
@@ -86,9 +87,18 @@ class CorpusConfig(Settings):
         False, "Whether e-mail addresses, IP addresses and phone numbers are replaced by those of documentation."
     )
     max_malformed: Share = setting(0.01, "The run stops when a larger share of the rows is malformed.")
-    shard_rows: Count = setting(200000, "Rows per shard on disk.")
+    shard_rows: Count = setting(200000, "Rows per file of the train split.")
     processes: Threads = setting(
         0, "Processes for a large corpus, the same whatever their number; 0 takes the processors it may use."
+    )
+    # Left out of what is written where it says nothing: one shard is what there was before there were shards.
+    shards: int = setting(
+        1,
+        "Parts of the text that the pipeline prepares side by side, each in a step of its own, to the same corpus; 1 "
+        "is for what one machine can do.",
+        ge=1,
+        le=MAX_SHARDS,
+        exclude_if=lambda shards: shards == 1,
     )
     seed: Natural = setting(0, "Seed of the split.")
 
@@ -100,6 +110,16 @@ class CorpusConfig(Settings):
         if info.data.get("kind") == "parallel" and len(languages) != 2:
             raise ValueError(f"sentence pairs are in two languages, not in [{', '.join(languages)}]")
         return languages
+
+    @field_validator("shards")
+    @classmethod
+    def _read_all(cls, shards: int, info: ValidationInfo) -> int:
+        if shards > 1 and (rows := info.data.get("max_rows")):
+            raise ValueError(
+                f"must be 1 beside corpus.max_rows={rows}, where reading stops: only who reads all before a row knows "
+                "whether it is one of them; set corpus.max_rows=0, or corpus.shards=1"
+            )
+        return shards
 
     @field_validator("held_out_end")
     @classmethod

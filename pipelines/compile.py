@@ -58,7 +58,7 @@ def compile_pipeline(out: Path, images: Mapping[str, str], arguments: Mapping[st
     """
     places = (arguments["publish_to"], arguments["checkpoint_uri"], arguments["init_from"])
     claims = {place.removeprefix("pvc://").partition("/")[0] for place in places if place.startswith("pvc://")}
-    pipeline = define(images, tuple(sorted(claims)))
+    pipeline = define(arguments, images, tuple(sorted(claims)))
     spec = pipeline_spec_builder.modify_pipeline_spec_with_override(
         pipeline_spec=pipeline.pipeline_spec,
         pipeline_name=None,

@@ -39,6 +39,7 @@ _STATES = {
     "Skipped": "SKIPPED",
     "Omitted": "SKIPPED",
 }
+_ITERATION = re.compile(r"iteration-iterations\((\d+):")  # the node of one turn of a loop, as Kubeflow calls it
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # of a gateway or a server that is being restarted
 _LOG_BYTES = 8_000_000
 
@@ -254,10 +255,14 @@ def _pod_token() -> str:
 
 
 def _tasks(workflow: Mapping[str, Any]) -> list[Json]:
-    """Argo's nodes in the form of v2beta1's tasks, each with the name of its own pod, or its id where it has none."""
+    """Argo's nodes in the form of v2beta1's tasks, each with the name of its own pod, or its id where it has none.
+
+    Kubeflow's tasks have no field for the number of their turn in a loop, ``iteration``.
+    """
     name = (workflow.get("metadata") or {}).get("name", "")
+    nodes = (workflow.get("status") or {}).get("nodes") or {}
     made = []
-    for identity, node in ((workflow.get("status") or {}).get("nodes") or {}).items():
+    for identity, node in nodes.items():
         pod = f"{name}-{node.get('templateName', '')}-{identity.rpartition('-')[2]}"  # Argo's names since 3.4
         made.append(
             {
@@ -268,9 +273,19 @@ def _tasks(workflow: Mapping[str, Any]) -> list[Json]:
                 "end_time": node.get("finishedAt"),
                 "message": node.get("message", ""),
                 "child_tasks": [{"pod_name": child} for child in node.get("children") or []],
+                "iteration": _iteration(node, nodes),
             }
         )
     return made
+
+
+def _iteration(node: Json, nodes: Mapping[str, Json]) -> str:
+    """The number of the turn of a loop that a node belongs to; empty where it is in none."""
+    while node:
+        if turn := _ITERATION.match(node.get("displayName", "")):
+            return turn[1]
+        node = nodes.get(node.get("boundaryID", ""), {})
+    return ""
 
 
 def _is_refusal(log: str) -> bool:

@@ -27,12 +27,14 @@ from typing import Any, TextIO
 import psutil
 from kfp import local
 from kfp.dsl import PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER
+from kfp.dsl.base_component import BaseComponent
 from kfp.local import executor_input_utils, logging_utils, placeholder_utils, subprocess_task_handler
+from kfp.local.orchestrator import enhanced_dag_orchestrator
 from kfp.local.status import Status
 
 from components.step import END, START, STEPS_VARIABLE
 from pipelines.folder import LOCK
-from pipelines.pipeline import pipeline
+from pipelines.pipeline import define
 from pipelines.reuse import run_once
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -127,6 +129,23 @@ class StepProcess(subprocess_task_handler.SubprocessTaskHandler):
             enough.cancel()
 
 
+class OneByOne(enhanced_dag_orchestrator.ParallelExecutor):
+    """Runs the steps of a loop one after another: each takes all processors, and Ctrl-C reaches this thread alone."""
+
+    def execute_parallel_tasks(
+        self, tasks: Sequence[tuple[str, Any]], *, fail_stack: list[str], parallelism_limit: int = 0, **more: Any
+    ) -> tuple[dict[str, Any], Status]:
+        """The outputs of every step, unless one has failed."""
+        done = {}
+        for name, task in tasks:
+            outputs, status = enhanced_dag_orchestrator.execute_task(name, task, fail_stack=fail_stack, **more)
+            if status != Status.SUCCESS:
+                fail_stack.append(name)
+                return {}, status
+            done[name] = outputs
+        return done, Status.SUCCESS
+
+
 def fill_in(full_command: list[str], executor_input_dict: dict[str, Any], **_: Any) -> list[str]:
     """A step's command, with its inputs and outputs as JSON where the command asks for them."""
     asked = PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER
@@ -139,6 +158,7 @@ def install(terminal: TextIO) -> None:
     executor_input_utils.get_local_pipeline_resource_name = lambda name: name
     logging_utils.color_text = lambda text, color: text
     subprocess_task_handler.SubprocessTaskHandler = StepProcess
+    enhanced_dag_orchestrator.ParallelExecutor = OneByOne
     placeholder_utils.replace_placeholders = fill_in
 
 
@@ -157,13 +177,18 @@ def run_locally(arguments: Mapping[str, Any], run_dir: Path, steps: Path) -> Non
     install(sys.stdout)
     with environment({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", STEPS_VARIABLE: str(steps)}):
         try:
-            run_by(local.SubprocessRunner(use_venv=False), arguments, run_dir)
+            run_by(local.SubprocessRunner(use_venv=False), define(arguments), arguments, run_dir)
         except KeyboardInterrupt:
             _stop_children()
             raise
 
 
-def run_by(runner: local.SubprocessRunner | local.DockerRunner, arguments: Mapping[str, Any], run_dir: Path) -> None:
+def run_by(
+    runner: local.SubprocessRunner | local.DockerRunner,
+    pipeline: BaseComponent,
+    arguments: Mapping[str, Any],
+    run_dir: Path,
+) -> None:
     """Run the pipeline by one of Kubeflow's runners; all that it says is kept as kfp.log.
 
     Raises:

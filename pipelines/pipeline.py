@@ -3,7 +3,8 @@
 Settings are parameters: a profile's sections as plain data, so that one definition runs every profile; what a cluster
 is asked for is a parameter each (pipelines/parameters.py). What only a cluster understands (GPU, tolerations, timeouts,
 secrets, retries) is stated unconditionally; the local runner ignores it. Every step has the hash of its own code as a
-constant, because Kubeflow's cache cannot see inside the image.
+constant, because Kubeflow's cache cannot see inside the image. Compiled in is what decides which steps there are: text
+in one shard is prepared by one step, in several by a step for each of them and one that merges them.
 
 On a cluster a step costs two pods and about ten seconds, whatever it does, and each group of steps one pod. So what
 always runs together on one input is one step, and what takes long and can run side by side is several.
@@ -12,15 +13,17 @@ always runs together on one input is one step, and what takes long and can run s
 """
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from kfp import dsl, kubernetes
 
 from components.code import code_of
 from components.gate.component import gate as judge
 from components.image import IMAGE
+from components.merge_shards.component import merge_shards
 from components.preflight.component import preflight
 from components.prepare_data.component import prepare_data
+from components.prepare_shard.component import prepare_shard
 from components.publish.component import publish
 from components.refuse.component import refuse
 from components.release.component import release
@@ -57,8 +60,17 @@ class Share(TypedDict):
     memory: str
 
 
-def define(images: Mapping[str, str] | None = None, claims: tuple[str, ...] = ()) -> dsl.base_component.BaseComponent:
-    """The pipeline, its steps in ``images`` by component; volumes (by claims) are mounted where the store is used."""
+def define(
+    arguments: Mapping[str, Any] | None = None, images: Mapping[str, str] | None = None, claims: tuple[str, ...] = ()
+) -> dsl.base_component.BaseComponent:
+    """The pipeline.
+
+    Args:
+        arguments: Its parameters (pipelines/parameters.py), of which some are compiled in; for one shard none is.
+        images: What its steps run in, by component.
+        claims: Volumes that are mounted where the store is used.
+    """
+    shards = arguments["corpus"].get("shards", 1) if arguments else 1
 
     def asked(task: dsl.PipelineTask, *secrets: str, hours: int, cpu: str, memory: str, again: bool = True):
         """What a step asks of a cluster: a share of a node, a time limit, secrets, other attempts, to report nothing.
@@ -153,9 +165,19 @@ def define(images: Mapping[str, str] | None = None, claims: tuple[str, ...] = ()
         # What was so an hour ago need not be so now: this is not cached, nor is what changes something out there.
         asked(checked, STORAGE, HUB, hours=1, again=False, **LITTLE).set_caching_options(False)
 
-        stamp, code = checked.outputs["stamp"], code_of("prepare_data")
-        prepared = prepare_data(sources=sources, tests=tests, config=corpus, stamp=stamp, code=code)
-        asked(prepared, STORAGE, HUB, hours=12, **share)
+        given = {"sources": sources, "tests": tests, "config": corpus, "stamp": checked.outputs["stamp"]}
+        if not arguments or shards == 1:
+            prepared = prepare_data(**given, code=code_of("prepare_data"))
+            asked(prepared, STORAGE, HUB, hours=12, **share)
+        else:
+            with dsl.ParallelFor([*range(shards)], name="shards") as number:
+                shard = prepare_shard(**given, number=number, of=shards, code=code_of("prepare_shard"))
+                # Kubeflow 2.17 does not hand such parameters on into a loop: they are constants here.
+                asked(shard, STORAGE, HUB, hours=12, cpu=arguments["cpu"], memory=arguments["memory"])
+            found = dsl.Collected(shard.outputs["shard"])
+            prepared = merge_shards(shards=found, config=corpus, code=code_of("merge_shards"))
+            asked(prepared, hours=12, **share)
+            prepared.set_display_name("prepare-data")
         text = {"corpus": prepared.outputs["corpus"], "holdout": prepared.outputs["holdout"]}
 
         origin = checked.outputs["origin"]

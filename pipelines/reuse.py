@@ -30,7 +30,7 @@ Json = dict[str, Any]
 RECORD, STEPS = "step.json", "steps.jsonl"
 CODE = "code"  # the parameter of every step that tells which code it is to run
 TRAINING = "train-model"  # goes on from the checkpoint in its output folder (model/training/loop.py)
-UP_TO_TRAINING = ("prepare-data", "train-tokenizer", TRAINING)
+UP_TO_TRAINING = ("prepare-data", "prepare-shard", "merge-shards", "train-tokenizer", TRAINING)
 
 
 class ReuseError(ProjectError):
@@ -88,9 +88,9 @@ def run_once(full_command: Sequence[str], pipeline_root: str, terminal: TextIO, 
 
 def other_code(run_dir: Path) -> list[str]:
     """The steps up to training that have begun, and whose code is another one now."""
-    folders = {folder.name: folder for folder in run_dir.glob("artifacts/*/*")}
-    codes = {name: _record(folders[name]).get("given", {}).get(CODE) for name in UP_TO_TRAINING if name in folders}
-    return [f"the code of {name}" for name, code in codes.items() if code and code_problem(code)]
+    folders = [record.parent for record in sorted(run_dir.glob(f"artifacts/*/**/{RECORD}"))]  # a loop's lie deeper
+    codes = {folder.name: _record(folder).get("given", {}).get(CODE) for folder in folders}
+    return [f"the code of {name}" for name in UP_TO_TRAINING if (code := codes.get(name)) and code_problem(code)]
 
 
 def trained(run_dir: Path) -> bool:
@@ -129,12 +129,16 @@ def _call(full_command: Sequence[str]) -> Call:
     """What Kubeflow's runner has put into a step's command."""
     asked = json.loads(full_command[full_command.index("--executor_input") + 1])
     inputs, outputs = asked.get("inputs", {}), asked["outputs"]
-    read = {name: _only(listed) for name, listed in inputs.get("artifacts", {}).items()}
-    hashes = {name: _record(path.parent).get("made", {}).get(path.name) or hashed(path) for name, path in read.items()}
+    read = {name: " ".join(map(_made, _paths(listed))) for name, listed in inputs.get("artifacts", {}).items()}
     result = Path(outputs["outputFile"])
-    written = (*map(_only, outputs.get("artifacts", {}).values()), result)
-    given = {**_hashes(inputs.get("parameterValues", {})), **hashes}
+    written = (*(path for listed in outputs.get("artifacts", {}).values() for path in _paths(listed)), result)
+    given = {**_hashes(inputs.get("parameterValues", {})), **read}
     return Call(result.parent, given, tuple(path.name for path in written))
+
+
+def _made(path: Path) -> str:
+    """The hash of an artifact, which the step that made it has recorded."""
+    return str(_record(path.parent).get("made", {}).get(path.name) or hashed(path))
 
 
 def _record(folder: Path) -> Json:
@@ -156,9 +160,9 @@ def _hashes(values: Mapping[str, Any]) -> Json:
     }
 
 
-def _only(listed: Json) -> Path:
-    (artifact,) = listed["artifacts"]
-    return Path(artifact["uri"])
+def _paths(listed: Json) -> list[Path]:
+    """The artifacts of one name: one, or one of each step of a loop."""
+    return [Path(artifact["uri"]) for artifact in listed["artifacts"]]
 
 
 def _always_run() -> set[str]:

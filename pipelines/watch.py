@@ -3,9 +3,10 @@
 Kubeflow lists the nodes of Argo's workflow, not steps. For a task ``train-model`` these are ``train-model-driver``,
 which looks into the cache, ``train-model``, and below it ``executor``, the pod; any of them may be followed by the
 number of an attempt, ``executor(1)``, which hangs below a node of the same name without a number. A child is named by
-its node, a node by its pod; both end in the same number.
+its node, a node by its pod; both end in the same number. In a loop there are nodes of one name for each of its turns.
 """
 
+import json
 import re
 import sys
 import time
@@ -46,18 +47,25 @@ class Step(NamedTuple):
 
 
 def step_names(spec: Mapping[str, Any]) -> dict[str, str]:
-    """The tasks of a compiled pipeline that run a pod, in an order in which they can run, with their steps' names."""
+    """The tasks of a compiled pipeline that run a pod, in an order in which they can run, with their steps' names.
+
+    One in a loop is there for each turn, as ``prepare-shard#0``.
+    """
     spec = spec.get("pipeline_spec", spec)
     components, names = spec.get("components", {}), dict[str, str]()
 
-    def walk(tasks: Mapping[str, Any]) -> None:
+    def walk(tasks: Mapping[str, Any], turns: Sequence[int] = ()) -> None:
         needs = {name: task.get("dependentTasks", []) for name, task in tasks.items()}
         for name in TopologicalSorter({name: needs[name] for name in sorted(needs)}).static_order():
             inner = components.get(tasks[name]["componentRef"]["name"], {}).get("dag", {}).get("tasks")
+            label = tasks[name].get("taskInfo", {}).get("name", name).replace(" ", "-")
             if inner:
-                walk(inner)
+                loop = tasks[name].get("parameterIterator")
+                walk(inner, range(len(json.loads(loop["items"]["raw"]))) if loop else ())
+            elif turns:
+                names.update({f"{name}#{turn}": f"{label}-{turn + 1}" for turn in turns})
             else:
-                names[name] = tasks[name].get("taskInfo", {}).get("name", name).replace(" ", "-")
+                names[name] = label
 
     walk(spec.get("root", {}).get("dag", {}).get("tasks", {}))
     return names
@@ -67,11 +75,16 @@ def steps_of(run: Mapping[str, Any], names: Mapping[str, str]) -> list[Step]:
     """Every step of a run, in the order of ``names``."""
     tasks = (run.get("run_details") or {}).get("task_details") or []
     nodes = {_number(task.get("pod_name", "")): task for task in tasks}
-    newest: dict[str, Json] = {}
+    newest: dict[tuple[str, str], Json] = {}
     for task in sorted(tasks, key=lambda task: (not _is_attempt(task), moment(task.get("start_time")))):
-        newest[_ATTEMPT.sub("", task.get("display_name", ""))] = task  # what holds the attempts, or else the last one
+        # What holds the attempts, or else the last one.
+        newest[_ATTEMPT.sub("", task.get("display_name", "")), task.get("iteration", "")] = task
     over = run.get("state") in OVER
-    return [_step(name, newest.get(f"{task}-driver"), newest.get(task), nodes, over) for task, name in names.items()]
+    places = [(name, *key.partition("#")) for key, name in names.items()]
+    return [
+        _step(name, newest.get((f"{own}-driver", turn)), newest.get((own, turn)), nodes, over)
+        for name, own, _, turn in places
+    ]
 
 
 def _step(name: str, driver: Json | None, node: Json | None, nodes: Mapping[str, Json], over: bool) -> Step:

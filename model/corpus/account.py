@@ -15,6 +15,12 @@ LISTED = 100  # entries of what was left out in the card
 EXAMPLE_CHARS = 200  # of a side
 
 
+def tell(*lines: str) -> None:
+    """Print lines about a corpus."""
+    for line in lines:
+        print(f"corpus: {line}", flush=True)
+
+
 def example(row: Sequence[str], like: str = "") -> dict[str, Any]:
     """A row that a rule took, and what it is like, as the card tells it."""
     sides, other = ([side[:EXAMPLE_CHARS] for side in part] for part in (row, like.split("\t")))

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from model.corpus.files import SourceFile, line_blocks, read_blocks
 from model.corpus.likeness import PERMUTATIONS, rows_per_band
+from model.corpus.storage import read_lines
 
 PARTITIONS = 256
 SHOWN = 5  # examples of what is left out
@@ -65,8 +65,7 @@ class NearDuplicates:
         dropped, near = self._dropped()
         self.left_out = sum(dropped)
         firsts = dict.fromkeys(near.values(), b"")
-        lines = line_blocks(read_blocks(SourceFile(str(self._records), self._records.name)))
-        for row, record in enumerate(line for block in lines for line in block.splitlines()):
+        for row, record in enumerate(read_lines(self._records)):
             if row in firsts:
                 firsts[row] = record
             if row in near:

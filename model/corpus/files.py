@@ -12,7 +12,7 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -57,6 +57,13 @@ class CorpusError(ProjectError, ValueError):
     """A corpus that cannot be used; the message names the file, the line where there is one, and what to do."""
 
 
+@dataclass
+class Meter:
+    """How far a file is read: the bytes before the block that its rows are from now, as they are stored."""
+
+    place: int = 0
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """One readable file of a corpus."""
@@ -67,6 +74,7 @@ class SourceFile:
     role: str = "train"  # "train" or "test", or why it is left out
     other: "SourceFile | None" = None  # the file with the other side, where a pair of files is one source
     domains: "SourceFile | None" = None  # the file beside it that names each row's domain
+    meter: Meter = field(default_factory=Meter, compare=False)  # of the reading that goes on
 
     @property
     def format(self) -> str:
@@ -124,7 +132,7 @@ def read_blocks(file: SourceFile, *, may_be_empty: bool = False) -> Iterator[byt
     """The decompressed content in blocks of any size."""
     size = 0
     with open_bytes(file) as stream:
-        for block in _plain(_chunks(stream, file.name), file):
+        for block in _plain(_chunks(stream, file), file):
             size += len(block)
             yield block
     if not size and not may_be_empty:
@@ -202,9 +210,15 @@ def _decompress(chunks: Iterator[bytes], file: SourceFile, compression: str) -> 
         raise CorpusError(f"{file.name}: ends in the middle of its {compression} data; copy or download it again")
 
 
-def _chunks(stream: IO[bytes], name: str) -> Iterator[bytes]:
-    with reported(name):
-        yield from iter(lambda: stream.read(BLOCK_BYTES), b"")
+def _chunks(stream: IO[bytes], file: SourceFile) -> Iterator[bytes]:
+    """Blocks of one size but for the last, however a server sends them: each reading of a file has them alike."""
+    file.meter.place = 0
+    with reported(file.name):
+        while chunk := stream.read(BLOCK_BYTES):
+            while len(chunk) < BLOCK_BYTES and (more := stream.read(BLOCK_BYTES - len(chunk))):
+                chunk += more
+            yield chunk
+            file.meter.place += len(chunk)
 
 
 def _boundary(data: bytes | bytearray) -> int:

@@ -4,14 +4,13 @@ No valid row has a side that is held out, so that early stopping does not look a
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import orjson
 
 from model.config import CorpusConfig
 from model.corpus.likeness import normal_form
 from model.corpus.screening import Screened, sides
-from model.corpus.storage import distinct, read_bucket
+from model.corpus.storage import Bucket, distinct, read_bucket
 
 SMALL_SHARE = 0.05  # of a small corpus, for each of the two splits
 
@@ -19,7 +18,7 @@ Splits = dict[str, list[bytes]]
 
 
 def first_ones(
-    buckets: list[Path], config: CorpusConfig, columns: Sequence[str], screened: Screened, tell: Callable[[str], None]
+    buckets: list[Bucket], config: CorpusConfig, columns: Sequence[str], screened: Screened, tell: Callable[[str], None]
 ) -> tuple[Splits, list[bytes]]:
     """The records of both splits, and of those that follow them the ones that are to be screened before the buckets.
 

@@ -150,6 +150,8 @@ def _parquet(file: SourceFile, columns: list[tuple[str, ...]], tally: Tally) -> 
             wanted += ("author",) if "author" in names and len(columns[0]) > 1 else ()
             number = 0
             for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=list(wanted)):
+                # Its blocks are read in any order, or all at first.
+                file.meter.place = (file.size or 0) * number // max(1, table.metadata.num_rows)
                 tally.count(batch.num_rows)
                 yield from enumerate(_rows(batch), number + 1)
                 number += batch.num_rows

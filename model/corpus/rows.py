@@ -16,6 +16,11 @@ from model.corpus.storage import key
 Row = tuple[tuple[str, ...], str | None, str | None]
 
 
+def columns(config: CorpusConfig) -> tuple[str, ...]:
+    """The names of a record's values."""
+    return tuple(config.languages) if config.kind == "parallel" else ("text",)
+
+
 class Cleaned(NamedTuple):
     """What became of a row."""
 

@@ -5,9 +5,8 @@ its normal form, or by likeness too (:mod:`model.corpus.likeness`).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import orjson
 
 from model.config import CorpusConfig
 from model.corpus.likeness import Neighbours, normal_form, signatures
-from model.corpus.storage import distinct, read_bucket
+from model.corpus.storage import Bucket, distinct, read_bucket
 
 SHOWN = 5  # examples of what each rule took
 
@@ -27,10 +26,19 @@ class Screened:
 
     records: list[bytes] = field(default_factory=list)  # to train on, in their order
     signatures: npt.NDArray[np.uint32] | None = None  # of the records, where near duplicates are looked for
+    characters: Counter[str] = field(default_factory=Counter)  # to train on, by column
+    domains: Counter[str] = field(default_factory=Counter)  # rows to train on
     left_out: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     # By rule, rows that were left out, each with what it is like; a row's sides are joined by a tab.
     examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+    def keep(self, record: Mapping[str, str], columns: Sequence[str]) -> None:
+        """Count a record to train on."""
+        for column in columns:
+            self.characters[column] += len(record[column])
+        if domain := record.get("domain"):
+            self.domains[domain] += 1
 
     def leave_out(self, rule: str, row: str, like: str) -> None:
         """Count a row, and keep it where few are known yet."""
@@ -40,6 +48,8 @@ class Screened:
 
     def add(self, other: "Screened") -> None:
         """Count what became of another bucket, too; its records are not kept."""
+        self.characters += other.characters
+        self.domains += other.domains
         self.left_out += other.left_out
         self.duplicates += other.duplicates
         for rule, found in other.examples.items():
@@ -55,7 +65,7 @@ class Screened:
 
 
 class Screen:
-    """Screens the buckets of a shuffle, which are paths, or records that were taken out of one.
+    """Screens the buckets of a shuffle, or records that were taken out of one.
 
     Args:
         held: the records of the held-out and valid splits.
@@ -74,13 +84,14 @@ class Screen:
             self._known += [(form, side) for side in tests if (form := self._form(side)) not in self._held]
             self._neighbours = Neighbours([form for form, _ in self._known], config.similarity)
 
-    def __call__(self, task: Path | list[bytes]) -> Screened:
-        """The bucket's distinct records that may be trained on."""
+    def __call__(self, task: Bucket | list[bytes]) -> Screened:
+        """The bucket's distinct records that may be trained on; counted, unless near duplicates are among them yet."""
         done = Screened()
-        records, repeats = distinct(read_bucket(task)) if isinstance(task, Path) else (task, [])
+        records, repeats = distinct(read_bucket(task)) if isinstance(task, Bucket) else (task, [])
         for one, other in repeats:
             done.repeat(self._columns, one, other)
-        rows = [sides(orjson.loads(record), self._columns) for record in records]
+        whole = [orjson.loads(record) for record in records]
+        rows = [sides(record, self._columns) for record in whole]
         forms = [[self._form(side) for side in row] for row in rows]
         near = self._neighbours.nearest([form for row in forms for form in row]) if self._neighbours else []
         kept = []
@@ -94,10 +105,12 @@ class Screen:
                 done.leave_out(rule, "\t".join(row), self._known[like][1])
             else:
                 kept.append(number)
+                if not self._pairs:
+                    done.keep(whole[number], self._columns)
         done.records = [records[number] for number in kept]
         if self._pairs:
-            whole = forms if self._formed else [[normal_form(side) for side in row] for row in rows]
-            done.signatures = signatures(["\t".join(whole[number]) for number in kept])
+            formed = forms if self._formed else [[normal_form(side) for side in row] for row in rows]
+            done.signatures = signatures(["\t".join(formed[number]) for number in kept])
         return done
 
     def _form(self, text: str) -> str:

@@ -19,6 +19,7 @@ from model.corpus.domains import Domains
 from model.corpus.files import CorpusError, SourceFile
 from model.corpus.reading import read_documents, read_pairs
 from model.corpus.rows import Row
+from model.corpus.shares import Share, Stretch
 from model.corpus.sources import TRAIN
 from model.corpus.tally import Tally
 from model.text.blocks import cut_blocks
@@ -51,18 +52,32 @@ def segments(
 
 
 def batches(
-    files: Sequence[SourceFile], config: CorpusConfig, tally: Tally, size: int, work: Path
+    shares: Sequence[Share],
+    config: CorpusConfig,
+    tally: Tally,
+    size: int,
+    work: Path,
+    together: Sequence[SourceFile] = (),
 ) -> Iterator[tuple[tuple[dict[str, Any], str], list[Row]]]:
-    """The rows of all files, at most ``size`` at a time and of one file; each with the tally of its file and its split.
+    """The rows of shares, at most ``size`` at a time and of one file; each time with the file's tally and the split.
 
-    The split is "" where it is yet to be decided. ``work`` is a file for text on its way.
+    The split is "" where it is yet to be decided. ``work`` is a file for text on its way, ``together`` as for
+    :func:`segments`. ``tally`` has counted the rows of a share when it has been read, or the iterator is closed.
     """
-    for file in files:
-        ends = config.held_out_end > 0
-        splits = _stretches(file, config, tally, work) if ends else [("", segments(file, config, tally, files))]
-        for split, rows in splits:
-            while batch := list(itertools.islice(rows, size)):
-                yield (tally.files[-1], split), batch
+    for share in shares:
+        tally.begin(share.file)
+        read = Tally(config.languages)
+        stretch = Stretch(share, read)
+        if config.held_out_end:
+            splits = _stretches(share.file, config, read, work)
+        else:
+            splits = iter([("", stretch.of(segments(share.file, config, read, together)))])
+        try:
+            for split, rows in splits:
+                while batch := list(itertools.islice(rows, size)):
+                    yield (tally.files[-1], split), batch
+        finally:
+            stretch.count(tally)
 
 
 def _stretches(file: SourceFile, config: CorpusConfig, tally: Tally, work: Path) -> Iterator[tuple[str, Iterator[Row]]]:

@@ -13,9 +13,9 @@ import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import zstandard
@@ -94,12 +94,23 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
     return rows
 
 
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file of ours, without their ends."""
+    for block in line_blocks(read_blocks(SourceFile(str(path), str(path)), may_be_empty=True)):
+        yield from block.splitlines()
+
+
 def _records(paths: Iterable[Path]) -> Iterator[dict[str, str]]:
     for path in paths:
         if not path.is_file():
             raise CorpusError(f"{path}: no such file, though the card names it; prepare the corpus again")
-        for block in line_blocks(read_blocks(SourceFile(str(path), str(path)), may_be_empty=True)):
-            yield from map(orjson.loads, block.splitlines())
+        yield from map(orjson.loads, read_lines(path))
+
+
+class Bucket(NamedTuple):
+    """The records of neighbouring hashes, in stretches of one file or several: file, first byte, number of bytes."""
+
+    stretches: list[tuple[Path, int, int]]
 
 
 class Shuffle:
@@ -123,10 +134,17 @@ class Shuffle:
         if self._buffered > BUFFER_BYTES:
             self._flush()
 
-    def buckets(self) -> list[Path]:
-        """The buckets in the order of their hashes, for :func:`read_bucket`."""
+    def pack(self, path: Path) -> dict[str, int]:
+        """Write the buckets into one file, in the order of their hashes; the bytes of each by its name."""
         self._flush()
-        return sorted(self._directory.iterdir())
+        sizes = {bucket.name: bucket.stat().st_size for bucket in sorted(self._directory.iterdir())}
+        with path.open("wb") as file:
+            for name in sizes:
+                with (self._directory / name).open("rb") as bucket:
+                    shutil.copyfileobj(bucket, file)
+                (self._directory / name).unlink()
+        self._directory.rmdir()
+        return sizes
 
     def _flush(self) -> None:
         compressor = zstandard.ZstdCompressor(level=1)
@@ -141,15 +159,26 @@ def key(seed: int, content: str) -> str:
     return hashlib.blake2b(content.encode(), digest_size=KEY_CHARS // 2, key=str(seed).encode()[:64]).hexdigest()
 
 
-def read_bucket(path: Path) -> list[bytes]:
-    """The sorted lines of a bucket, which is removed: each is a key and its record."""
-    with (
-        path.open("rb") as file,
-        zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as reader,
-    ):
-        lines = sorted(reader.read().splitlines())
-    path.unlink()
-    return lines
+def buckets(packs: Iterable[tuple[Path, Mapping[str, int]]]) -> list[Bucket]:
+    """The buckets that :meth:`Shuffle.pack` has written into several files, in the order of their hashes."""
+    found: dict[str, Bucket] = {}
+    for path, sizes in packs:
+        begin = 0
+        for name, size in sizes.items():
+            found.setdefault(name, Bucket([])).stretches.append((path, begin, size))
+            begin += size
+    return [found[name] for name in sorted(found)]
+
+
+def read_bucket(bucket: Bucket) -> list[bytes]:
+    """The sorted lines of a bucket: each is a key and its record."""
+    lines: list[bytes] = []
+    for path, begin, size in bucket.stretches:
+        with path.open("rb") as file:
+            file.seek(begin)
+            with zstandard.ZstdDecompressor().stream_reader(file.read(size), read_across_frames=True) as reader:
+                lines += reader.read().splitlines()
+    return sorted(lines)
 
 
 def distinct(lines: Iterable[bytes]) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:

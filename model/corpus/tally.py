@@ -1,8 +1,8 @@
 """What has been read so far: the rows of each file, those among them that are malformed, and what to do about them."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from model import encoding
@@ -11,6 +11,7 @@ from model.corpus.files import CorpusError, SourceFile
 EXAMPLES = 5  # malformed rows described in the card
 EARLY_ROWS = 1000  # rows after which a hopeless file is given up
 SAMPLE_BYTES = 1024  # of lines that are not UTF-8, to tell their encoding by
+_COUNTED = ("rows", "malformed", "headers", "nameless")
 
 
 @dataclass
@@ -37,10 +38,6 @@ class Tally:
         self.rows += rows
         self.files[-1]["rows"] += rows
 
-    def leave_out(self, reason: str) -> None:
-        """Count a row of the current file that cleaning has rejected."""
-        self.files[-1]["rejected"][reason] += 1
-
     def reject(self, row: int, problem: str) -> None:
         """Count a malformed row; its place is kept for the first few, and for the first of each file."""
         example = encoding.whole(f"{self.files[-1]['file']}:{row}: {problem}")
@@ -57,6 +54,43 @@ class Tally:
         if len(self.undecoded) < SAMPLE_BYTES:
             self.undecoded += bytes(error.object)[:SAMPLE_BYTES] + b"\n"
         self.reject(row, f"bytes that are not UTF-8 ({error.reason} at byte {error.start + 1} of the line)")
+
+    def as_now(self) -> "Tally":
+        """A copy of what a file's reading has counted so far, for :meth:`take`."""
+        return replace(self, examples=[*self.examples])
+
+    def take(self, read: "Tally", since: "Tally") -> None:
+        """Count what the reading of the current file, and of it alone, has counted ``since``."""
+        for name in _COUNTED:
+            more = getattr(read, name) - getattr(since, name)
+            setattr(self, name, getattr(self, name) + more)
+            if name in self.files[-1]:
+                self.files[-1][name] += more
+        self.examples = (self.examples + read.examples[len(since.examples) :])[:EXAMPLES]
+        self.undecoded = read.undecoded or self.undecoded
+
+    def join(self, other: "Tally", *, goes_on: bool) -> None:
+        """Count what was read after this; ``goes_on`` says that it begins within the file that this has ended in."""
+        files = list(other.files)
+        if goes_on:
+            rest, whole = files.pop(0), self.files[-1]
+            whole |= {name: whole[name] + rest[name] for name in ("rows", "malformed", "rejected")}
+        self.files += files
+        for name in _COUNTED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.examples = (self.examples + other.examples)[:EXAMPLES]
+        self.undecoded = other.undecoded or self.undecoded
+
+    def to_dict(self) -> dict[str, Any]:
+        """What :meth:`from_dict` makes a tally of again, fit for JSON."""
+        counted = {name: getattr(self, name) for name in _COUNTED}
+        return {**counted, "examples": self.examples, "files": self.files, "undecoded": self.undecoded.hex()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], languages: Sequence[str]) -> "Tally":
+        """The tally that this tells of."""
+        files = [{**file, "rejected": Counter(file["rejected"])} for file in data["files"]]
+        return cls(languages, **{**data, "files": files, "undecoded": bytes.fromhex(data["undecoded"])})
 
     def check_file(self, *, whole: bool) -> None:
         """Stop at a file that is not what its name says: half of its first rows, or all of its rows, are malformed."""

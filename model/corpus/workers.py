@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from model.corpus.files import CorpusError
 
 AHEAD = 4  # tasks of each process on their way: memory holds no more of them
+SMALL_ROWS = 50_000  # a corpus of no more is prepared in one process
 Label = TypeVar("Label")
 Task = TypeVar("Task")
 Result = TypeVar("Result")

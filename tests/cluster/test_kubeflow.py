@@ -147,6 +147,16 @@ def test_a_second_run_takes_all_from_the_cache_but_what_acts_on_the_world(pipeli
     assert again["summary"]["published"]["path"] != first["summary"]["published"]["path"]
 
 
+def test_text_in_two_shards_is_prepared_by_three_steps(pipelines, record):
+    shards = ["corpus.shards=2", "corpus.max_rows=0", f"corpus.seed={time.time_ns() % 10**6}"]
+    done = pipelines.submit(*(word for setting in shards for word in ("--set", setting)))
+    record("kubeflow two shards", facts(done))
+    assert done["status"] == 0, done["words"]
+    steps = {step["name"]: step["status"] for step in done["summary"]["steps"]}
+    assert {steps[name] for name in ("prepare-shard-1", "prepare-shard-2", "prepare-data")} == {"ok"}
+    assert done["summary"]["corpus"]["counts"]["train"] > 20_000, "the rows of both"
+
+
 def test_a_failing_gate_fails_the_run(pipelines, first, record):
     failing = pipelines.submit(*seed_of(first), "--set", "gate.min_chrf={heldout/ru-en: 99}")
     record("kubeflow failing gate", facts(failing, error=failing["summary"]["error"]))

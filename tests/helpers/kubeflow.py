@@ -25,11 +25,23 @@ def stamp(second: float) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def node(name: str, number: int, state: str, began: float = 0, ended: float = 0, below: tuple[int, ...] = ()) -> Json:
-    """A task as Kubeflow lists it: a child is named by its node, a node by its pod, which ends in the same number."""
+def node(
+    name: str,
+    number: int,
+    state: str,
+    began: float = 0,
+    ended: float = 0,
+    below: tuple[int, ...] = (),
+    within: int | None = None,
+) -> Json:
+    """A task as Kubeflow lists it: a child is named by its node, a node by its pod, which ends in the same number.
+
+    ``within`` is the number of the group that the task is in, of which only Argo tells.
+    """
     children = [{"pod_name": f"mini-x7k2p-{child}"} for child in below]
     times = {"start_time": stamp(began), "end_time": stamp(ended)}
-    return {"display_name": name, "pod_name": pod(number), "state": state, "child_tasks": children, **times}
+    known = {"display_name": name, "pod_name": pod(number), "state": state, "child_tasks": children, **times}
+    return known if within is None else {**known, "boundary": f"mini-x7k2p-{within}"}
 
 
 def pod(number: int) -> str:
@@ -63,6 +75,7 @@ def workflow(tasks: list[Json]) -> Json:
             "finishedAt": task["end_time"],
             "message": task.get("message", ""),
             "children": [child["pod_name"] for child in task["child_tasks"]],
+            "boundaryID": task.get("boundary", "mini-x7k2p"),
         }
         for task in tasks
     }

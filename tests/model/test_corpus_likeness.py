@@ -207,8 +207,9 @@ def test_the_number_of_processes_changes_no_byte(
     kind: Literal["parallel", "text"],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("model.corpus.prepare.SMALL_ROWS", 100)
-    monkeypatch.setattr("model.corpus.prepare.BATCH_ROWS", 50)
+    for step in ("shard", "merge"):
+        monkeypatch.setattr(f"model.corpus.{step}.SMALL_ROWS", 100)
+    monkeypatch.setattr("model.corpus.shard.BATCH_ROWS", 50)
     chance = random.Random(5)
     rows = [pair(chance) for _ in range(300)]
     rows += [(f"{ru} {sentence(chance, words=1)}", en) for ru, en in rows[:100]] + [("", "none")] * 5 + rows[:9]

@@ -14,7 +14,7 @@ import pytest
 from model import corpus
 from model.config import ConfigError, CorpusConfig, from_dict, to_dict
 from model.corpus import CorpusError, prepare_corpus, read_card, read_split
-from model.corpus.storage import Shuffle, distinct, key, read_bucket
+from model.corpus.storage import Shuffle, buckets, distinct, key, read_bucket
 from model.files import sha256_file
 
 CONFIG = CorpusConfig(valid_rows=30, heldout_rows=40, shard_rows=500, leaks="exact", duplicates="exact")
@@ -282,16 +282,24 @@ def test_readers_say_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_the_shuffle_spills_and_sorts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one file of buckets or from two, of which one has not all of them."""
     monkeypatch.setattr("model.corpus.storage.BUFFER_BYTES", 1000)
-    shuffle = Shuffle(tmp_path / "s")
-    for number in [*range(500), *range(0, 500, 5)]:
-        shuffle.add(key(3, str(number)), str(number).encode())
-    found = [distinct(read_bucket(bucket)) for bucket in shuffle.buckets()]
-    records = [int(record) for bucket, _ in found for record in bucket]
-    assert sorted(records) == list(range(500)) and records != sorted(records)
-    repeats = [pair for _, pairs in found for pair in pairs]
-    assert len(repeats) == 100 and all(kept == other for kept, other in repeats)
-    assert [key(3, str(n)) for n in records] == sorted(key(3, str(n)) for n in range(500))
+    numbers = [*range(500), *range(0, 500, 5)]
+    for parts in ([numbers], [numbers[:590], numbers[590:]]):
+        packs = []
+        for at, part in enumerate(parts):
+            shuffle = Shuffle(tmp_path / "s")
+            for number in part:
+                shuffle.add(key(3, str(number)), str(number).encode())
+            packs.append((tmp_path / str(at), shuffle.pack(tmp_path / str(at))))
+            assert not (tmp_path / "s").exists()
+        assert len(packs[-1][1]) < len(packs[0][1]) or len(packs) == 1
+        found = [distinct(read_bucket(bucket)) for bucket in buckets(packs)]
+        records = [int(record) for bucket, _ in found for record in bucket]
+        assert sorted(records) == list(range(500)) and records != sorted(records)
+        repeats = [pair for _, pairs in found for pair in pairs]
+        assert len(repeats) == 100 and all(kept == other for kept, other in repeats)
+        assert [key(3, str(n)) for n in records] == sorted(key(3, str(n)) for n in range(500))
 
 
 def test_the_command(tmp_path: Path) -> None:

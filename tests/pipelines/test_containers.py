@@ -1,16 +1,16 @@
 """What a container of a step is given and what is kept from it, as far as it can be told without an engine."""
 
-import copy
 import os
 
 import pytest
 from google.protobuf import json_format
 
 from model.options import run
-from pipelines import containers
 from pipelines.containers import ANY, CLEARML, HUB, MLFLOW, STORAGE, lines, located, needs, open_to_steps
 from pipelines.engine import binds
-from pipelines.pipeline import pipeline
+from pipelines.parameters import parameters
+from pipelines.pipeline import define
+from pipelines.request import load_profile
 from pipelines.run import main
 
 
@@ -81,11 +81,9 @@ def test_a_step_gets_what_it_declares_and_the_run_needs(monkeypatch, needed, exp
     secrets |= {"MLFLOW_TRACKING_PASSWORD"}
     for name in (*secrets, "https_proxy"):
         monkeypatch.setenv(name, "s3cret")
-    spec = copy.deepcopy(pipeline.pipeline_spec)
-    monkeypatch.setattr(type(pipeline), "pipeline_spec", spec)
-    monkeypatch.setattr(containers, "pipeline", pipeline)
-    open_to_steps(needed)
-    executors = json_format.MessageToDict(spec)["deploymentSpec"]["executors"]
+    pipeline = define(parameters(load_profile("demo", ["corpus.shards=2"]), "v1"))
+    open_to_steps(pipeline, needed)
+    executors = json_format.MessageToDict(pipeline.pipeline_spec)["deploymentSpec"]["executors"]
     declared = json_format.MessageToDict(pipeline.platform_spec)["platforms"]["kubernetes"]["deploymentSpec"][
         "executors"
     ]
@@ -95,6 +93,7 @@ def test_a_step_gets_what_it_declares_and_the_run_needs(monkeypatch, needed, exp
         if ANY in names:
             opened += 1
             assert names & secrets == set(expected) and "https_proxy" in names and declared[label]["secretAsEnv"]
+            assert label != "exec-merge-shards", "it reads no source"
         else:
             assert not names & {*secrets, "https_proxy"}
     assert (opened > 0) == bool(needed) and opened < len(executors)

@@ -359,6 +359,43 @@ def test_a_second_attempt_takes_the_place_of_the_first():
     assert (found.state, found.pod) == ("ok", pod(5))
 
 
+def turn_of_a_loop(number: int, turn: int, state: str, began: float, ended: float) -> list[dict]:
+    """What Argo makes of a turn: a group, in it another one with a driver, and in that the step, whose pod is the last.
+
+    In Argo the step that waits for the loop hangs below the last nodes of each of its turns.
+    """
+    return [
+        node(f"iteration-iterations({turn}:{turn})", number, "RUNNING", began, 0, (number + 1,)),
+        node("iteration-item-driver", number + 1, "SUCCEEDED", began, began + 1, (number + 2,), within=number),
+        node("iteration-item", number + 2, "RUNNING", began + 1, 0, (number + 3,), within=number),
+        node("shard-driver", number + 3, "SUCCEEDED", began + 1, began + 2, (number + 4,), within=number + 2),
+        node("shard", number + 4, state, began + 2, ended, (number + 5,), within=number + 2),
+        node("executor", number + 5, state, began + 2, ended, (91,), within=number + 4),
+    ]
+
+
+def test_each_turn_of_a_loop_is_a_step_of_its_own(kubeflow):
+    loop = {"parameterIterator": {"items": {"raw": "[0, 1, 2]"}, "itemInput": "number"}, "taskInfo": {"name": "shards"}}
+    inner = {"shard": {"componentRef": {"name": "comp-shard"}, "taskInfo": {"name": "prepare shard"}}}
+    tasks = {
+        "for-loop-1": {**loop, "componentRef": {"name": "comp-loop"}},
+        "merge": {"componentRef": {"name": "comp-merge"}, "dependentTasks": ["for-loop-1"]},
+    }
+    spec = {"root": {"dag": {"tasks": tasks}}, "components": {"comp-loop": {"dag": {"tasks": inner}}}}
+    names = step_names(spec)
+    assert [*names.values()] == ["prepare-shard-1", "prepare-shard-2", "prepare-shard-3", "merge"]
+    nodes = [
+        *turn_of_a_loop(10, 0, "SUCCEEDED", 100, 130),
+        *turn_of_a_loop(20, 1, "RUNNING", 105, 0),
+        node("merge-driver", 91, "RUNNING", 131),
+    ]
+    kubeflow.runs["r1"] = [a_run("RUNNING", nodes)]
+    first, second, third, merge = steps_of(Kubeflow(kubeflow.host).run("r1"), names)
+    assert (first.state, first.pod, first.seconds) == ("ok", pod(15), 29)
+    assert (second.state, second.pod) == ("running", pod(25))
+    assert (third.state, merge.state) == ("waiting", "running")
+
+
 def test_a_driver_that_fails_fails_its_step():
     nodes = [node("gate-driver", 1, "FAILED", 10, 12)]
     (found,) = steps_of(a_run("FAILED", nodes), {"gate": "gate"})
