@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from model.corpus.account import EXAMPLE_CHARS
 from model.corpus.cleaning import MAX_AUTHORS
 from model.corpus.files import CorpusError
 from model.corpus.screening import SHOWN
@@ -27,7 +28,7 @@ class Counts:
         self.rejected[reason] += 1
         file["rejected"][reason] += 1
         if len(rows := self.taken.setdefault(reason, [])) < SHOWN:
-            rows.append(values)
+            rows.append([value[:EXAMPLE_CHARS] for value in values])
 
     def name(self, author: str) -> None:
         """Know an author, unless the name is empty.
