@@ -19,7 +19,7 @@ class Counts:
     tally: Tally
     read: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    taken: dict[str, list[Sequence[str]]] = field(default_factory=dict)  # the first rows that each reason took
+    taken: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)  # the first rows that each reason took
     masked: Counter[str] = field(default_factory=Counter)  # by kind, in the rows that are fit
     authors: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
 
@@ -28,7 +28,7 @@ class Counts:
         self.rejected[reason] += 1
         file["rejected"][reason] += 1
         if len(rows := self.taken.setdefault(reason, [])) < SHOWN:
-            rows.append([value[:EXAMPLE_CHARS] for value in values])
+            rows.append(tuple(value[:EXAMPLE_CHARS] for value in values))
 
     def name(self, author: str) -> None:
         """Know an author, unless the name is empty.

@@ -6,7 +6,7 @@ first nine tenths, as nanoGPT does with its character data set, so that losses c
 
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def batches(
     size: int,
     work: Path,
     together: Sequence[SourceFile] = (),
-) -> Iterator[tuple[tuple[dict[str, Any], str], list[Row]]]:
+) -> Generator[tuple[tuple[dict[str, Any], str], list[Row]]]:
     """The rows of shares, at most ``size`` at a time and of one file; each time with the file's tally and the split.
 
     The split is "" where it is yet to be decided. ``work`` is a file for text on its way, ``together`` as for
