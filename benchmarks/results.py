@@ -168,6 +168,7 @@ def measured_table(name: str) -> str:
     from benchmarks.agreement import agreement_table
     from benchmarks.blocks import blocks_table
     from benchmarks.cluster import cluster_table
+    from benchmarks.distillation import distillation_table
     from benchmarks.doors import doors_table
     from benchmarks.joined import joined_table
     from benchmarks.kept import kept_table
@@ -196,6 +197,7 @@ def measured_table(name: str) -> str:
         "joined": joined_table,
         "doors": doors_table,
         "resume": resume_table,
+        "distillation": distillation_table,
         "sweep": sweep_table,
         "training": training_table,
     }

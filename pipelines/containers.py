@@ -18,6 +18,7 @@ import docker
 from docker.types import DeviceRequest, LogConfig
 from google.protobuf import json_format
 from kfp import local
+from kfp.dsl.base_component import BaseComponent
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
@@ -28,7 +29,7 @@ from pipelines.engine import EngineError, Image, binds, connect, find_image, pul
 from pipelines.folder import runner_was_killed
 from pipelines.images import HERE, tag
 from pipelines.local import MAIN, handed_over, install, pass_on, run_by
-from pipelines.pipeline import pipeline
+from pipelines.pipeline import define
 from pipelines.provenance import code_version
 from pipelines.reuse import run_once
 
@@ -122,12 +123,14 @@ class Containers:
         environment |= {"HOME": "/tmp", "USER": "prometheus", "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         environment[STEPS_VARIABLE] = str(steps.absolute())
         text = arguments["sources"] or arguments["corpus"]["sources"]
-        if needed := needs([*text, *arguments["tests"], arguments["init_from"]], written):
+        begun = (arguments["init_from"], arguments["teacher"].get("bundle", ""))
+        if needed := needs([*text, *arguments["tests"], *begun], written):
             for name in CERTIFICATES:
                 if Path(file := os.environ.get(name, "")).is_file():
                     environment[name] = os.path.abspath(file)
                     read.append(os.path.abspath(file))
-        open_to_steps(needed)
+        pipeline = define(teacher=arguments["teacher"])
+        open_to_steps(pipeline, needed)
         if "://" not in written:
             Path(written).mkdir(parents=True, exist_ok=True)
         rooms = {str(run_dir): False, **({} if "://" in written else {written: False})}
@@ -138,7 +141,7 @@ class Containers:
         StepContainer.terminal, StepContainer.steps_image = sys.stdout, self.image
         docker_task_handler.DockerTaskHandler = StepContainer
         try:
-            run_by(runner, arguments, run_dir)
+            run_by(runner, pipeline, arguments, run_dir)
         finally:
             remove(self.client, f"{LABEL}={run_dir}")
 
@@ -196,6 +199,8 @@ def located(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], st
     given: dict[str, Any] = {name: [*map(found, arguments[name])] for name in ("sources", "tests")}
     if begun := arguments["init_from"]:
         given["init_from"] = found(begun)
+    if bundle := arguments["teacher"].get("bundle"):
+        given["teacher"] = {"bundle": found(bundle)}
     corpus, store = arguments["corpus"], arguments["publish_to"]
     if not given["sources"]:  # else the profile's own text is not read
         corpus = {**corpus, "sources": [*map(found, corpus["sources"])]}
@@ -220,8 +225,8 @@ def needs(sources: Iterable[str], store: str) -> set[str]:
     return needed
 
 
-def open_to_steps(needed: set[str]) -> None:
-    """Give each step of the pipeline the network and the credentials that it declares, of those that are needed."""
+def open_to_steps(pipeline: BaseComponent, needed: set[str]) -> None:
+    """Give each step of a pipeline the network and the credentials that it declares, of those that are needed."""
     declared = pipeline.platform_spec.platforms["kubernetes"].deployment_spec.executors
     executors = pipeline.pipeline_spec.deployment_spec["executors"]
     for label, settings in declared.items():

@@ -32,7 +32,15 @@ from pipelines.sbom import QUESTION, bill
 
 DOCKERFILES = {"pipeline": "pipelines/Dockerfile", "predictor": "serving/Dockerfile"}
 BASE = "python:3.11-slim"  # as the Dockerfiles have it
-CACHED = ("prepare_data", "train_tokenizer", "train_model", "variant", "gate")  # steps that Kubeflow may leave out
+CACHED = (
+    "prepare_data",
+    "train_tokenizer",
+    "train_teacher",
+    "distil",
+    "train_model",
+    "variant",
+    "gate",
+)  # steps that Kubeflow may leave out
 HERE = "localhost"  # the registry of images that stay on this machine
 MEGABYTE = 1e6  # bytes, as Docker counts them
 

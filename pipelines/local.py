@@ -27,12 +27,13 @@ from typing import Any, TextIO
 import psutil
 from kfp import local
 from kfp.dsl import PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER
+from kfp.dsl.base_component import BaseComponent
 from kfp.local import executor_input_utils, logging_utils, placeholder_utils, subprocess_task_handler
 from kfp.local.status import Status
 
 from components.step import END, START, STEPS_VARIABLE
 from pipelines.folder import LOCK
-from pipelines.pipeline import pipeline
+from pipelines.pipeline import define
 from pipelines.reuse import run_once
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -157,13 +158,18 @@ def run_locally(arguments: Mapping[str, Any], run_dir: Path, steps: Path) -> Non
     install(sys.stdout)
     with environment({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", STEPS_VARIABLE: str(steps)}):
         try:
-            run_by(local.SubprocessRunner(use_venv=False), arguments, run_dir)
+            run_by(local.SubprocessRunner(use_venv=False), define(teacher=arguments["teacher"]), arguments, run_dir)
         except KeyboardInterrupt:
             _stop_children()
             raise
 
 
-def run_by(runner: local.SubprocessRunner | local.DockerRunner, arguments: Mapping[str, Any], run_dir: Path) -> None:
+def run_by(
+    runner: local.SubprocessRunner | local.DockerRunner,
+    pipeline: BaseComponent,
+    arguments: Mapping[str, Any],
+    run_dir: Path,
+) -> None:
     """Run the pipeline by one of Kubeflow's runners; all that it says is kept as kfp.log.
 
     Raises:

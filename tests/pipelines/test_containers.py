@@ -1,16 +1,14 @@
 """What a container of a step is given and what is kept from it, as far as it can be told without an engine."""
 
-import copy
 import os
 
 import pytest
 from google.protobuf import json_format
 
 from model.options import run
-from pipelines import containers
 from pipelines.containers import ANY, CLEARML, HUB, MLFLOW, STORAGE, lines, located, needs, open_to_steps
 from pipelines.engine import binds
-from pipelines.pipeline import pipeline
+from pipelines.pipeline import define
 from pipelines.run import main
 
 
@@ -28,6 +26,7 @@ def arguments(**changed):
         "sources": [],
         "tests": [],
         "init_from": "",
+        "teacher": {},
         "corpus": {"sources": ["own.tsv"], "max_rows": 1},
         "publish_to": "runs",
     } | changed
@@ -81,11 +80,9 @@ def test_a_step_gets_what_it_declares_and_the_run_needs(monkeypatch, needed, exp
     secrets |= {"MLFLOW_TRACKING_PASSWORD"}
     for name in (*secrets, "https_proxy"):
         monkeypatch.setenv(name, "s3cret")
-    spec = copy.deepcopy(pipeline.pipeline_spec)
-    monkeypatch.setattr(type(pipeline), "pipeline_spec", spec)
-    monkeypatch.setattr(containers, "pipeline", pipeline)
-    open_to_steps(needed)
-    executors = json_format.MessageToDict(spec)["deploymentSpec"]["executors"]
+    pipeline = define(teacher={"bundle": "s3://models/run"})
+    open_to_steps(pipeline, needed)
+    executors = json_format.MessageToDict(pipeline.pipeline_spec)["deploymentSpec"]["executors"]
     declared = json_format.MessageToDict(pipeline.platform_spec)["platforms"]["kubernetes"]["deploymentSpec"][
         "executors"
     ]
