@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from sacrebleu.metrics import CHRF
 
 from model.network import Transformer
 from model.tokenizer import Tokenizer
@@ -53,6 +52,8 @@ def references(batch: Batch) -> list[list[int]]:
 
 def chrf(network: Transformer, tokenizer: Tokenizer, batches: Sequence[Batch]) -> float:
     """chrF of the greedy translations of all examples in batches of the CPU, by a network in eval mode."""
+    from sacrebleu.metrics import CHRF  # here: a machine that only trains may lack it (benchmarks/gpu/needed.py)
+
     hypotheses: list[list[int]] = []
     targets: list[list[int]] = []
     for batch in batches:

@@ -177,11 +177,9 @@ def probed(server: Server, body: dict[str, object], calls: int) -> tuple[set[int
 @pytest.mark.parametrize("text", HARD)
 def test_the_probe_is_answered_beside_hard_texts(wide: Server, text: str) -> None:
     """Twenty at once: less than 0.2 s of work lies before a probe, where a single text of marks took 0.2 s."""
-    start = processor_seconds(wide)
     statuses, wait = probed(wide, {"prompt": HARD[text], "target": "en", "split": False}, 20)
     assert statuses == {400}
     assert wait < 0.2
-    assert processor_seconds(wide) - start < 20 * 0.1  # 0.03 to 0.06 each, as processors are
 
 
 CUT = {
@@ -203,6 +201,19 @@ def test_the_probe_is_answered_beside_a_text_that_is_cut(wide: Server, text: str
     statuses, wait = probed(wide, {**form, "target": "en", "max_tokens": 1}, 2)
     assert statuses <= {200, 504}
     assert wait < 0.2
+
+
+@pytest.mark.parametrize("text", HARD)
+def test_a_hard_text_costs_a_moment(wide: Server, text: str) -> None:
+    """By the cheapest of three times five: beside other work a processor's seconds grow too."""
+    times = []
+    for _ in range(3):
+        start = processor_seconds(wide)
+        for _ in range(5):
+            body = {"prompt": HARD[text], "target": "en", "split": False}
+            assert wide.post("/generate", body).status_code == 400
+        times.append(processor_seconds(wide) - start)
+    assert min(times) < 5 * 0.1  # 0.03 to 0.06 each, as processors are
 
 
 def test_each_hard_text_of_a_call_costs_what_it_costs_alone(wide: Server) -> None:
