@@ -94,10 +94,7 @@ def ours(path: Path, held_out: str, given: CharactersSettings, folder: Path) -> 
     ids = tokenizer.encode(held_out)
     if tokenizer.decode(ids) != held_out:
         raise BenchmarkError(f"{path}: the tokenizer does not give its end back, character by character")
-    network = Transformer(profile.network, tokenizer.vocab_size).eval()
-    network.load_state_dict(
-        {name: torch.from_numpy(value) for name, value in load_checkpoint(folder / "out")[0].items()}
-    )
+    network = Transformer.from_weights(profile.network, tokenizer.vocab_size, load_checkpoint(folder / "out")[0])
     characters = len(held_out) - 1
     found = loss(lambda rows: network(None, rows), torch.tensor(ids), given.positions) * (len(ids) - 1) / characters
     return {

@@ -62,8 +62,7 @@ def compare(engine: Engine, checkpoint_dir: str | Path, prompts: Sequence[list[i
     state, _ = load_checkpoint(checkpoint_dir)
     config, eos_id = engine.bundle.config, engine.tokenizer.eos_id
     check_state(state, config, engine.bundle.vocab_size)
-    network = Transformer(config, engine.bundle.vocab_size).eval()
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+    network = Transformer.from_weights(config, engine.bundle.vocab_size, state)
     never_said = [i for i in range(len(engine.tokenizer.control_tokens)) if i != eos_id]
     requests = [bounded_request(engine, prompt, steps, logprobs=LIKELIEST) for prompt in prompts]
     identical, differences = 0, [0.0]

@@ -13,9 +13,10 @@ K key/value heads, h head width, V vocabulary.
 
 import math
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -226,6 +227,13 @@ class Transformer(nn.Module):
         seq2seq = config.family == "seq2seq"
         self.encoder = _Stack(config, "encoder", config.encoder_layers, causal=False) if seq2seq else None
         self.decoder = _Stack(config, "decoder", config.decoder_layers, causal=True, cross=seq2seq)
+
+    @classmethod
+    def from_weights(cls, config: NetworkConfig, vocab_size: int, weights: Mapping[str, np.ndarray]) -> Self:
+        """A network with the weights of a checkpoint, f32 by their names in its state, in eval mode."""
+        network = cls(config, vocab_size).eval()
+        network.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
+        return network
 
     def recompute_activations(self) -> None:
         """Have the layers keep less for their gradients, from now on; gradients stay what they are."""

@@ -215,9 +215,7 @@ def _attentions(network: Transformer) -> Iterator[tuple[str, Attention]]:
 
 
 def _network(state: Weights, config: NetworkConfig, tokenizer: Tokenizer) -> Transformer:
-    network = Transformer(config, tokenizer.vocab_size).eval().requires_grad_(False)
-    network.load_state_dict({name: torch.from_numpy(values) for name, values in state.items()})
-    return network
+    return Transformer.from_weights(config, tokenizer.vocab_size, state).requires_grad_(False)
 
 
 def _training(info: dict[str, Any], steps: int, given: dict[str, Any]) -> TrainingConfig:

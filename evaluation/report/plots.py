@@ -63,14 +63,19 @@ def training_plots(run: Summary) -> list[Plot]:
     losses = [
         Series("", "s1", thinned(loss), "faint"),
         Series("training", "s1", thinned(smoothed(loss))),
-        Series("validation", "s3", thinned(valid), "dots" if len(valid) <= 40 else ""),
+        validations(valid),
     ]
     plots = [
         lines("Loss", losses, "nats per token", cap),
-        lines("chrF", [Series("validation", "s3", thinned(score), "dots" if len(score) <= 40 else "")], "chrF"),
+        lines("chrF", [validations(score)], "chrF"),
         lines("Learning rate", [Series("learning rate", "s2", thinned(rate))], "learning rate"),
     ]
     return [plot for plot in plots if plot]
+
+
+def validations(points: Sequence[Point]) -> Series:
+    """What was found at each validation, as dots where there are few."""
+    return Series("validation", "s3", thinned(points), "dots" if len(points) <= 40 else "")
 
 
 def lines(title: str, series: Sequence[Series], label: str, cap: float = math.inf) -> Plot | None:

@@ -130,6 +130,8 @@ class Examples:
                 "an encoder-decoder network learns from sentence pairs, and this corpus is running text: "
                 "set network.family=decoder (for example preset mini-gpt), or give a parallel corpus"
             )
+        if network.family == "decoder" and config.best == "chrf":
+            raise ExamplesError("training.best: chrf is of a translation by an encoder-decoder; leave it at loss")
         self._fields = self.languages if self.task == "translation" else ["text"]
         self._work = work or Path(tempfile.mkdtemp(prefix="tokens-"))
         if work is None:
@@ -190,6 +192,15 @@ class Examples:
         Raises:
             ExamplesError: where no row fits, for then no weights would be the best.
         """
+        shower, shown = self._valid
+        if 0 < rows < len(shown.width):
+            shown = shown[np.arange(rows) * len(shown.width) // rows]
+        cuts = cut(above(shown.width).tolist(), self.config.batch_tokens)
+        return [_batch(shower, shown, range(*ends), self.network.max_positions) for ends in itertools.pairwise(cuts)]
+
+    @functools.cached_property
+    def _valid(self) -> tuple[Pairs | Windows, Shown]:
+        """The examples of the validation split that fit, by size."""
         records = list(read_split(self.holdout, "valid"))
         shower = self._shower(tokenised(records, self.tokenizer, self._fields))
         shown = shower.show(Drawn(0, np.arange(len(records)), np.arange(len(records))))
@@ -199,11 +210,7 @@ class Examples:
                 f"none of the {len(records):,} validation rows fits in max_positions={self.network.max_positions} "
                 "tokens: raise corpus.valid_rows, network.max_positions or the tokenizer's vocab_size"
             )
-        shown, most = by_size(shown), self.network.max_positions
-        if 0 < rows < len(shown.width):
-            shown = shown[np.arange(rows) * len(shown.width) // rows]
-        cuts = cut(above(shown.width).tolist(), self.config.batch_tokens)
-        return [_batch(shower, shown, range(*ends), most) for ends in itertools.pairwise(cuts)]
+        return shower, by_size(shown)
 
     def valid_hash(self) -> str:
         """The SHA-256 of the validation split, as it lies on disk, in hex."""

@@ -28,7 +28,7 @@ from model.processors import available_cpus
 from model.progress import Progress
 from model.row_counts import RowCount, sentence
 from model.tokenizer import load_tokenizer
-from model.training.batches import Batch, Examples, ExamplesError
+from model.training.batches import Batch, Examples
 from model.training.checkpoint import INFO, WEIGHTS, finish, save_weights
 from model.training.device import TrainingError, choose_device, choose_precision, return_free_memory
 from model.training.draws import Draws
@@ -158,8 +158,6 @@ class Trainer:
 
     def __init__(self, examples: Examples, out: Path, ranks: Ranks = ALONE) -> None:
         self.examples, self.config, self.out, self.ranks = examples, examples.config, out, ranks
-        if self.config.best == "chrf" and examples.network.family == "decoder":
-            raise ExamplesError("training.best: chrf is of a translation by an encoder-decoder; leave it at loss")
         self.device = choose_device(self.config, ranks)
         self.dtype = choose_precision(self.config, self.device)
         self.precision = str(self.dtype).removeprefix("torch.")

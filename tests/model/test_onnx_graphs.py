@@ -52,9 +52,7 @@ def perturbed_weights(config, seed):
 
 
 def torch_network(state, config):
-    network = Transformer(config, VOCABULARY)
-    network.load_state_dict({name: torch.from_numpy(values) for name, values in state.items()})
-    return network.eval()
+    return Transformer.from_weights(config, VOCABULARY, state)
 
 
 def runner(state, config):

@@ -40,9 +40,7 @@ def state(made):
 
 
 def loaded(weights, config, vocabulary=60):
-    made = Transformer(config, vocabulary).eval().requires_grad_(False)
-    made.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
-    return made
+    return Transformer.from_weights(config, vocabulary, weights).requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

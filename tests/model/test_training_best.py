@@ -41,9 +41,7 @@ def _examples(parallel: tuple[Path, Path], config: TrainingConfig) -> Examples:
 
 
 def _network(folder: Path, tokenizer: Tokenizer) -> Transformer:
-    network = Transformer(NETWORK, tokenizer.vocab_size).eval()
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in load_checkpoint(folder)[0].items()})
-    return network
+    return Transformer.from_weights(NETWORK, tokenizer.vocab_size, load_checkpoint(folder)[0])
 
 
 def test_the_best_weights_are_those_of_the_best_chrf(trained: Run) -> None:
@@ -101,10 +99,9 @@ def test_patience_goes_by_it_and_a_resumed_run_chooses_the_same(
     assert curve(tmp_path / "killed") == curve(trained[0])
 
 
-def test_a_decoder_is_refused(parallel: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_decoder_is_refused(parallel: tuple[Path, Path]) -> None:
     decoder = {"family": "decoder", "encoder_layers": 0}
     with pytest.raises(ConfigError, match=r"training\.best: chrf is for network\.family seq2seq"):
         from_dict(Profile, {"network": decoder, "training": {"best": "chrf"}})
-    examples = Examples(parallel[0], load_tokenizer(parallel[1]), NETWORK.model_copy(update=decoder), BY_CHRF)
     with pytest.raises(ExamplesError, match=r"training\.best"):
-        Trainer(examples, tmp_path)
+        Examples(parallel[0], load_tokenizer(parallel[1]), NETWORK.model_copy(update=decoder), BY_CHRF)

@@ -157,15 +157,20 @@ def test_a_step_that_an_edit_does_not_touch_is_not_run_anew(compiled_copy):
         before = after
 
 
-def test_the_same_request_is_the_same_file_in_every_process(tmp_path):
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [(["--profile", "demo"], b"prepare-data"), (["--set", "corpus.shards=5"], b'raw: "[0, 1, 2, 3, 4]"')],
+    ids=["whole", "shards"],
+)
+def test_the_same_request_is_the_same_file_in_every_process(tmp_path, asked, said):
     made = []
     for seed in ("1", "2"):
         environment = {**os.environ, "PROMETHEUS_IMAGE": IMAGE, "PYTHONHASHSEED": seed}
         path = tmp_path / f"{seed}.yaml"
-        command = [sys.executable, "-m", "pipelines.compile", str(path), "--profile", "demo"]
+        command = [sys.executable, "-m", "pipelines.compile", str(path), *asked]
         subprocess.run(command, env=environment, check=True, capture_output=True, cwd=ROOT)
         made.append(path.read_bytes())
-    assert made[0] == made[1]
+    assert made[0] == made[1] and said in made[0].replace(b"'", b'"')
     assert made[0].startswith(b"# prometheus-mini ") and IMAGE.encode() in made[0].splitlines()[0]
 
 
