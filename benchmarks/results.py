@@ -169,6 +169,7 @@ def measured_table(name: str) -> str:
     from benchmarks.blocks import blocks_table
     from benchmarks.characters import characters_table
     from benchmarks.cluster import cluster_table
+    from benchmarks.distillation import distillation_table
     from benchmarks.doors import doors_table
     from benchmarks.joined import joined_table
     from benchmarks.kept import kept_table
@@ -199,6 +200,7 @@ def measured_table(name: str) -> str:
         "doors": doors_table,
         "resume": resume_table,
         "shards": shards_table,
+        "distillation": distillation_table,
         "sweep": sweep_table,
         "training": training_table,
         "characters": characters_table,

@@ -1,9 +1,11 @@
 """What a bundle is asked with a corpus's rows: to translate one side into the other, or to continue running text."""
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.bundle import Bundle
+from model.text.pieces import join
 from serving.engine import Engine, GenerationRequest
 
 
@@ -36,3 +38,26 @@ def cut(engine: Engine, prompts: Sequence[list[int]]) -> tuple[list[list[int]], 
 def bounded_request(engine: Engine, ids: list[int], most: int, **sampling: Any) -> GenerationRequest:
     """Greedy unless ``sampling`` says otherwise, of at most ``most`` tokens, or as many as fit after the prompt."""
     return GenerationRequest(ids, max_tokens=min(engine.limits.room(len(ids)), most), **sampling)
+
+
+class Translation(NamedTuple):
+    """A text in another language, in one line; one that has not ``ended`` ran on to the most tokens it may have."""
+
+    text: str
+    ended: bool
+
+
+def translated(
+    engine: Engine, texts: Sequence[str], targets: Sequence[str], authors: Sequence[str | None], beams: int = 1
+) -> list[Translation]:
+    """Translations in the texts' order, each into its target, cut and put together as in serving."""
+    pieces = [list(engine.pieces(*asked)) for asked in zip(texts, targets, authors, strict=True)]
+    prompts = [piece.prompt for found in pieces for piece in found if piece.prompt]
+    tokens = engine.limits.translation_tokens
+    results = iter(engine.generate([GenerationRequest(ids, tokens(len(ids)), beams=beams) for ids in prompts]))
+    translations = []
+    for found in pieces:
+        own = [next(results) for piece in found if piece.prompt]
+        text = re.sub(r"[\r\n]+", " ", join(found, iter([result.text for result in own]))).strip()
+        translations.append(Translation(text, all(result.finish_reason != "length" for result in own)))
+    return translations

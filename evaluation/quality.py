@@ -7,7 +7,6 @@ the best to the worst translation, so that a reader sees what the model does bad
     python -c "from evaluation.quality import corpus_scores; print(corpus_scores(['a cat'], ['a cat']))"
 """
 
-import re
 import time
 from collections.abc import Sequence
 from itertools import product
@@ -18,7 +17,7 @@ from sacrebleu import corpus_chrf, sentence_chrf
 from sacrebleu.metrics import BLEU, CHRF
 
 from evaluation.examples import opening, spaced
-from evaluation.prompts import bounded_request, cut, directions, known_author
+from evaluation.prompts import bounded_request, cut, directions, known_author, translated
 from evaluation.results import Sample, Score, Search
 from evaluation.search import Searching
 from evaluation.variations import variations
@@ -27,8 +26,7 @@ from model.corpus import read_split, test_sets
 from model.files import write_text
 from model.progress import Progress
 from model.row_counts import RowCount, row_count
-from model.text.pieces import join
-from serving.engine import Engine, GenerationRequest
+from serving.engine import Engine
 
 _CHUNK = 256  # rows handed to the engine at once: enough to keep its slots full, few enough for progress lines
 _SAMPLE_WORDS = 4  # shorter sources teach a reader little, so they are shown only where there is nothing longer
@@ -129,13 +127,9 @@ def _translate(
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
-        pieces = [list(engine.pieces(texts[i], target, authors[i])) for i in chunk]
-        prompts = [piece.prompt for found in pieces for piece in found if piece.prompt]
-        tokens = engine.limits.translation_tokens
-        requests = [GenerationRequest(ids, tokens(len(ids)), beams=beams) for ids in prompts]
-        results = (result.text for result in engine.generate(requests))
-        for i, found in zip(chunk, pieces, strict=True):
-            outputs[i] = re.sub(r"[\r\n]+", " ", join(found, results)).strip()
+        asked = [texts[i] for i in chunk], [target] * len(chunk), [authors[i] for i in chunk]
+        for i, found in zip(chunk, translated(engine, *asked, beams), strict=True):
+            outputs[i] = found.text
         progress.advance(sum(len(texts[i]) for i in chunk), f"{what}, {start + len(chunk)} of {len(texts)} rows")
     return outputs, time.perf_counter() - began
 

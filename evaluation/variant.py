@@ -1,58 +1,20 @@
-"""One variant from the checkpoint to its figures: export, then quantization where it is not fp32, then measurement.
-
-A bundle is measured in a process of its own: its peak memory is then the engine's, not that of what made the bundle.
-"""
+"""One variant and its figures: a bundle is measured in a process of its own, whose peak memory is then the engine's."""
 
 import contextlib
 import ctypes
 import signal
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
 from evaluation.evaluate import evaluate_bundle
-from evaluation.examples import introduce
-from model.bundle import Bundle
-from model.config import EvaluationConfig, QuantizationConfig
+from model.config import EvaluationConfig
 from model.errors import ProjectError
-from model.onnx.export import export_bundle
-from model.onnx.quantize import quantize_bundle
 
 
 class VariantError(ProjectError, RuntimeError):
     """A bundle that could not be measured."""
-
-
-def make_bundle(
-    checkpoint: str,
-    tokenizer: str,
-    holdout: str,
-    out: str,
-    precision: str,
-    config: QuantizationConfig,
-    shown: EvaluationConfig,
-) -> dict[str, Any]:
-    """Write the bundle of a precision to ``out``; its manifest.
-
-    Args:
-        shown: how many examples the bundle carries, and what it says of itself.
-
-    Raises:
-        CheckpointError, GraphError: as export and quantization do.
-    """
-    introduction = introduce(holdout, shown)
-    with tempfile.TemporaryDirectory(prefix="export-") as folder:
-        exported = out if precision == "fp32" else f"{folder}/fp32"
-        manifest = export_bundle(checkpoint, tokenizer, exported, introduction)
-        if precision == "fp32" and (count := len(introduction["examples"])):
-            print(f"examples: {count} held-out texts go with the bundle (evaluation.examples)", flush=True)
-        print(f"export: fp32, {Bundle.load(exported).bytes:,} bytes", flush=True)
-        if precision != "fp32":
-            manifest = quantize_bundle(exported, holdout, out, precision, config)
-            print(f"quantize: {precision}, {Bundle.load(out).bytes:,} bytes", flush=True)
-    return manifest
 
 
 def measure_bundle(bundle: str, holdout: str, out: str, config: EvaluationConfig) -> dict[str, Any]:

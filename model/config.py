@@ -293,6 +293,40 @@ def fit_warmup(training: TrainingConfig) -> tuple[TrainingConfig, str]:
     )
 
 
+class DistillationConfig(Settings):
+    """Whose translations the network learns: its text's own, or a teacher's."""
+
+    teacher: str = setting(
+        "", "A run, its bundle, or the address of one, whose translations the network learns; empty: its text's own."
+    )
+    teacher_steps: Natural = setting(
+        0, "Steps in which this run trains a teacher, with all else of section training; 0 trains none."
+    )
+    teacher_network: dict[str, Any] = setting(
+        {"d_model": 384, "heads": 6, "d_ff": 1896, "decoder_layers": 4},
+        "What of section network is otherwise in a teacher that this run trains.",
+    )
+    beams: int = setting(
+        1, "Width of the search that the teacher translates with; 1 is greedy, several take a multiple of its time.",
+        ge=1, le=MAX_BEAMS,
+    )  # fmt: skip
+    keep_original: Share = setting(0.0, "Share of the text's own translations that stay, and are learned as they are.")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a teacher."""
+        return bool(self.teacher or self.teacher_steps)
+
+    @model_validator(mode="after")
+    def _has_one_teacher(self) -> Self:
+        if self.teacher and self.teacher_steps:
+            raise ValueError(
+                f"teacher: {self.teacher} is to teach, and teacher_steps={self.teacher_steps} would train another: "
+                "leave one of the two out"
+            )
+        return self
+
+
 class QuantizationConfig(Settings):
     """How weights and activations lose bits."""
 
@@ -381,6 +415,7 @@ class Profile(Settings):
     tokenizer: TokenizerConfig = section(TokenizerConfig, "Training the tokenizer.")
     network: NetworkConfig = section(NetworkConfig, "The network's shape; preset: NAME starts from a named one.")
     training: TrainingConfig = section(TrainingConfig, "Training.")
+    distillation: DistillationConfig = section(DistillationConfig, "Learning from a teacher, if any.")
     quantization: QuantizationConfig = section(QuantizationConfig, "Quantization.")
     evaluation: EvaluationConfig = section(EvaluationConfig, "Evaluation.")
     gate: GateConfig = section(GateConfig, "Gates.")
@@ -407,6 +442,37 @@ class Profile(Settings):
     def _translates(self) -> Self:
         if self.training.best == "chrf" and self.network.family == "decoder":
             raise ValueError("training.best: chrf is for network.family seq2seq; leave it at loss")
+        return self
+
+    @property
+    def teacher_network(self) -> NetworkConfig:
+        """The shape of a teacher that the run trains.
+
+        Raises:
+            ConfigError: where it can be none.
+        """
+        changed = to_dict(self.network) | self.distillation.teacher_network
+        return from_dict(NetworkConfig, changed, "distillation.teacher_network")
+
+    @property
+    def teacher_training(self) -> TrainingConfig:
+        """How the run trains a teacher."""
+        return self.training.model_copy(update={"steps": self.distillation.teacher_steps})
+
+    @model_validator(mode="after")
+    def _is_taught(self) -> Self:
+        asked, wrong = self.distillation, list[str]()
+        if asked.wanted and self.corpus.kind == "text":
+            wrong.append("distillation: a teacher translates, and running text (corpus.kind text) has no translation")
+        if asked.teacher_steps:
+            try:
+                network = self.teacher_network
+                if asked.beams > 1 and network.family == "decoder":
+                    wrong.append("distillation.beams: several are for network.family seq2seq; leave it at 1")
+            except ConfigError as error:
+                wrong += str(error).splitlines()
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
 
 

@@ -56,7 +56,8 @@ def compile_pipeline(out: Path, images: Mapping[str, str], arguments: Mapping[st
         arguments: The defaults of all parameters; a store in a volume (pvc://claim) is mounted.
         title: A line at the file's head.
     """
-    places = (arguments["publish_to"], arguments["checkpoint_uri"], arguments["init_from"])
+    teacher = arguments["teacher"]
+    places = (arguments["publish_to"], arguments["checkpoint_uri"], arguments["init_from"], teacher.get("bundle", ""))
     claims = {place.removeprefix("pvc://").partition("/")[0] for place in places if place.startswith("pvc://")}
     pipeline = define(arguments, images, tuple(sorted(claims)))
     spec = pipeline_spec_builder.modify_pipeline_spec_with_override(
@@ -78,7 +79,8 @@ def in_the_image(profile: Profile, sources: Sequence[str], tests: Sequence[str])
         ConfigError: for files of this machine, which no pod sees.
     """
     lost = "lies on this machine, where no pod sees it"
-    problems = [f"{source}: {lost}" for source in (*sources, *tests) if "://" not in source]
+    named = (*sources, *tests, *filter(None, [profile.distillation.teacher]))
+    problems = [f"{source}: {lost}" for source in named if "://" not in source]
     inside: list[str] = []
     for source in profile.corpus.sources if not sources else ():
         path = Path(source).absolute()

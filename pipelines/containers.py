@@ -123,7 +123,8 @@ class Containers:
         environment |= {"HOME": "/tmp", "USER": "prometheus", "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         environment[STEPS_VARIABLE] = str(steps.absolute())
         text = arguments["sources"] or arguments["corpus"]["sources"]
-        if needed := needs([*text, *arguments["tests"], arguments["init_from"]], written):
+        begun = (arguments["init_from"], arguments["teacher"].get("bundle", ""))
+        if needed := needs([*text, *arguments["tests"], *begun], written):
             for name in CERTIFICATES:
                 if Path(file := os.environ.get(name, "")).is_file():
                     environment[name] = os.path.abspath(file)
@@ -198,6 +199,8 @@ def located(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], st
     given: dict[str, Any] = {name: [*map(found, arguments[name])] for name in ("sources", "tests")}
     if begun := arguments["init_from"]:
         given["init_from"] = found(begun)
+    if bundle := arguments["teacher"].get("bundle"):
+        given["teacher"] = {"bundle": found(bundle)}
     corpus, store = arguments["corpus"], arguments["publish_to"]
     if not given["sources"]:  # else the profile's own text is not read
         corpus = {**corpus, "sources": [*map(found, corpus["sources"])]}

@@ -33,7 +33,17 @@ from pipelines.sbom import QUESTION, bill
 DOCKERFILES = {"pipeline": "pipelines/Dockerfile", "predictor": "serving/Dockerfile"}
 BASE = "python:3.11-slim"  # as the Dockerfiles have it
 # Steps that Kubeflow may leave out.
-CACHED = ("prepare_data", "prepare_shard", "merge_shards", "train_tokenizer", "train_model", "variant", "gate")
+CACHED = (
+    "prepare_data",
+    "prepare_shard",
+    "merge_shards",
+    "train_tokenizer",
+    "train_teacher",
+    "distil",
+    "train_model",
+    "variant",
+    "gate",
+)
 HERE = "localhost"  # the registry of images that stay on this machine
 MEGABYTE = 1e6  # bytes, as Docker counts them
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from model.config import Profile, to_dict
 
+TRANSLATING = ("beams", "keep_original")  # of section distillation, what the step of this name is given
 SECTIONS = ("corpus", "tokenizer", "network", "training", "quantization", "evaluation", "gate")
 
 
@@ -37,6 +38,7 @@ def parameters(
     """
     resources = profile.resources
     machine = machine or resources.machine
+    distillation = to_dict(profile.distillation)
     return {
         **{section: to_dict(getattr(profile, section)) for section in SECTIONS},
         "publish_to": publish_to,
@@ -47,6 +49,8 @@ def parameters(
         "sources": [*sources],
         "tests": [*tests],
         "init_from": init_from,
+        "teacher": teacher(profile),
+        "distillation": {name: distillation[name] for name in TRANSLATING},
         "machine": machine,
         "cpu": resources.cpu,
         "memory": resources.memory,
@@ -58,3 +62,13 @@ def parameters(
         "node_selector": resources.node_selector,
         "tolerations": resources.tolerations,
     }
+
+
+def teacher(profile: Profile) -> dict[str, Any]:
+    """What the steps are told of a teacher, apart from how it translates: a cached teacher may translate otherwise."""
+    asked = profile.distillation
+    if asked.teacher:
+        return {"bundle": asked.teacher}
+    if asked.teacher_steps:
+        return {"network": to_dict(profile.teacher_network), "training": to_dict(profile.teacher_training)}
+    return {}

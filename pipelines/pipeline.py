@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 from kfp import dsl, kubernetes
 
 from components.code import code_of
+from components.distil.component import distil
 from components.gate.component import gate as judge
 from components.image import IMAGE
 from components.merge_shards.component import merge_shards
@@ -28,9 +29,11 @@ from components.publish.component import publish
 from components.refuse.component import refuse
 from components.release.component import release
 from components.train_model.component import train_model
+from components.train_teacher.component import train_teacher
 from components.train_tokenizer.component import train_tokenizer
 from components.variant.component import variant
 from evaluation.results import NONE
+from evaluation.teacher import GIVEN, TRAINED, kind_of
 from model.environment import NO_TELEMETRY
 
 NAME = "prometheus-mini"
@@ -65,12 +68,17 @@ def define(
 ) -> dsl.base_component.BaseComponent:
     """The pipeline.
 
+    A step that a run does not need costs it pods all the same: those of shards and of distillation are there where the
+    parameters ask for them.
+
     Args:
-        arguments: Its parameters (pipelines/parameters.py), of which some are compiled in; for one shard none is.
+        arguments: Its parameters (pipelines/parameters.py), of which some are compiled in; without them neither shards
+            nor a teacher are.
         images: What its steps run in, by component.
         claims: Volumes that are mounted where the store is used.
     """
     shards = arguments["corpus"].get("shards", 1) if arguments else 1
+    taught_by = kind_of(arguments["teacher"] if arguments else {})
 
     def asked(task: dsl.PipelineTask, *secrets: str, hours: int, cpu: str, memory: str, again: bool = True):
         """What a step asks of a cluster: a share of a node, a time limit, secrets, other attempts, to report nothing.
@@ -103,6 +111,8 @@ def define(
         sources: list,
         tests: list,
         init_from: str,
+        teacher: dict,
+        distillation: dict,
         corpus: dict,
         tokenizer: dict,
         network: dict,
@@ -131,6 +141,9 @@ def define(
             sources: Files or addresses of text; empty for those that section corpus names.
             tests: Test files, each a test set of its own.
             init_from: Training folder, or address of one, with weights to begin with; empty for random ones.
+            teacher: A bundle that is to teach, or the network and the training of one that the run trains. Which of
+                the two, or neither, is settled when the pipeline is compiled.
+            distillation: How a teacher translates.
             corpus: The profile's section of this name, as the six that follow.
             tokenizer: The profile's section.
             network: The profile's section.
@@ -149,6 +162,7 @@ def define(
             tolerations: Taints that these two bear.
         """
         share: Share = {"cpu": cpu, "memory": memory}
+        large: Share = {"cpu": train_cpu, "memory": train_memory}
 
         checked = preflight(
             sources=sources,
@@ -160,6 +174,9 @@ def define(
             machine=machine,
             init_from=init_from,
             network=network,
+            teacher=teacher,
+            taught_by=taught_by,
+            distillation=distillation,
             code=code_of("preflight"),
         )
         # What was so an hour ago need not be so now: this is not cached, nor is what changes something out there.
@@ -185,8 +202,29 @@ def define(
         asked(cut, STORAGE, hours=4, **share)
         made = {"tokenizer": cut.outputs["tokenizer"]}
 
+        learned, on_a_gpu = {**text}, list[tuple[dsl.PipelineTask, str]]()
+        if taught_by in (GIVEN, TRAINED):
+            lesson = {"corpus": text["corpus"], "teacher": checked.outputs["teacher"], "config": distillation}
+            if taught_by == TRAINED:
+                grown = train_teacher(
+                    **text,
+                    **made,
+                    config=teacher,
+                    checkpoint_uri=checkpoint_uri,
+                    machine=machine,
+                    gpus=train_gpus,
+                    code=code_of("train_teacher"),
+                )
+                asked(grown, STORAGE, TRACKING, hours=72, **large)
+                on_a_gpu.append((grown, train_gpus))
+                lesson["bundle"] = grown.outputs["bundle"]
+            translated = distil(**lesson, code=code_of("distil"))
+            asked(translated, STORAGE, HUB, hours=72, **large)
+            on_a_gpu.append((translated, fp16_gpus))
+            learned["corpus"] = translated.outputs["taught"]
+
         trained = train_model(
-            **text,
+            **learned,
             **made,
             network=network,
             config=training,
@@ -195,10 +233,11 @@ def define(
             gpus=train_gpus,
             code=code_of("train_model"),
         )
-        asked(trained, STORAGE, TRACKING, hours=72, cpu=train_cpu, memory=train_memory)
+        asked(trained, STORAGE, TRACKING, hours=72, **large)
+        on_a_gpu.append((trained, train_gpus))
         made["checkpoint"] = trained.outputs["checkpoint"]
 
-        bundles, evaluations, on_a_gpu = {}, {}, {"train-model": (trained, train_gpus)}
+        bundles, evaluations = {}, {}
         for precision in VARIANTS:
             measured = variant(
                 **made,
@@ -212,8 +251,8 @@ def define(
             measured.set_display_name(f"variant {precision}")
             bundles[precision], evaluations[precision] = measured.outputs["bundle"], measured.outputs["evaluation"]
             if precision == "fp16":  # what is measured is what will be served, on a GPU where that serves
-                on_a_gpu[precision] = (measured, fp16_gpus)
-        for task, count in on_a_gpu.values():
+                on_a_gpu.append((measured, fp16_gpus))
+        for task, count in on_a_gpu:
             task.set_accelerator_type(GPU).set_accelerator_limit(count)
             kubernetes.add_node_selector_json(task, node_selector)
             kubernetes.add_toleration_json(task, tolerations)

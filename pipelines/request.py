@@ -19,9 +19,8 @@ from model.corpus.reading import Tally, read_documents, read_pairs
 from model.corpus.sources import expand, gather
 from model.options import Parser
 from model.tokenizer.vocabulary import SPECIAL_TOKENS
-from model.training import origin
-from model.training.checkpoint import CheckpointError
 from pipelines.given import not_text, settings, sources
+from pipelines.models import find_origin, find_teacher
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
 DEMO = "demo"  # the profile of a run that is given none
@@ -65,7 +64,8 @@ def read_request(
         for override in overrides:
             _apply(asked, override)
         profile, notes, unreachable = _fit_floors(profile, asked, corpus, tests)
-        problems += [*unreachable, *([] if corpus else own_text_problems(profile))]
+        profile, unfit = find_teacher(profile, runs)
+        problems += [*unreachable, *unfit, *([] if corpus else own_text_problems(profile))]
     except ConfigError as error:
         problems += str(error).splitlines()
     problems += source_problems(profile, corpus, tests)
@@ -206,26 +206,6 @@ def own_text_problems(profile: Profile) -> Iterator[str]:
     except CorpusError as error:
         fits = f"is not {config.kind} in [{', '.join(config.languages)}]: {give}"
         yield f"the text of profile {profile.name} {fits} ({error})"
-
-
-def find_origin(name: str, runs: Path, network: NetworkConfig | None) -> tuple[str, list[str]]:
-    """Where the weights to begin with are: an address, or the folder of a run or a training; and what is wrong of it.
-
-    Links are followed now, for latest and live move on.
-    """
-    if not name or "://" in name:
-        return name, []  # preflight looks at addresses
-    place = next((path for path in (Path(name), runs / name) if path.exists()), None)
-    if place is None:
-        return name, [f"INIT_FROM: {name} is neither a folder, nor a run in {runs}"]
-    try:
-        folder, here = origin.find(place.resolve()), Path.cwd()
-        found = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
-        if network:
-            origin.check(origin.read_info(folder), network, found)
-        return found, []
-    except CheckpointError as error:
-        return name, [f"INIT_FROM: {error}"]
 
 
 def _fit_floors(

@@ -17,16 +17,18 @@ from model.errors import ProjectError
 from model.settings import differing
 from pipelines.folder import REQUEST, SUMMARY, RunningError, ended, runner_lives
 from pipelines.given import not_text, settings, sources
-from pipelines.request import Request, find_origin, read_profile, source_problems
+from pipelines.models import find_origin, find_teacher
+from pipelines.request import Request, read_profile, source_problems
 from pipelines.reuse import other_code, trained
 
 if TYPE_CHECKING:
     from pipelines.containers import Containers
 
 Json = dict[str, Any]
+TEACHER = "SET=distillation.teacher"
 SHOWN = 3  # runs that a refusal names
 # What training depends on.
-UP_TO_TRAINING = {"CORPUS", "TEST", "INIT_FROM", "corpus", "tokenizer", "network", "training"}
+UP_TO_TRAINING = {"CORPUS", "TEST", "INIT_FROM", "corpus", "tokenizer", "network", "training", "distillation"}
 
 
 class ResumeError(ProjectError):
@@ -85,6 +87,7 @@ def read_again(
     before = asked["given"]
     again = {"CORPUS": sources(corpus), "TEST": sources(tests)}
     again |= {"SET=corpus.sources": again["CORPUS"] or overrides, "INIT_FROM": [*filter(None, [init_from])]}
+    again[TEACHER] = [override for override in overrides if override.startswith("distillation.teacher=")]
     init_from = init_from or before.get("INIT_FROM", "")
     corpus, tests = again["CORPUS"] or before["CORPUS"], again["TEST"] or before["TEST"]
     problems = not_text([*corpus, *tests])
@@ -99,7 +102,8 @@ def read_again(
         found = read_profile(json.loads(json.dumps(asked["settings"])), asked["profile"], overrides)
         problems += source_problems(found, corpus, tests)
         begun, more = find_origin(init_from, runs, found.network) if again["INIT_FROM"] else (init_from, [])
-        problems += more
+        found, unfit = find_teacher(found, runs) if again[TEACHER] else (found, [])
+        problems += more + unfit
         was = {**asked["settings"], **{name: before.get(name, "") for name in ("CORPUS", "TEST", "INIT_FROM")}}
         now = {"CORPUS": [*map(display, corpus)], "TEST": [*map(display, tests)], "INIT_FROM": display(begun)}
         now = {**without_keys(to_dict(found)), **now}
@@ -126,6 +130,7 @@ def as_kept(request: Request, store: str, containers: "Containers | None") -> Js
         "TEST": request.tests,
         "SET=corpus.sources": own,
         "INIT_FROM": [request.init_from],
+        TEACHER: [request.profile.distillation.teacher],
     }
     return {
         "CORPUS": [*map(display, request.corpus)],
@@ -140,5 +145,9 @@ def as_kept(request: Request, store: str, containers: "Containers | None") -> Js
 
 def without_keys(sections: Json) -> Json:
     """A profile's sections as they may be kept and shown: without the keys in addresses."""
-    corpus = sections["corpus"]
-    return {**sections, "corpus": {**corpus, "sources": [*map(display, corpus["sources"])]}}
+    corpus, asked = sections["corpus"], sections["distillation"]
+    return {
+        **sections,
+        "corpus": {**corpus, "sources": [*map(display, corpus["sources"])]},
+        "distillation": {**asked, "teacher": display(asked["teacher"])},
+    }

@@ -2,9 +2,9 @@
 
 Beside a step's output lies step.json: what the step was given (its settings, the hash of its code, the hashes of the
 artifacts that it reads) from its start on, and from its end on the hashes of what it has made. A step whose output is
-whole, and that would be given the same again, is not run again; any other begins in an empty folder. Only training
-goes on from what it has left unfinished, and what it has learned is never thrown away: where it would have to begin
-anew, the run is refused.
+whole, and that would be given the same again, is not run again; any other begins in an empty folder. Only training and
+a teacher's translating go on from what they have left unfinished, and what was learned is never thrown away: where a
+training would have to begin anew, the run is refused.
 
     python -c "from pipelines.reuse import hashed; print(hashed('README.md'))"
 """
@@ -30,7 +30,9 @@ Json = dict[str, Any]
 RECORD, STEPS = "step.json", "steps.jsonl"
 CODE = "code"  # the parameter of every step that tells which code it is to run
 TRAINING = "train-model"  # goes on from the checkpoint in its output folder (model/training/loop.py)
-UP_TO_TRAINING = ("prepare-data", "prepare-shard", "merge-shards", "train-tokenizer", TRAINING)
+TRAININGS = ("train-teacher", TRAINING)
+GOING_ON = (*TRAININGS, "distil")  # which goes on after its last whole shard (evaluation/distillation.py)
+UP_TO_TRAINING = ("prepare-data", "prepare-shard", "merge-shards", "train-tokenizer", *GOING_ON)
 
 
 class ReuseError(ProjectError):
@@ -75,7 +77,7 @@ def run_once(full_command: Sequence[str], pipeline_root: str, terminal: TextIO, 
         told = f"{END}{step['name']}: used again, made in {duration(step['seconds'])}"
         print(f"{START}{step['name']}\n{told}", file=terminal, flush=True)
         return Status.SUCCESS
-    if call.folder.exists() and (changed or call.folder.name != TRAINING):
+    if call.folder.exists() and (changed or call.folder.name not in GOING_ON):
         shutil.rmtree(call.folder)
     write_json(call.folder / RECORD, {"given": call.given})
     if (status := run()) == Status.SUCCESS:
@@ -95,7 +97,11 @@ def other_code(run_dir: Path) -> list[str]:
 
 def trained(run_dir: Path) -> bool:
     """Whether a run has anything to lose."""
-    return any(run_dir.glob(f"artifacts/*/{TRAINING}/**/*.safetensors"))
+    return any(_trained(folder) for name in TRAININGS for folder in run_dir.glob(f"artifacts/*/{name}"))
+
+
+def _trained(folder: Path) -> bool:
+    return any(folder.rglob("*.safetensors"))
 
 
 def _changed(call: Call, before: Json) -> list[str]:
@@ -107,10 +113,10 @@ def _changed(call: Call, before: Json) -> list[str]:
 
 
 def _may_begin_anew(folder: Path, changed: Sequence[str]) -> None:
-    if folder.name == TRAINING and trained(folder.parents[2]):
+    if folder.name in TRAININGS and _trained(folder):
         raise ReuseError(
-            f"train-model would begin anew ({', '.join(changed)}) and lose what it has trained: give what the run was "
-            "given, or begin another run, without RESUME"
+            f"{folder.name} would begin anew ({', '.join(changed)}) and lose what it has trained: give what the run "
+            "was given, or begin another run, without RESUME"
         )
 
 

@@ -38,7 +38,8 @@ def variant(
     from components.step import scalars, step
 
     with step(f"variant-{precision}", code, bundle=bundle.path, evaluation=evaluation.path):
-        from evaluation.variant import make_bundle, measure_bundle
+        from evaluation.making import make_bundle
+        from evaluation.variant import measure_bundle
         from model.config import EvaluationConfig, QuantizationConfig, from_dict
 
         settings, measured = from_dict(QuantizationConfig, quantization), from_dict(EvaluationConfig, config)

@@ -47,22 +47,37 @@ def in_order(
     if (first := next(rest, None)) is None:
         return
     del work
+    try:
+        yield from pooled(make, arguments, chain([first], rest), processes)
+    except BrokenProcessPool:
+        raise CorpusError(
+            "a process of the preparation was killed, as a system does that runs out of memory: "
+            "give it more, or take fewer (corpus.processes=1)"
+        ) from None
+
+
+def pooled(
+    make: Callable[..., Callable[[Task], Result]],
+    arguments: tuple[Any, ...],
+    tasks: Iterable[tuple[Label, Task]],
+    processes: int,
+) -> Iterator[tuple[Label, Result]]:
+    """As :func:`in_order`, with all work in other processes.
+
+    Raises:
+        BrokenProcessPool: when a process was killed.
+    """
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, _begin, (make, arguments))
     waiting = deque[tuple[Label, Future[Any]]]()
     try:
-        for label, task in chain([first], rest):
+        for label, task in tasks:
             waiting.append((label, pool.submit(_work, task)))
             if len(waiting) > AHEAD * processes:
                 done, future = waiting.popleft()
                 yield done, future.result()
         for done, future in waiting:
             yield done, future.result()
-    except BrokenProcessPool:
-        raise CorpusError(
-            "a process of the preparation was killed, as a system does that runs out of memory: "
-            "give it more, or take fewer (corpus.processes=1)"
-        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

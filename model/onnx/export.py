@@ -20,7 +20,7 @@ from model.tokenizer import load_tokenizer
 from model.training.checkpoint import load_checkpoint
 
 # Kept as provenance.
-TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters", "init_from", "pruning")
+TRAINING_FACTS = ("steps", "best_step", "valid_loss", "seed", "parameters", "init_from", "pruning", "distillation")
 
 
 def limits(config: NetworkConfig) -> dict[str, int]:

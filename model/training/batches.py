@@ -25,6 +25,7 @@ from torch import Tensor
 
 from model.config import NetworkConfig, TrainingConfig
 from model.corpus import read_card, read_split
+from model.corpus.answers import answer
 from model.corpus.storage import SUFFIX
 from model.files import sha256_file
 from model.row_counts import RowCount, row_count, too_long, warning
@@ -133,6 +134,7 @@ class Examples:
         if network.family == "decoder" and config.best == "chrf":
             raise ExamplesError("training.best: chrf is of a translation by an encoder-decoder; leave it at loss")
         self._fields = self.languages if self.task == "translation" else ["text"]
+        self._answers = [answer(language) for language in self.languages if "distillation" in self.card]
         self._work = work or Path(tempfile.mkdtemp(prefix="tokens-"))
         if work is None:
             weakref.finalize(self, shutil.rmtree, self._work, ignore_errors=True)
@@ -143,7 +145,8 @@ class Examples:
         """The train split, tokenised now if it is not yet."""
         hashes, rows = [shard["sha256"] for shard in self.card["shards"]], self.card["counts"]["train"]
         records = read_split(self.corpus, "train")
-        tokens = stored(self._work / TOKENS, {"corpus": hashes}, rows, records, self.tokenizer, self._fields)
+        fields = [*self._fields, *self._answers]
+        tokens = stored(self._work / TOKENS, {"corpus": hashes}, rows, records, self.tokenizer, fields)
         made = self._shower(tokens, Draws(self.config.seed))
         return Pools(tokens, made, self.config, self.network.max_positions)
 

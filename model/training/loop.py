@@ -98,6 +98,7 @@ def train(
             "holdout": examples.valid_hash(),
         }
         trainer, card = Trainer(examples, out, ranks), examples.card
+        taught = card.get("distillation", {})
         if origin := open_origin(init_from, network) if init_from and ranks.first else None:
             origin.load_into(trainer.network, tokens)
         if init_from:
@@ -138,7 +139,7 @@ def train(
             "seconds": round(state.seconds, 2),
             "tokens_per_second": round(state.tokens / max(1e-9, state.seconds), 1),
             **trainer.took(),
-            "row_counts": row_counts,
+            "row_counts": [*taught.get("row_counts", []), *row_counts],
             "device": str(trainer.device),
             "precision": trainer.precision,
             "processes": ranks.size,
@@ -146,6 +147,7 @@ def train(
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
             "seed": config.seed,
             **({"init_from": origin.told()} if origin else {}),
+            **({"distillation": {k: v for k, v in taught.items() if k != "row_counts"}} if taught else {}),
         }
         info = finish(out, info, tokens, tokenizer)
         forget(out)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.config import NetworkConfig, TrainingConfig
+from model.corpus.answers import answer, is_answer
 from model.tokenizer import Tokenizer
 from model.tokenizer.prompt import Example, pair_example, text_windows
 from model.training.draws import Draws
@@ -77,7 +78,11 @@ class Pairs:
     ) -> None:
         """Without ``draws``, for validation, directions alternate and rows are as evaluation has them: no domain."""
         self._tokens, self._tokenizer, self._network, self._config = tokens, tokenizer, network, config
-        self._draws, self._languages = draws, list(tokens.own)
+        self._draws, self._languages = draws, [field for field in tokens.own if not is_answer(field)]
+        # What is to be written: a row's answer where the corpus has them, which validation's never has.
+        self._answers = {
+            language: tokens.own.get(answer(language), tokens.own[language]) for language in self._languages
+        }
         # What stands around the texts, and what a name adds to it; the layout is model.tokenizer.prompt's alone.
         self._around = self._empty({})
         self._told = {"author": True, "domain": draws is not None and config.domain_dropout < 1}
@@ -127,22 +132,22 @@ class Pairs:
         """One of the examples, with its ids."""
         source, target = self._languages[::-1] if shown.choices["flip"][index] else self._languages
         text: list[int] = []
-        answer: list[int] = []
+        written: list[int] = []
         for row, bare in zip(shown.rows[index].tolist(), shown.choices["bare"][index].tolist(), strict=True):
             if row >= 0:
                 ids = (bare and self._tokens.bare[source].of(row)) or self._tokens.own[source].of(row)
                 text += [*(self._space if text else []), *ids]
-                answer += [*(self._space if answer else []), *self._tokens.own[target].of(row)]
+                written += [*(self._space if written else []), *self._answers[target].of(row)]
         names = {label: self._tokens.name(label, int(shown.choices[label][index])) for label in LABELS}
-        return pair_example(self._tokenizer, self._network.family, text, answer, target, **names)
+        return pair_example(self._tokenizer, self._network.family, text, written, target, **names)
 
     def _lengths(self, rows: np.ndarray, bare: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids of what is read and of what is written, i64 [2, R] each, by direction."""
-        own, without = (
-            np.stack([column.lengths(rows) for column in columns.values()])
-            for columns in (self._tokens.own, self._tokens.bare)
+        own, without, answers = (
+            np.stack([columns[language].lengths(rows) for language in self._languages])
+            for columns in (self._tokens.own, self._tokens.bare, self._answers)
         )
-        return np.where(bare & (without > 0), without, own), own[::-1]
+        return np.where(bare & (without > 0), without, own), answers[::-1]
 
     def _empty(self, names: dict[str, str]) -> np.ndarray:
         """Positions on both sides of an example without text, i64 [2]."""

@@ -69,8 +69,8 @@ def copy(tmp_path, monkeypatch):
 def test_an_edit_runs_the_steps_anew_that_read_it_and_no_other(copy):
     assert copy("serving/rest/generate.py") == set(), "what only a server runs retrains nothing"
     assert copy("pipelines/profiles/demo.jsonl.zst") == set(), "text is stamped by preflight"
-    assert copy("serving/engine/sampler.py") == {"variant"}
-    assert copy("model/training/loop.py") == {"train_model"}
+    assert copy("serving/engine/sampler.py") == {"variant", "distil"}
+    assert copy("model/training/loop.py") == {"train_model", "train_teacher"}
     assert copy("components/gate/component.py") == {"gate"}
     assert "variant" in copy("evaluation/quality.py")
     trained = copy("model/corpus/columns.json")

@@ -6,7 +6,7 @@ import pytest
 import zstandard
 
 from evaluation.examples import introduce, sources
-from evaluation.variant import make_bundle
+from evaluation.making import make_bundle
 from model.bundle import Bundle
 from model.config import ConfigError, EvaluationConfig, NetworkConfig, QuantizationConfig, from_dict
 from tests.helpers.bundles import TINY, tiny_checkpoint, tiny_corpus, tiny_tokenizer

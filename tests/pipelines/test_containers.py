@@ -28,6 +28,7 @@ def arguments(**changed):
         "sources": [],
         "tests": [],
         "init_from": "",
+        "teacher": {},
         "corpus": {"sources": ["own.tsv"], "max_rows": 1},
         "publish_to": "runs",
     } | changed
@@ -81,7 +82,8 @@ def test_a_step_gets_what_it_declares_and_the_run_needs(monkeypatch, needed, exp
     secrets |= {"MLFLOW_TRACKING_PASSWORD"}
     for name in (*secrets, "https_proxy"):
         monkeypatch.setenv(name, "s3cret")
-    pipeline = define(parameters(load_profile("demo", ["corpus.shards=2"]), "v1"))
+    asked = ["corpus.shards=2", "distillation.teacher=s3://models/run"]
+    pipeline = define(parameters(load_profile("demo", asked), "v1"))
     open_to_steps(pipeline, needed)
     executors = json_format.MessageToDict(pipeline.pipeline_spec)["deploymentSpec"]["executors"]
     declared = json_format.MessageToDict(pipeline.platform_spec)["platforms"]["kubernetes"]["deploymentSpec"][

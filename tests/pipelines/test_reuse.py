@@ -119,20 +119,31 @@ def test_half_a_step_is_never_used(steps):
     assert steps.files("prepare-data") == ["whole.safetensors"]
 
 
-def test_training_goes_on_in_what_it_left(steps):
-    steps.run("train-model", "first", ends=Status.FAILURE, config=SETTINGS)
-    assert steps.run("train-model", "second", config=SETTINGS) == ""
-    assert steps.files("train-model") == ["first.safetensors", "second.safetensors"]
+@pytest.mark.parametrize("name", ["train-model", "train-teacher", "distil"])
+def test_what_takes_hours_goes_on_in_what_it_left(steps, name):
+    steps.run(name, "first", ends=Status.FAILURE, config=SETTINGS)
+    assert steps.run(name, "second", config=SETTINGS) == ""
+    assert steps.files(name) == ["first.safetensors", "second.safetensors"]
 
 
+@pytest.mark.parametrize("name", ["train-model", "train-teacher"])
 @pytest.mark.parametrize("ends", [Status.FAILURE, Status.SUCCESS])
-def test_what_was_trained_is_never_thrown_away(steps, ends):
-    steps.run("train-model", "first", ends=ends, config=SETTINGS)
-    with pytest.raises(ReuseError, match=r"begin anew \(config.steps differs\) and lose what it has trained"):
-        steps.run("train-model", "second", config=SETTINGS | {"steps": 200})
-    assert steps.files("train-model") == ["first.safetensors"]
-    steps.run("train-model", "first", ends=ends, config=SETTINGS)
+def test_what_was_trained_is_never_thrown_away(steps, name, ends):
+    steps.run(name, "first", ends=ends, config=SETTINGS)
+    with pytest.raises(
+        ReuseError, match=rf"{name} would begin anew \(config.steps differs\) and lose what it has trained"
+    ):
+        steps.run(name, "second", config=SETTINGS | {"steps": 200})
+    assert steps.files(name) == ["first.safetensors"]
+    steps.run(name, "first", ends=ends, config=SETTINGS)
     assert len(steps.ran) == (1 if ends == Status.SUCCESS else 2), "as it was asked at first, it goes on"
+
+
+def test_what_a_teacher_translated_is_made_anew_by_other_settings(steps):
+    steps.run("train-teacher", "first", config=SETTINGS)
+    steps.run("distil", "one", config={"beams": 1})
+    assert steps.run("distil", "two", config={"beams": 4}) == "distil is made anew: config.beams differs\n"
+    assert steps.files("distil") == ["two.safetensors"]
 
 
 def test_training_that_has_left_nothing_begins_anew(steps):
