@@ -36,7 +36,7 @@ def teacher(tmp_path_factory):
     """A bundle that has learned to end what it writes, and the corpus and the tokenizer that it was trained on."""
     folder = tmp_path_factory.mktemp("teacher")
     corpus, tokenizer = corpus_and_tokenizer(folder)
-    longer = CONFIG.model_copy(update={"steps": 150, "batch_tokens": 1024, "eval_every": 150, "author_dropout": 0.0})
+    longer = CONFIG.model_copy(update={"steps": 300, "batch_tokens": 1024, "eval_every": 300, "author_dropout": 0.0})
     train(corpus, corpus, tokenizer, folder / "checkpoint", NETWORK, longer)
     export_bundle(folder / "checkpoint", tokenizer, folder / "bundle")
     return Bundle.load(folder / "bundle"), corpus, tokenizer
