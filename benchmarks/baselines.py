@@ -14,7 +14,7 @@ HEAD_WIDTH = 32  # 8 heads at width 256, 4 at width 128
 
 
 class EncoderDecoder(nn.Module):
-    """``torch.nn.Transformer`` with sinusoidal positions and a tied vocabulary."""
+    """``torch.nn.Transformer``, pre-norm, with sinusoidal positions and a tied vocabulary."""
 
     positions: Tensor
 
@@ -25,7 +25,7 @@ class EncoderDecoder(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.layers = nn.Transformer(
             width, width // HEAD_WIDTH, config.encoder_layers, config.decoder_layers, 4 * width, dropout=0.0,
-            batch_first=True,
+            batch_first=True, norm_first=True,
         )  # fmt: skip
         places = torch.arange(config.max_positions)[:, None]
         angles = places * 10000 ** (-torch.arange(0, width, 2) / width)

@@ -177,6 +177,7 @@ def measured_table(name: str) -> str:
     from benchmarks.load.rollout import table as rollout_table
     from benchmarks.load.slow_readers import table as slow_readers_table
     from benchmarks.load.soak import soak_table
+    from benchmarks.plain import plain_table
     from benchmarks.resume import resume_table
     from benchmarks.serving.table import caption as notes
     from benchmarks.serving.table import ratio_table
@@ -201,6 +202,7 @@ def measured_table(name: str) -> str:
         "resume": resume_table,
         "shards": shards_table,
         "distillation": distillation_table,
+        "plain": plain_table,
         "sweep": sweep_table,
         "training": training_table,
         "characters": characters_table,
