@@ -1,14 +1,16 @@
 """Two true miniatures: a run that trains a teacher and learns from it, and one that learns from a published bundle."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from model.corpus import read_split
 from model.corpus.answers import answer
-from tests.e2e.test_pipeline import run_pipeline, summary_of
+from tests.e2e.test_pipeline import ROOT, run_pipeline, summary_of
 
-FEW = ["evaluation.max_rows=4", "evaluation.loss_rows=4", "evaluation.varied_rows=0", "training.steps=60"]
+FEW = ["evaluation.max_rows=4", "evaluation.loss_rows=4", "evaluation.varied_rows=0", "distillation.keep_original=0.5"]
 NETWORK = "distillation.teacher_network={d_model: 96, d_ff: 192}"
 
 
@@ -16,7 +18,7 @@ NETWORK = "distillation.teacher_network={d_model: 96, d_ff: 192}"
 def finished(tmp_path_factory):
     """A run with a teacher of its own: (what it said, the folder of runs)."""
     runs = tmp_path_factory.mktemp("taught")
-    done = run_pipeline(runs, "--set", *FEW, "distillation.teacher_steps=120", NETWORK)
+    done = run_pipeline(runs, "--set", *FEW, "distillation.teacher_steps=150", NETWORK)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout, runs
 
@@ -48,18 +50,21 @@ def test_the_teacher_is_larger_and_the_network_learns_what_it_writes(finished):
     ).read_text("utf-8")
 
 
-def test_what_is_whole_is_used_again_and_a_published_bundle_teaches_alone(finished, tmp_path):
+def test_a_bundle_teaches_another_run_and_what_is_whole_is_used_again(finished, tmp_path):
     _, runs = finished
-    done = run_pipeline(tmp_path, "--set", *FEW, f"distillation.teacher={runs / 'latest'}", "gate.max_loss=0.001")
-    assert "step train-teacher" not in done.stdout and "==> distil\n" in done.stdout
+    teacher = made(runs, "train-teacher") / "bundle"
+    done = run_pipeline(tmp_path, "--set", *FEW, f"distillation.teacher={teacher}", "gate.max_loss=0.001")
+    assert "step train-teacher" not in done.stdout and "==> distil\n" in done.stdout, done.stdout[-4000:]
     summary = summary_of(tmp_path)
-    first = summary_of(runs)["run_id"]
-    assert summary["training"]["distillation"]["teacher"]["name"] == first
+    first, told = (one["training"]["distillation"]["teacher"] for one in (summary_of(runs), summary))
+    assert told["sha256"] == first["sha256"] and told["parameters"] == first["parameters"]
     names = {step["name"] for step in summary["steps"]}
     assert "distil" in names and "train-teacher" not in names
     assert done.returncode == 1 and summary["status"] == "refused"
 
-    again = run_pipeline(tmp_path, "--resume", "latest", "--set", "gate.max_loss=0")
-    assert again.returncode == 0, again.stdout[-4000:]
+    command = [sys.executable, "-m", "pipelines.run", "--runs", str(tmp_path), "--resume", "latest"]
+    command += ["--set", "gate.max_loss=0"]
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stdout[-4000:] + again.stderr
     ran = [step["name"] for step in summary_of(tmp_path)["steps"] if not step.get("reused")]
     assert ran == ["preflight", "gate", "publish"]
