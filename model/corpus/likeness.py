@@ -8,10 +8,9 @@ MinHash with locality-sensitive hashing (rensa), and then measured exactly, so t
 """
 
 import re
+import sys
 import unicodedata
-from array import array
-from collections.abc import Sequence
-from math import ceil
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,35 +22,43 @@ PERMUTATIONS = 128  # hashes in a signature
 MISSED = 0.06  # share of the texts right at the threshold that locality-sensitive hashing may miss; far fewer above it
 SEED = 1
 SLOTS = 1 << 18  # of the counts of runs
+BLOCK = 10_000  # forms whose runs are in memory at a time
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, as in Fibonacci hashing
-_NUMBER = re.compile("00+")
-
-
-class _Forms(dict[int, int | str]):
-    """A table for str.translate, made as characters are met: letters stay, digits become 0, all else a space."""
-
-    def __missing__(self, code: int) -> int | str:
-        character = chr(code)
-        form = "0" if character.isdecimal() else "е" if character == "ё" else character
-        self[code] = form if form.isalnum() or _joins(form) else " "
-        return self[code]
-
-
-def _joins(character: str) -> bool:
-    """Whether a mark is part of a letter, as the vowels of Hindi are."""
-    return unicodedata.category(character) in ("Mn", "Mc")
-
-
-_FORMS = _Forms()
+_NUMBER, _SPACES = re.compile("00+"), re.compile("  +")
+_END = "\0"  # between texts; as a character of one it becomes a space, like every control
+_UNMET = 0xFFFFFFFF
+_FORMS = np.full(sys.maxunicode + 1, _UNMET, np.uint32)  # of each character, filled in as characters are met
 
 
 def normal_form(text: str) -> str:
     """Letters in one case, one space between words, each number a 0; a text without letters stays as it is."""
-    form = text.casefold().translate(_FORMS)
-    if "00" in form:
-        form = _NUMBER.sub("0", form)
-    form = " ".join(form.split())
-    return form if form.strip("0 ") else text
+    return normal_forms([text])[0]
+
+
+def normal_forms(texts: Sequence[str]) -> list[str]:
+    """The normal form of each text: of a thousand at once, in a tenth of the time that they take one by one."""
+    if not texts:
+        return []
+    joined = _END.join(texts)
+    if joined.count(_END) >= len(texts):
+        joined = _END.join(text.replace(_END, " ") for text in texts)
+    codes = np.frombuffer(joined.casefold().encode("utf-32-le", "surrogatepass"), np.uint32)
+    forms = _FORMS[codes]
+    if (unmet := forms == _UNMET).any():
+        for code in np.unique(codes[unmet]):
+            _FORMS[code] = ord(_form(chr(code)))
+        forms = _FORMS[codes]
+    joined = forms.tobytes().decode("utf-32-le", "surrogatepass")
+    joined = _SPACES.sub(" ", _NUMBER.sub("0", joined))
+    stripped = [form.strip(" ") for form in joined.split(_END)]
+    return [form if form.strip("0 ") else text for form, text in zip(stripped, texts, strict=True)]
+
+
+def _form(character: str) -> str:
+    """What becomes of a character: a letter and a mark of one stay, a digit becomes 0, all else a space."""
+    if character == _END or character.isalnum() or unicodedata.category(character) in ("Mn", "Mc"):
+        return "0" if character.isdecimal() else "е" if character == "ё" else character
+    return " "
 
 
 def shingles(form: str) -> set[str]:
@@ -69,8 +76,8 @@ def rows_per_band(threshold: float) -> int:
     return max(sizes, default=2)
 
 
-def digests(forms: Sequence[str]) -> Any:
-    """The MinHash signatures of forms, a matrix of rensa's with a row for each."""
+def run_hashes(forms: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """A hash of each run of each form, one form after another; and where each form's begin, and the last one's end."""
     codes = np.frombuffer("".join(form + "\0" * RUN for form in forms).encode("utf-32-le", "surrogatepass"), np.uint32)
     windows = len(codes) - RUN + 1
     hashes = np.zeros(windows, np.uint64)
@@ -82,8 +89,15 @@ def digests(forms: Sequence[str]) -> Any:
     ends = np.cumsum(counts)
     firsts = np.cumsum(lengths + RUN) - lengths - RUN  # where each form begins among the characters of all
     taken = np.arange(ends[-1]) + np.repeat(firsts - ends + counts, counts)
-    offsets = np.concatenate([[0], ends]).astype(np.uint64)
-    return RMinHash.digest_matrix_from_flat_token_hashes(hashes[taken], offsets, num_perm=PERMUTATIONS, seed=SEED)
+    return hashes[taken], np.concatenate([[0], ends])
+
+
+def digests(forms: Sequence[str]) -> Any:
+    """The MinHash signatures of forms, a matrix of rensa's with a row for each."""
+    hashes, offsets = run_hashes(forms)
+    return RMinHash.digest_matrix_from_flat_token_hashes(
+        hashes, offsets.astype(np.uint64), num_perm=PERMUTATIONS, seed=SEED
+    )
 
 
 def signatures(forms: Sequence[str]) -> npt.NDArray[np.uint32]:
@@ -104,14 +118,16 @@ class Neighbours:
         self._threshold, self._forms = threshold, forms
         bands = PERMUTATIONS // rows_per_band(threshold)
         self._bands = RMinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, num_bands=bands)
-        self._often = array("L", bytes(array("L").itemsize * SLOTS))  # how many forms have the runs of a hash
-        for form in forms:
-            for run in shingles(form):
-                self._often[hash(run) % SLOTS] += 1
-        self._places: dict[str, list[int]] = {}  # of each run, the forms that have it among their first
-        for number, form in enumerate(forms):
-            for run in self._first(shingles(form)):
-                self._places.setdefault(run, []).append(number)
+        self._often = np.zeros(SLOTS, np.int64)  # how many of the runs of all forms have a hash that begins so
+        blocks = [forms[begin : begin + BLOCK] for begin in range(0, len(forms), BLOCK)]
+        for block in blocks:
+            self._often += np.bincount(_slots(run_hashes(block)[0]), minlength=SLOTS)
+        # The first runs of all forms, in order, and the numbers of the forms that have them.
+        first = [self._first(block) for block in blocks]
+        runs = np.concatenate([np.zeros(0, np.uint64), *(runs for runs, _ in first)])
+        places = [owners + number * BLOCK for number, (_, owners) in enumerate(first)]
+        order = np.argsort(runs, kind="stable")
+        self._runs, self._places = runs[order], np.concatenate([np.zeros(0, np.int64), *places])[order]
         if forms:
             matrix = digests(forms)
             # rensa flags what meets two keys, as a text of its own index meets itself and another: so each has two.
@@ -120,24 +136,51 @@ class Neighbours:
 
     def nearest(self, forms: Sequence[str]) -> list[int | None]:
         """For each form the number of the most similar text, if it is near; None otherwise."""
+        found: list[int | None] = [None] * len(forms)
         if not self._forms or not forms:
-            return [None] * len(forms)
+            return found
         flags = self._bands.query_duplicate_flags_matrix(digests(forms))
-        return [self._measure(form) if flag else None for form, flag in zip(forms, flags, strict=True)]
+        if flagged := [number for number, flag in enumerate(flags) if flag]:
+            runs, owners = self._first([forms[number] for number in flagged])
+            begins, ends = (np.searchsorted(self._runs, runs, side) for side in ("left", "right"))
+            others = [set[int]() for _ in flagged]
+            for owner, begin, end in zip(owners.tolist(), begins.tolist(), ends.tolist(), strict=True):
+                others[owner].update(self._places[begin:end].tolist())
+            for number, numbers in zip(flagged, others, strict=True):
+                found[number] = self._nearest(forms[number], numbers)
+        return found
 
-    def _measure(self, form: str) -> int | None:
+    def _nearest(self, form: str, numbers: Iterable[int]) -> int | None:
+        """Of the texts of these numbers the most similar one, and of several such the first, if it is near."""
         runs = shingles(form)
         found = max(
             (
                 (len(runs & other) / len(runs | other), -number)
-                for number in {number for run in self._first(runs) for number in self._places.get(run, ())}
+                for number in numbers
                 if (other := shingles(self._forms[number]))
             ),
             default=(0.0, 0),
         )
         return -found[1] if found[0] >= self._threshold else None
 
-    def _first(self, runs: set[str]) -> list[str]:
-        """As many of the runs as two near sets cannot both do without, the rarest ones: few others have them."""
-        shared = ceil(self._threshold * len(runs) - 1e-9)
-        return sorted(runs, key=lambda run: (self._often[hash(run) % SLOTS], run))[: len(runs) - shared + 1]
+    def _first(self, forms: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """The first runs of each form, as hashes, and the number of the form that has each.
+
+        They are as many as two near sets cannot both do without, the rarest ones: few others have them.
+        """
+        runs, offsets = run_hashes(forms)
+        owners = np.repeat(np.arange(len(forms)), np.diff(offsets))
+        order = np.lexsort((runs, self._often[_slots(runs)], owners))
+        runs, owners = runs[order], owners[order]
+        new = np.ones(len(runs), bool)
+        new[1:] = (runs[1:] != runs[:-1]) | (owners[1:] != owners[:-1])
+        runs, owners = runs[new], owners[new]
+        sizes = np.bincount(owners, minlength=len(forms))
+        places = np.arange(len(runs)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        shared = np.ceil(self._threshold * sizes - 1e-9).astype(np.int64)
+        first = places < np.repeat(sizes - shared + 1, sizes)
+        return runs[first], owners[first]
+
+
+def _slots(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    return (hashes >> np.uint64(64 - SLOTS.bit_length() + 1)).astype(np.int64)

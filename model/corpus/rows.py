@@ -1,5 +1,6 @@
 """Rows on their way from a file to the shuffle: cleaned, or left out for a reason, and written as records."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import orjson
 
 from model.config import CorpusConfig
 from model.corpus.cleaning import PairCleaner, PieceFilter, TestText, clean_author
-from model.corpus.likeness import normal_form
+from model.corpus.likeness import normal_forms
 from model.corpus.masking import mask
 from model.corpus.storage import key
 
@@ -40,25 +41,36 @@ class RowCleaner:
         self._columns, self._seed = columns, config.seed
         self._leaks, self._duplicates = config.leaks != "exact", config.duplicates != "exact"
         self._mask = config.mask
-        self._tests = {normal_form(side) for side in test_sides(tests, config)} if self._leaks else set[str]()
+        self._tests = set(normal_forms(test_sides(tests, config))) if self._leaks else set[str]()
 
     def __call__(self, rows: Sequence[Row]) -> list[Cleaned]:
         """What became of each row, in their order."""
-        return [self._row(*row) for row in rows]
+        cleaned = [self._cleaned(values) for values, _, _ in rows]
+        fit = [value for values, reason, _ in cleaned if not reason for value in values]
+        forms = iter(normal_forms(fit) if self._leaks or self._duplicates else fit)
+        return [
+            Cleaned(values, reason)
+            if reason
+            else self._kept(values, [*itertools.islice(forms, len(values))], author, domain, masked)
+            for (values, reason, masked), (_, author, domain) in zip(cleaned, rows, strict=True)
+        ]
 
-    def _row(self, values: tuple[str, ...], author: str | None, domain: str | None) -> Cleaned:
+    def _cleaned(self, values: tuple[str, ...]) -> tuple[tuple[str, ...], str, Counter[str]]:
+        """The values, the reason to leave them out, and what was masked in them."""
         *cleaned, reason = self._clean(*values)
         masked: Counter[str] = Counter()
         if self._mask:
             cleaned = [mask(value, masked) for value in cleaned]
-        if reason:
-            return Cleaned(tuple(cleaned), reason)
-        forms = [normal_form(value) for value in cleaned] if self._leaks or self._duplicates else cleaned
+        return tuple(cleaned), reason, masked
+
+    def _kept(
+        self, values: tuple[str, ...], forms: list[str], author: str | None, domain: str | None, masked: Counter[str]
+    ) -> Cleaned:
+        """A row that is fit for training as its record, if its normal form is not in a test set."""
         if self._leaks and not self._tests.isdisjoint(forms):
-            return Cleaned(tuple(cleaned), "test_set")
-        content = key(self._seed, "\t".join(forms if self._duplicates else cleaned))
-        written, named = make_record(self._columns, cleaned, author, domain)
-        return Cleaned((), "", content, written, named, masked or None)
+            return Cleaned(values, "test_set")
+        content = key(self._seed, "\t".join(forms if self._duplicates else values))
+        return Cleaned((), "", content, *make_record(self._columns, values, author, domain), masked or None)
 
 
 def test_sides(tests: TestText, config: CorpusConfig) -> list[str]:

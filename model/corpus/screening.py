@@ -5,7 +5,7 @@ its normal form, or by likeness too (:mod:`model.corpus.likeness`).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import orjson
 
 from model.config import CorpusConfig
-from model.corpus.likeness import Neighbours, normal_form, signatures
+from model.corpus.likeness import Neighbours, normal_forms, signatures
 from model.corpus.storage import Bucket, distinct, read_bucket
 
 SHOWN = 5  # examples of what each rule took
@@ -73,15 +73,17 @@ class Screen:
     """
 
     def __init__(
-        self, config: CorpusConfig, columns: Sequence[str], held: Sequence[bytes], tests: Iterable[str]
+        self, config: CorpusConfig, columns: Sequence[str], held: Sequence[bytes], tests: Sequence[str]
     ) -> None:
         self._columns, self._formed, self._pairs = columns, config.leaks != "exact", config.duplicates == "near"
-        self._held = {self._form(side): side for record in held for side in sides(orjson.loads(record), columns)}
+        out = [side for record in held for side in sides(orjson.loads(record), columns)]
+        self._held = dict(zip(self._forms(out), out, strict=True))
         self._known = list(self._held.items())
         self._first_test = len(self._known)
         self._neighbours = None
         if config.leaks == "near":
-            self._known += [(form, side) for side in tests if (form := self._form(side)) not in self._held]
+            others = zip(self._forms(tests), tests, strict=True)
+            self._known += [(form, side) for form, side in others if form not in self._held]
             self._neighbours = Neighbours([form for form, _ in self._known], config.similarity)
 
     def __call__(self, task: Bucket | list[bytes]) -> Screened:
@@ -92,12 +94,12 @@ class Screen:
             done.repeat(self._columns, one, other)
         whole = [orjson.loads(record) for record in records]
         rows = [sides(record, self._columns) for record in whole]
-        forms = [[self._form(side) for side in row] for row in rows]
-        near = self._neighbours.nearest([form for row in forms for form in row]) if self._neighbours else []
+        flat, count = self._forms([side for row in rows for side in row]), len(self._columns)
+        forms = [flat[begin : begin + count] for begin in range(0, len(flat), count)]
+        near = self._neighbours.nearest(flat) if self._neighbours else []
         kept = []
         for number, (row, form) in enumerate(zip(rows, forms, strict=True)):
-            place = number * len(self._columns)
-            like = next((one for one in near[place : place + len(form)] if one is not None), None)
+            like = next((one for one in near[number * count : (number + 1) * count] if one is not None), None)
             if same := next((self._held[one] for one in form if one in self._held), None):
                 done.leave_out("heldout_side", "\t".join(row), same)
             elif like is not None:
@@ -109,12 +111,12 @@ class Screen:
                     done.keep(whole[number], self._columns)
         done.records = [records[number] for number in kept]
         if self._pairs:
-            formed = forms if self._formed else [[normal_form(side) for side in row] for row in rows]
+            formed = forms if self._formed else [normal_forms(row) for row in rows]
             done.signatures = signatures(["\t".join(formed[number]) for number in kept])
         return done
 
-    def _form(self, text: str) -> str:
-        return normal_form(text) if self._formed else text
+    def _forms(self, texts: Sequence[str]) -> Sequence[str]:
+        return normal_forms(texts) if self._formed else texts
 
 
 def sides(record: dict[str, Any], columns: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from model.config import CorpusConfig
 from model.corpus import CorpusError, prepare_corpus, read_split
 from model.corpus.duplicates import NearDuplicates
-from model.corpus.likeness import Neighbours, normal_form, shingles, signatures
+from model.corpus.likeness import Neighbours, normal_form, normal_forms, shingles, signatures
 from model.corpus.workers import in_order
 from model.files import sha256_file
 
@@ -74,6 +74,11 @@ def test_a_normal_form(text: str, form: str) -> None:
 def test_a_normal_form_is_its_own(text: str) -> None:
     form = normal_form(text)
     assert normal_form(form) == form
+
+
+@given(st.lists(st.text()))
+def test_the_forms_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    assert normal_forms([*texts, "a\0b"]) == [*map(normal_form, texts), "a b"]
 
 
 def test_neighbours_are_those_of_brute_force() -> None:
