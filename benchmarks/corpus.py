@@ -1,6 +1,6 @@
 """What preparing a corpus costs: pairs per second, CPU seconds and peak memory, at several sizes.
 
-    python -m benchmarks.corpus --rows 100000 1000000 --work /tmp/work --duplicates near
+    python -m benchmarks.corpus --rows 100000 1000000 5000000 --work /tmp/work --pairs train.tsv.zst --test test.tsv
 
 Without ``--pairs`` the sentences are random words, which are as long as technical text and never near to each other.
 With a file its pairs are taken, again and again where it has too few; each further time every side gets one word more.
@@ -21,7 +21,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.machine import BenchmarkError
+from benchmarks.machine import RESULTS, BenchmarkError, heading, keep, markdown
+from evaluation.figures import processor
 from model.config import CorpusConfig
 from model.corpus.files import SourceFile
 from model.corpus.reading import read_pairs
@@ -83,9 +84,9 @@ def watch(command: Sequence[str]) -> dict[str, float]:
     }
 
 
-def measure(source: Path, out: Path, settings: Sequence[str]) -> dict[str, Any]:
-    """Prepare a corpus in a process of its own, and say what it took."""
-    took = watch([sys.executable, "-m", "model.corpus", str(source), "--out", str(out), *settings])
+def measure(source: Path, out: Path, given: Sequence[str]) -> dict[str, Any]:
+    """Prepare a corpus in a process of its own, with options, and say what it took."""
+    took = watch([sys.executable, "-m", "model.corpus", str(source), "--out", str(out), *given])
     counts = json.loads((out / "corpus.json").read_text("utf-8"))["counts"]
     return {
         "rows": counts["read"],
@@ -103,30 +104,57 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
+def corpus_table(result: dict[str, Any]) -> str:
+    """Markdown: a line for each size."""
+    rows = [
+        [
+            f"{size['rows']:,}",
+            f"{size['counts']['kept']:,}",
+            f"{size['pairs_per_second']:,}",
+            f"{size['cpu_microseconds_per_pair']:.0f}",
+            f"{size['peak_mb_of_one_process']:,}",
+            f"{size['peak_mb_of_all_processes']:,}",
+        ]
+        for size in result["sizes"]
+    ]
+    heads = ["pairs", "kept", "pairs/s", "CPU µs a pair", "MB, of one process", "MB, of all"]
+    text = f"Pairs of {result['pairs']}" if result["pairs"] else "Pairs of random words"
+    beside = f", {result['tests']:,} test sets beside them" if result["tests"] else ""
+    changed = "".join(f", {name}={value}" for name, value in result["settings"].items())
+    where = f"{processor(result['machine'])}, load {result['machine']['load_average']} before, {result['date'][:10]}"
+    return f"{markdown(heads, rows)}\n\n{text}{beside}{changed}; whole preparations, memory at its peak. {where}."
+
+
 def parser() -> Parser:
     """Sizes, text, and every setting of a corpus."""
     made = Parser("benchmarks.corpus", __doc__)
     made.add_argument("--rows", type=int, nargs="+", default=[100_000], help="sizes, one after the other")
     made.add_argument("--pairs", help="file of sentence pairs (default: random words)")
+    made.add_argument("--test", action="append", default=[], metavar="FILE", help="a test set; repeatable")
     made.add_argument("--work", type=Path, required=True, help="folder for the text and the corpus, which are removed")
+    made.add_argument("--out", type=Path, default=RESULTS / "corpus.json", help="default: %(default)s")
     made.add_settings(CorpusConfig, leave_out=["sources"])
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure each size, and print a line of JSON for it."""
+    """Measure each size, keep and show."""
     options = parser().parse_args(argv)
     config = read_settings(CorpusConfig, options)
-    given = {name: value for name, value in config.model_dump(exclude_defaults=True).items() if name != "languages"}
-    settings = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    settings += ["--languages", *config.languages]
+    changed = {name: value for name, value in config.model_dump(exclude_defaults=True).items() if name != "languages"}
+    given = [word for name, value in changed.items() for word in (f"--{name}", str(value))]
+    given += ["--languages", *config.languages, *(word for file in options.test for word in ("--test", file))]
+    sizes: list[dict[str, Any]] = []
+    result = {**heading("corpus"), "pairs": Path(options.pairs).name if options.pairs else ""}
+    result |= {"tests": len(options.test), "settings": changed, "sizes": sizes}
     for rows in options.rows:
         pairs = repeated(options.pairs, config.languages) if options.pairs else made_up()
         source, out = options.work / f"pairs-{rows}.tsv", options.work / f"corpus-{rows}"
         write_pairs(source, rows, pairs)
-        print(json.dumps(measure(source, out, settings)), flush=True)
+        sizes.append(measure(source, out, given))
         source.unlink()
         shutil.rmtree(out)
+    keep(result, options.out, corpus_table(result))
     return OK
 
 

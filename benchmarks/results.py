@@ -169,6 +169,7 @@ def measured_table(name: str) -> str:
     from benchmarks.blocks import blocks_table
     from benchmarks.characters import characters_table
     from benchmarks.cluster import cluster_table
+    from benchmarks.corpus import corpus_table
     from benchmarks.distillation import distillation_table
     from benchmarks.doors import doors_table
     from benchmarks.joined import joined_table
@@ -200,6 +201,7 @@ def measured_table(name: str) -> str:
         "joined": joined_table,
         "doors": doors_table,
         "resume": resume_table,
+        "corpus": corpus_table,
         "shards": shards_table,
         "distillation": distillation_table,
         "plain": plain_table,
