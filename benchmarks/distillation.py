@@ -14,7 +14,6 @@ import json
 import os
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,21 +21,14 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep, markdown
+from benchmarks.networks import Networks
 from evaluation.distillation import teach
 from evaluation.figures import processor
-from evaluation.making import make_bundle
-from evaluation.paired import Rows, compared, translated
-from evaluation.results import Evaluation
-from evaluation.variant import measure_bundle
 from model.bundle import Bundle
-from model.config import NetworkConfig, Profile, QuantizationConfig, TrainingConfig, to_dict
+from model.config import NetworkConfig, Profile, to_dict
 from model.corpus import read_card
-from model.files import write_json
 from model.options import OK, Parser, read_settings, run
 from model.settings import Natural, Settings, setting
-from model.tokenizer import load_tokenizer
-from model.training.checkpoint import INFO
-from model.training.loop import train
 from model.training.tracking import CURVE
 from pipelines.request import load_profile
 
@@ -54,8 +46,8 @@ class DistillationSettings(Settings):
     seed: Natural = setting(0, "Seed of the weights and of the order of the data.")
 
 
-class Measurement:
-    """One measurement, whose parts lie in a folder as they are done.
+class Measurement(Networks):
+    """One measurement.
 
     Raises:
         BenchmarkError: where the folder holds those of another one.
@@ -64,26 +56,21 @@ class Measurement:
     def __init__(
         self, given: DistillationSettings, profile: Profile, corpus: Path, tokenizer: Path, work: Path
     ) -> None:
-        self.given, self.corpus, self.tokenizer, self.work = given, corpus, tokenizer, work
         if profile.distillation.teacher:
             raise BenchmarkError("the teacher's time counts, too: leave distillation.teacher out, one is trained here")
         training = profile.training.model_copy(update={"seed": given.seed})
-        self.profile = profile.model_copy(update={"training": training})
-        text = [shard["sha256"] for shard in read_card(corpus)["shards"]]
-        asked = {"given": to_dict(given), "profile": to_dict(self.profile), "corpus": text}
-        asked["tokenizer"] = load_tokenizer(tokenizer).content_hash()
-        if (known := work / "asked.json").exists() and json.loads(known.read_text("utf-8")) != asked:
-            raise BenchmarkError(f"{work}: holds another measurement; give another --work, or remove it")
-        write_json(known, asked)
+        profile = profile.model_copy(update={"training": training})
+        super().__init__(profile, corpus, tokenizer, work, {"given": to_dict(given)})
+        self.given = given
 
     def run(self) -> Json:
         """All of it, or what is left to be done."""
         given, profile = self.given, self.profile
         larger, teachers = profile.teacher_network, given.seconds * given.teacher_share
         pace, slower = self._pace("pace", profile.network), self._pace("pace-of-the-teacher", larger)
-        told = {"alone": self._train("alone", self.corpus, profile.network, given.seconds / pace)}
-        told["teacher"] = self._train("teacher", self.corpus, larger, teachers / slower)
-        bundle, export = self._bundle("teacher")
+        told = {"alone": self.train("alone", self.corpus, profile.network, given.seconds / pace)}
+        told["teacher"] = self.train("teacher", self.corpus, larger, teachers / slower)
+        bundle, export = self.bundle("teacher")
         lesson = teach(Bundle.load(bundle), self.corpus, self.work / "answers", profile.distillation)["distillation"]
         left = given.seconds - told["teacher"]["seconds"] - export - lesson["seconds"]
         if left < pace:
@@ -92,8 +79,8 @@ class Measurement:
                 f"{lesson['seconds']:.0f} s to translate, and none are left to learn from it: give more --seconds, a "
                 "smaller --teacher_share, or a larger distillation.keep_original"
             )
-        told["taught"] = self._train("taught", self.work / "answers", profile.network, left / pace)
-        measured = {name: self._measured(name) for name in NETWORKS}
+        told["taught"] = self.train("taught", self.work / "answers", profile.network, left / pace)
+        alone, taught = self.compared("alone", "taught")
         return {
             **heading("distillation"),
             "profile": profile.name,
@@ -101,62 +88,20 @@ class Measurement:
             "rows": read_card(self.corpus)["counts"]["train"],
             "networks": {name: {figure: told[name][figure] for figure in FIGURES} for name in NETWORKS},
             "translating": {"export_seconds": export, **lesson},
-            "scores": [
-                {
-                    "place": f"{scores[0].test_set} {scores[0].direction}, {scores[0].segments:,} rows",
-                    **{name: [score.bleu, score.chrf] for name, score in zip(NETWORKS, scores, strict=True)},
-                }
-                for scores in zip(*(measured[name].scores for name in NETWORKS), strict=True)
-            ],
-            **self._compared(),
+            "scores": self.scores(*NETWORKS),
+            "chrf": {"alone": alone.chrf, "taught": taught.chrf, "p": taught.p},
         }
 
     def _pace(self, name: str, network: NetworkConfig) -> float:
         """Seconds of a step, with its share of a validation."""
         steps = self.given.pace_steps
-        self._train(name, self.corpus, network, steps, eval_every=steps // 2, warmup_steps=1, patience=0)
+        self.train(name, self.corpus, network, steps, eval_every=steps // 2, warmup_steps=1, patience=0)
         lines = (self.work / name / CURVE).read_text("utf-8").splitlines()
         ends = {point["step"]: point["seconds"] for point in map(json.loads, lines) if "loss" in point}
         took = {step: ends[step] - ends[step - 1] for step in range(steps // 2 + 1, steps + 1)}
         validation = took.pop(steps // 2 + 1)  # it is between these two
         step = statistics.mean(took.values())
         return step + max(0.0, validation - step) / self.profile.training.eval_every
-
-    def _train(self, name: str, corpus: Path, network: NetworkConfig, steps: float, **changed: Any) -> Json:
-        """What a training told, which is made now if it is not there."""
-        out = self.work / name
-        if (out / INFO).exists():
-            return json.loads((out / INFO).read_text("utf-8"))
-        config: TrainingConfig = self.profile.training.model_copy(update={"steps": max(1, round(steps)), **changed})
-        print(f"{name}: {config.steps:,} steps", file=sys.stderr)
-        return train(corpus, self.corpus, self.tokenizer, out, network, config)
-
-    def _bundle(self, name: str) -> tuple[Path, float]:
-        """The int8 bundle of a training, made now if it is not there, and the seconds that it took."""
-        out, told = self.work / f"{name}-int8", self.work / f"{name}-int8.json"
-        if not told.exists():
-            began, shown = time.perf_counter(), self.profile.evaluation.model_copy(update={"examples": 0})
-            made = (str(self.work / name), str(self.tokenizer), str(self.corpus), str(out))
-            make_bundle(*made, "int8", QuantizationConfig(), shown)
-            write_json(told, {"seconds": round(time.perf_counter() - began, 1)})
-        return out, json.loads(told.read_text("utf-8"))["seconds"]
-
-    def _measured(self, name: str) -> Evaluation:
-        out = self.work / f"{name}-scores"
-        if not (out / "evaluation.json").exists():
-            config = self.profile.evaluation.model_copy(update={"varied_rows": 0, "beams": 1})
-            measure_bundle(str(self._bundle(name)[0]), str(self.corpus), str(out), config)
-        return Evaluation.read(str(out))
-
-    def _compared(self) -> Json:
-        """chrF of all rows together, alone and taught, and the chance of such a difference by luck alone."""
-        both = []
-        for name in ("alone", "taught"):
-            found = translated(self.corpus, self.work / f"{name}-scores" / "hypotheses").values()
-            joined = (tuple(row for rows in found for row in getattr(rows, part)) for part in Rows._fields)
-            both.append(Rows(*joined))
-        alone, taught = compared(both)
-        return {"chrf": {"alone": alone.chrf, "taught": taught.chrf, "p": taught.p}}
 
 
 def distillation_table(result: Json) -> str:

@@ -165,6 +165,7 @@ def speed_table(name: str) -> str:
 
 def measured_table(name: str) -> str:
     """What a serving benchmark of that name measured; each makes its own table."""
+    from benchmarks.adapt import adapt_table
     from benchmarks.agreement import agreement_table
     from benchmarks.blocks import blocks_table
     from benchmarks.characters import characters_table
@@ -203,6 +204,7 @@ def measured_table(name: str) -> str:
         "resume": resume_table,
         "corpus": corpus_table,
         "shards": shards_table,
+        "adapt": adapt_table,
         "distillation": distillation_table,
         "plain": plain_table,
         "sweep": sweep_table,

@@ -28,7 +28,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def planned(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """The steps that were planned, by training."""
     found: dict[str, float] = {}
-    train = Measurement._train
+    train = Measurement.train
 
     def shortened(
         self: Measurement, name: str, corpus: Path, network: object, steps: float, **changed: object
@@ -36,7 +36,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         found[name] = steps
         return train(self, name, corpus, network, min(steps, SHORT.get(name, 12)), **changed)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Measurement, "_train", shortened)
+    monkeypatch.setattr(Measurement, "train", shortened)
     return found
 
 
