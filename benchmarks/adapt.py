@@ -18,8 +18,9 @@ from typing import Any
 
 import orjson
 
-from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep, markdown
+from benchmarks.machine import ROOT, BenchmarkError, heading, keep, markdown
 from benchmarks.networks import Networks
+from benchmarks.options import profile_of, training_parser
 from evaluation.figures import processor
 from model.config import NetworkConfig, Profile, to_dict
 from model.corpus import read_card, read_split, test_sets
@@ -28,7 +29,6 @@ from model.files import sha256_file, write_json
 from model.options import OK, Parser, read_settings, run
 from model.settings import Count, Settings, from_dict, setting
 from model.training.origin import read_info
-from pipelines.request import load_profile
 
 FIGURES = ("steps", "seconds", "train_tokens", "valid_loss")  # taken from training.json
 NETWORKS = ("before", "adapted", "longer")
@@ -118,17 +118,10 @@ def adapt_table(result: Json) -> str:
 
 def parser() -> Parser:
     """Where from, and for how long."""
-    made = Parser("benchmarks.adapt", __doc__)
-    made.add_argument("corpus", type=Path, help="folder made by python -m model.corpus")
-    made.add_argument("tokenizer", type=Path, help="folder made by python -m model.tokenizer")
+    made = training_parser("adapt", __doc__)
     made.add_argument("checkpoint", type=Path, help="folder of a finished training with this tokenizer")
-    made.add_argument("--profile", default="small", help="whose training and evaluation (%(default)s)")
-    made.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="settings of it to change"
-    )
     made.add_settings(AdaptSettings)
     made.add_argument("--work", type=Path, default=ROOT / "build" / "adapt", help="default: %(default)s")
-    made.add_argument("--out", type=Path, default=RESULTS / "adapt.json", help="default: %(default)s")
     return made
 
 
@@ -136,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, keep and show."""
     options = parser().parse_args(argv)
     os.environ["PROMETHEUS_TRACKING"] = "off"
-    given, profile = read_settings(AdaptSettings, options), load_profile(options.profile, options.set)
+    given, profile = read_settings(AdaptSettings, options), profile_of(options)
     result = measure(given, profile, options.corpus, options.tokenizer, options.checkpoint, options.work)
     keep(result, options.out, adapt_table(result))
     return OK

@@ -20,8 +20,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep, markdown
+from benchmarks.machine import ROOT, BenchmarkError, heading, keep, markdown
 from benchmarks.networks import Networks
+from benchmarks.options import profile_of, training_parser
 from evaluation.distillation import teach
 from evaluation.figures import processor
 from model.bundle import Bundle
@@ -30,7 +31,6 @@ from model.corpus import read_card
 from model.options import OK, Parser, read_settings, run
 from model.settings import Natural, Settings, setting
 from model.training.tracking import CURVE
-from pipelines.request import load_profile
 
 FIGURES = ("parameters", "steps", "seconds", "train_tokens", "valid_loss")  # taken from training.json
 NETWORKS = ("alone", "teacher", "taught")
@@ -131,23 +131,16 @@ def distillation_table(result: Json) -> str:
 
 def parser() -> Parser:
     """Where from, and how long."""
-    made = Parser("benchmarks.distillation", __doc__)
-    made.add_argument("corpus", type=Path, help="folder made by python -m model.corpus")
-    made.add_argument("tokenizer", type=Path, help="folder made by python -m model.tokenizer")
-    made.add_argument("--profile", default="small", help="whose network, training and distillation (%(default)s)")
-    made.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="settings of it to change"
-    )
+    made = training_parser("distillation", __doc__)
     made.add_settings(DistillationSettings)
     made.add_argument("--work", type=Path, default=ROOT / "build" / "distillation", help="default: %(default)s")
-    made.add_argument("--out", type=Path, default=RESULTS / "distillation.json", help="default: %(default)s")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, keep and show."""
     options = parser().parse_args(argv)
-    given, profile = read_settings(DistillationSettings, options), load_profile(options.profile, options.set)
+    given, profile = read_settings(DistillationSettings, options), profile_of(options)
     os.environ["PROMETHEUS_TRACKING"] = "off"
     result = Measurement(given, profile, options.corpus, options.tokenizer, options.work).run()
     keep(result, options.out, distillation_table(result))

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.baselines import EncoderDecoder
-from benchmarks.machine import RESULTS, BenchmarkError, heading, keep, markdown
+from benchmarks.machine import BenchmarkError, heading, keep, markdown
+from benchmarks.options import profile_of, training_parser
 from evaluation.figures import processor
 from model.config import Profile
 from model.network import count_parameters
@@ -31,7 +32,6 @@ from model.tokenizer import load_tokenizer
 from model.training.batches import Batch, Examples
 from model.training.device import choose_precision
 from model.training.loop import train
-from pipelines.request import load_profile
 
 FIGURES = ("parameters", "steps", "train_tokens", "seconds", "valid_loss", "precision")  # taken from training.json
 RATES = (5e-4, 1e-3, 2e-3)
@@ -123,17 +123,10 @@ def plain_table(result: Json) -> str:
 
 def parser() -> Parser:
     """Where from, and what is changed of the profile."""
-    made = Parser("benchmarks.plain", __doc__)
-    made.add_argument("corpus", type=Path, help="folder made by python -m model.corpus")
-    made.add_argument("tokenizer", type=Path, help="folder made by python -m model.tokenizer")
-    made.add_argument("--profile", default="small", help="whose network and training (default: %(default)s)")
-    made.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="settings of it to change"
-    )
+    made = training_parser("plain", __doc__)
     made.add_argument(
         "--rates", nargs="+", type=float, default=[*RATES], help="peak rates of the plain one (%(default)s)"
     )
-    made.add_argument("--out", type=Path, default=RESULTS / "plain.json", help="default: %(default)s")
     return made
 
 
@@ -141,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, keep and show."""
     options = parser().parse_args(argv)
     os.environ["PROMETHEUS_TRACKING"] = "off"
-    found = measure(load_profile(options.profile, options.set), options.corpus, options.tokenizer, options.rates)
+    found = measure(profile_of(options), options.corpus, options.tokenizer, options.rates)
     result = {**heading("plain"), **found}
     keep(result, options.out, plain_table(result))
     return OK

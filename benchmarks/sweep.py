@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import RESULTS, ROOT, BenchmarkError, heading, keep, markdown
+from benchmarks.machine import ROOT, BenchmarkError, heading, keep, markdown
+from benchmarks.options import profile_of, training_parser
 from evaluation.figures import processor
 from model.config import Profile, to_dict
 from model.corpus import read_card
@@ -26,7 +27,6 @@ from model.settings import from_dict
 from model.tokenizer import load_tokenizer
 from model.training.checkpoint import INFO
 from model.training.remote import run_key
-from pipelines.request import load_profile
 
 RATES = ("adam_lr", "muon_lr")
 FIGURES = ("valid_loss", "steps", "train_tokens", "seconds", "precision", "threads")  # taken from training.json
@@ -103,23 +103,16 @@ def sweep_table(result: Json) -> str:
 
 def parser() -> Parser:
     """Where from, and which points."""
-    made = Parser("benchmarks.sweep", __doc__)
-    made.add_argument("corpus", type=Path, help="folder made by python -m model.corpus")
-    made.add_argument("tokenizer", type=Path, help="folder made by python -m model.tokenizer")
-    made.add_argument("--profile", default="small", help="whose network and training (default: %(default)s)")
-    made.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="settings of it to change"
-    )
+    made = training_parser("sweep", __doc__)
     for name in RATES:
         made.add_argument(f"--{name}", type=float, nargs="+", default=[], help="values to try (default: the profile's)")
-    made.add_argument("--out", type=Path, default=RESULTS / "sweep.json", metavar="FILE", help="default: %(default)s")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the points that are missing, and print all of them."""
     options = parser().parse_args(argv)
-    grid = list(points(load_profile(options.profile, options.set), options.adam_lr, options.muon_lr))
+    grid = list(points(profile_of(options), options.adam_lr, options.muon_lr))
     print(sweep_table(sweep(grid, options.corpus, options.tokenizer, options.out)))
     return OK
 
