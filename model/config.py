@@ -275,6 +275,10 @@ class TrainingConfig(Settings):
         "auto", "Mixed precision; auto takes what the hardware has."
     )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train; auto takes a GPU that works.")
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "Compile the layers by torch.compile; auto does on a CPU where the training is long enough to pay for it.",
+    )
     activations: Literal["kept", "recomputed"] = setting(
         "kept", "What a layer computed is kept for its gradients, or computed again: less memory, a third more time."
     )

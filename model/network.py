@@ -235,6 +235,10 @@ class Transformer(nn.Module):
         network.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
         return network
 
+    def layers(self) -> list[nn.Module]:
+        """The layers of both sides."""
+        return [layer for stack in (self.encoder, self.decoder) if stack for layer in stack.layers]
+
     def recompute_activations(self) -> None:
         """Have the layers keep less for their gradients, from now on; gradients stay what they are."""
         for stack in filter(None, (self.encoder, self.decoder)):

@@ -30,6 +30,7 @@ from model.row_counts import RowCount, sentence
 from model.tokenizer import load_tokenizer
 from model.training.batches import Batch, Examples
 from model.training.checkpoint import INFO, WEIGHTS, finish, save_weights
+from model.training.compiling import compile_layers, pays
 from model.training.device import TrainingError, choose_device, choose_precision, return_free_memory
 from model.training.draws import Draws
 from model.training.ending import end, heeding_signals
@@ -142,6 +143,7 @@ def train(
             "row_counts": [*taught.get("row_counts", []), *row_counts],
             "device": str(trainer.device),
             "precision": trainer.precision,
+            "compiled": trainer.compiled,
             "processes": ranks.size,
             "threads": torch.get_num_threads(),
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
@@ -177,6 +179,7 @@ class Trainer:
         self._took: dict[str, Any] = {"plan": {}}  # of the process before, where it left nothing to train
         self.pace = Pace(self.config.steps)
         self.recent: list[float] = []  # losses of the steps since the curve's last point
+        self.compiled = False
         self._translated: list[Batch] = []  # what tells the best weights by chrF
 
     def fit(self, identity: dict[str, Any], remote: RemoteCheckpoints | None = None) -> list[RowCount]:
@@ -198,6 +201,7 @@ class Trainer:
                 self.examples.tokenise()
         self.plan = make_plan(self.examples, self.network, self.optimizers, self.loss, self.device)
         print(self.plan, flush=True)
+        self._compile()
         name = f"{self.examples.network.family}-seed{self.config.seed}"
         begun = saved.get("tracking", {}) if saved else {}
         with heeding_signals() as asked, contextlib.ExitStack() as beside:
@@ -209,6 +213,14 @@ class Trainer:
             self._save(identity, row_counts=row_counts)
             remote.save(self.out, self.state.step, wait=True)
         return row_counts
+
+    def _compile(self) -> None:
+        """Compile the layers where that pays; the time counts."""
+        config, parameters = self.config, count_parameters(self.network)
+        tokens = 2 * config.steps * config.grad_accum_steps * config.batch_tokens
+        if pays(config.compile, parameters, tokens, self.device):
+            seconds = compile_layers(self.network, self.loss)
+            self.compiled, self.state.seconds = seconds > 0, self.state.seconds + seconds
 
     def took(self) -> dict[str, Any]:
         """For ``training.json``: the plan, with the seconds that it told, and the most memory that was held."""
@@ -333,12 +345,16 @@ class Trainer:
             return linear_cross_entropy(chosen, self.network.embedding.weight, batch.labels, smoothing)
 
     @torch.no_grad()
+    @torch.compiler.set_stance(
+        "force_eager"
+    )  # validation would be compiled for itself, and takes a hundredth of the time
     def _improves(self, valid: list[Batch]) -> bool:
         """Validate, keep the best weights; false when patience has run out."""
         state = self.state
         self.network.eval()
         own = valid[self.ranks.rank :: self.ranks.size]
-        (total,) = self.ranks.sum(sum(map(self.loss, own), torch.zeros((), dtype=torch.float64)).item())
+        with self._eager():
+            (total,) = self.ranks.sum(sum(map(self.loss, own), torch.zeros((), dtype=torch.float64)).item())
         state.valid_loss = total / max(1, sum(batch.target_tokens for batch in valid))
         if not math.isfinite(state.valid_loss):
             raise TrainingError(_diverged("validation loss", state.valid_loss, state.step))
@@ -357,11 +373,15 @@ class Trainer:
         print(f"training: step {state.step}/{self.config.steps}, {told} (best {best})", flush=True)
         return not self.config.patience or state.stale < self.config.patience
 
+    def _eager(self) -> contextlib.AbstractContextManager[Any]:
+        """Validation is not worth compiling, which it would be for itself."""
+        return torch.compiler.set_stance("force_eager") if self.compiled else contextlib.nullcontext()
+
     def _chrf(self) -> float:
         """chrF on the rows that are translated at each validation; the first process translates them for all."""
         score = 0.0
         if self.ranks.first:
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+            with self._eager(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
                 score = chrf(self.network, self.examples.tokenizer, self._translated)
         (score,) = self.ranks.sum(score)
         return score
