@@ -74,27 +74,39 @@ def load(profile: str) -> dict[str, Any]:
 
 
 def quality_table(profile: str) -> str:
-    """One line per test set and direction, BLEU / chrF of every variant, of variations the held-out; sizes first."""
-    result = load(profile)
-    summary = Summary(variants=[Evaluation.model_validate(variant) for variant in result["variants"]])
+    """One line per test set and direction, as it is and greedy, BLEU / chrF of every variant; sizes first."""
+    summary = variants_of(profile)
+    sizes = ["megabytes", *(f"{(variant.bytes or 0) / 1e6:.1f}" for variant in summary.variants)]
+    return f"{_scores(profile, summary, [sizes], varied=False)}\n\n{caption(load(profile))}"
+
+
+def varied_table(profile: str) -> str:
+    """Test sets as people send text, dirty and in pairs of rows, with the difference to the same rows as they are."""
+    return _scores(profile, variants_of(profile), [], varied=True)
+
+
+def variants_of(profile: str) -> Summary:
+    """The variants of a committed result."""
+    return Summary(variants=[Evaluation.model_validate(variant) for variant in load(profile)["variants"]])
+
+
+def _scores(profile: str, summary: Summary, rows: list[list[str]], varied: bool) -> str:
+    published = load(profile)["published"]
     names = [
-        f"**{variant.variant}**, published" if variant.variant == result["published"] else variant.variant
+        f"**{variant.variant}**, published" if variant.variant == published else variant.variant
         for variant in summary.variants
     ]
-    rows = [["megabytes", *(f"{(variant.bytes or 0) / 1e6:.1f}" for variant in summary.variants)]]
     for scores in summary.places():
-        if any(score.beams > 1 for score in scores):
-            continue  # they have a table of their own
-        if scores[0].plain_chrf is not None and not scores[0].test_set.startswith("heldout, "):
-            continue  # two more lines for each would hide the test sets themselves; a run's report has them all
+        if any(score.beams > 1 for score in scores) or (scores[0].plain_chrf is not None) != varied:
+            continue  # what beams gain has a table of its own
         test = f"{scores[0].test_set} {scores[0].direction}, {scores[0].segments:,} rows"
         rows.append([test, *(f"{score.bleu:.1f} / {score.chrf:.1f}{change(score)}" for score in scores)])
-    return f"{markdown(['', *names], rows)}\n\n{caption(result)}"
+    return markdown(["", *names], rows)
 
 
 def beams_table(profile: str) -> str:
     """What a beam search gains in each test set and direction, and what it takes."""
-    variants = [Evaluation.model_validate(variant) for variant in load(profile)["variants"]]
+    variants = variants_of(profile).variants
     rows = [
         [
             f"{variant.variant}, {score.test_set} {score.direction}",
@@ -236,6 +248,7 @@ TABLES = {
     "samples": samples_table,
     "steps": steps_table,
     "speed": speed_table,
+    "varied": varied_table,
     "measured": measured_table,
     "gpu": gpus_table,
 }

@@ -39,3 +39,19 @@ def test_beams_have_a_table_of_their_own():
 def test_the_table_of_quality_is_greedy():
     table = results.quality_table("mine")
     assert "| heldout ru-en, 100 rows | 30.0 / 50.0 | 30.0 / 50.0 |" in table and "beams" not in table
+
+
+def test_variations_have_a_table_of_their_own(monkeypatch):
+    """Of every test set, with the difference to the same rows as they are."""
+    load = results.load
+
+    def with_dirty(name):
+        result = load(name)
+        scores = result["variants"][0]["scores"]
+        dirty = [{**score, "test_set": f"{score['test_set']}, dirty", "plain_chrf": 51.0} for score in scores]
+        return {**result, "variants": [{**result["variants"][0], "scores": [*scores, *dirty]}]}
+
+    monkeypatch.setattr(results, "load", with_dirty)
+    assert "dirty" not in results.quality_table("mine")
+    assert "| heldout, dirty ru-en, 100 rows | 30.0 / 50.0 (−1.0) |" in results.varied_table("mine")
+    assert "| heldout ru-en" not in results.varied_table("mine")
