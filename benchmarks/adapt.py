@@ -1,7 +1,8 @@
 """What a few minutes on the rows of a domain are worth: to a network that has learned everything, there and elsewhere.
 
 The network of a finished training goes on for some seconds (``init_from``): with rows of one domain of its own corpus,
-and, to tell what the time alone is worth, with all of it. Both begin with the same weights and have the same schedule.
+and, to tell what the time alone is worth, with all of it. Both begin with the same weights and have the same schedule,
+and of each the best weights by the valid rows of the same kind are taken.
 All three are measured as int8 bundles, through the serving engine, on the test sets of the corpus.
 
     python -m benchmarks.adapt corpus tokenizer checkpoint --domain gettext --test_set test_ui --seconds 300
@@ -47,22 +48,24 @@ class AdaptSettings(Settings):
 
 
 def write_domain(corpus: Path, out: Path, domain: str, rows: int) -> int:
-    """A corpus of the first rows of a domain that are trained on, without what is held out; their number.
+    """A corpus of a domain's first rows in the train split, and of all in the valid split; how many are to be learned.
+
+    Its own valid split: by that of all rows, weights that know everything stay the best.
 
     Raises:
-        BenchmarkError: where there is none.
+        BenchmarkError: where there are none.
     """
-    card = read_card(corpus)
-    own = (record for record in read_split(corpus, "train") if record.get("domain") == domain)
+    card, counts = read_card(corpus), {}
+    for split, name, most in (("train", f"train-00000{SUFFIX}", rows), ("valid", f"valid{SUFFIX}", None)):
+        own = (record for record in read_split(corpus, split) if record.get("domain") == domain)
+        counts[split] = write_records(out / name, map(orjson.dumps, itertools.islice(own, most)))
+        if not counts[split]:
+            known = ", ".join(card["domains"]) or "none: its sources have no domains beside them"
+            raise BenchmarkError(f"{corpus}: has no {split} rows of domain {domain}; known: {known}")
     name = f"train-00000{SUFFIX}"
-    count = write_records(out / name, map(orjson.dumps, itertools.islice(own, rows)))
-    if not count:
-        known = ", ".join(card["domains"]) or "none: its sources have no domains beside them"
-        raise BenchmarkError(f"{corpus}: has no rows of domain {domain}; known: {known}")
-    shard = {"file": name, "rows": count, "sha256": sha256_file(out / name)}
-    counts = card["counts"] | {"train": count}
-    write_json(out / CARD, card | {"counts": counts, "shards": [shard], "holds": ["train"]})
-    return count
+    shard = {"file": name, "rows": counts["train"], "sha256": sha256_file(out / name)}
+    write_json(out / CARD, card | {"counts": card["counts"] | counts, "shards": [shard], "holds": [*counts]})
+    return counts["train"]
 
 
 def measure(
@@ -85,7 +88,7 @@ def measure(
     network = from_dict(NetworkConfig, before["network"])
     told = {"before": before}
     for name, text in (("adapted", work / "domain"), ("longer", corpus)):
-        told[name] = networks.train(name, text, network, steps, init_from=str(checkpoint), **rates)
+        told[name] = networks.train(name, text, network, steps, str(checkpoint), holdout=text, **rates)
     _, *others = networks.compared(*NETWORKS, test_set=given.test_set)
     return {
         **heading("adapt"),

@@ -44,15 +44,26 @@ class Networks:
         write_json(known, asked)
 
     def train(
-        self, name: str, corpus: Path, network: NetworkConfig, steps: float, init_from: str = "", **changed: Any
+        self,
+        name: str,
+        corpus: Path,
+        network: NetworkConfig,
+        steps: float,
+        init_from: str = "",
+        holdout: Path | None = None,
+        **changed: Any,
     ) -> Json:
-        """What a training told, which is made now if it is not there; with changes to the profile's."""
+        """What a training told, which is made now if it is not there; with changes to the profile's.
+
+        Args:
+            holdout: whose valid split tells the best weights, where it is not that of the whole corpus.
+        """
         out = self.work / name
         if (out / INFO).exists():
             return json.loads((out / INFO).read_text("utf-8"))
         config: TrainingConfig = self.profile.training.model_copy(update={"steps": max(1, round(steps)), **changed})
         print(f"{name}: {config.steps:,} steps", file=sys.stderr)
-        return train(corpus, self.corpus, self.tokenizer, out, network, config, init_from=init_from)
+        return train(corpus, holdout or self.corpus, self.tokenizer, out, network, config, init_from=init_from)
 
     def bundle(self, name: str) -> tuple[Path, float]:
         """The int8 bundle of a training, made now if it is not there, and the seconds that it took."""

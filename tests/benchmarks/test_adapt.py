@@ -56,6 +56,7 @@ def test_both_go_on_from_the_same_weights_in_the_same_time(
     learned = list(read_split(work / "domain", "train"))
     assert len(learned) == result["rows"] == 30 and {row["domain"] for row in learned} == {"odd"}
     assert learned == [row for row in read_split(parts[0], "train") if row["domain"] == "odd"][:30]
+    assert {row["domain"] for row in read_split(work / "domain", "valid")} == {"odd"}
     assert [entry["place"] for entry in result["scores"]][-1] == "words en-ru, 1 rows"
     assert set(result["p"]) == {"adapted", "longer"}
     table = adapt_table(result)
@@ -67,6 +68,6 @@ def test_a_domain_and_a_test_set_that_are_not_there_are_told(parts: tuple[Path, 
     command = [*map(str, parts), "--profile", "tiny", "--work", str(tmp_path / "work"), "--set", *SETTINGS]
     with pytest.raises(BenchmarkError, match="has no test set test_ui; known: words"):
         adapt.main(command)
-    with pytest.raises(BenchmarkError, match="has no rows of domain gettext; known: even, odd"):
+    with pytest.raises(BenchmarkError, match="has no train rows of domain gettext; known: even, odd"):
         adapt.main([*command, "--test_set", "words"])
     assert "odd" in read_card(parts[0])["domains"]
