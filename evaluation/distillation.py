@@ -29,9 +29,9 @@ from evaluation.synthesis import Asked, synthesise
 from evaluation.teacher import TeacherError, check, opened
 from model.bundle import Bundle
 from model.config import DistillationConfig
-from model.corpus import CorpusError, read_card, read_split
+from model.corpus import read_card, read_split
 from model.corpus.answers import answer
-from model.corpus.storage import CARD, SUFFIX, write_records
+from model.corpus.storage import CARD, SUFFIX, check_place, write_records
 from model.files import fsync_path, sha256_file, write_json
 from model.options import OK, Parser, read_settings, run
 from model.progress import Progress
@@ -72,7 +72,7 @@ def teach(bundle: Bundle, corpus: str | Path, out: str | Path, config: Distillat
     asked |= {"teacher": bundle.identity["sha256"], "corpus": [shard["sha256"] for shard in card["shards"]]}
     if (out / CARD).exists() and (made := read_card(out)).get("made_of") == asked:
         return made
-    lesson = _Lesson(bundle, Path(corpus), card, out, config)
+    lesson = _Lesson(bundle, Path(corpus), card, out, config, asked)
     lesson.run(_begun(out, asked))
     counts = lesson.row_counts()
     print(sentence(counts), flush=True)
@@ -97,8 +97,8 @@ def _begun(out: Path, asked: Json) -> list[Json]:
     Raises:
         CorpusError: where something else lies there.
     """
-    if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in (CARD, JOURNAL)):
-        raise CorpusError(f"{out}: is there and is not a corpus; name another directory, or remove it")
+    if not (out / JOURNAL).is_file():
+        check_place(out)
     journal = json.loads((out / JOURNAL).read_text("utf-8")) if (out / JOURNAL).is_file() else {}
     found: list[Json] = journal["shards"] if journal.get("asked") == asked else []
     whole = [*itertools.takewhile(lambda shard: _is_whole(out / shard["file"], shard["sha256"]), found)]
@@ -122,8 +122,10 @@ class _Lesson:
         shards: what is written, with what became of the rows and how long it took.
     """
 
-    def __init__(self, bundle: Bundle, corpus: Path, card: Json, out: Path, config: DistillationConfig) -> None:
-        self._bundle, self._corpus, self._out, self._config = bundle, corpus, out, config
+    def __init__(
+        self, bundle: Bundle, corpus: Path, card: Json, out: Path, config: DistillationConfig, asked: Json
+    ) -> None:
+        self._bundle, self._corpus, self._out, self._config, self._asked = bundle, corpus, out, config, asked
         self._languages, self._rows = card["languages"], card["counts"]["train"]
         self._draws = Draws(0)
         self.shards: list[Json] = []
@@ -149,8 +151,7 @@ class _Lesson:
             now = time.perf_counter()
             entry = {"file": path.name, "rows": rows, "sha256": sha256_file(path), "seconds": now - began}
             self.shards.append({**entry, "counts": dict(counts)})
-            journal = json.loads((self._out / JOURNAL).read_text("utf-8"))
-            write_json(self._out / JOURNAL, {**journal, "shards": self.shards})
+            write_json(self._out / JOURNAL, {"asked": self._asked, "shards": self.shards})
             counts.clear()
             began = now
             if len(self.shards) == 1:  # rows are in random order: the first shard tells of all, before the long wait

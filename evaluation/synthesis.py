@@ -43,6 +43,7 @@ class Translator:
 
     @cached_property
     def _engine(self) -> Engine:
+        # Its hashes were held against its files where the bundle that synthesise is given was loaded: once is enough.
         return Engine(Bundle.load(self._bundle, verify=False), EngineConfig(threads=1))
 
     def __call__(self, block: Sequence[Asked]) -> list[Translation]:

@@ -29,7 +29,17 @@ from model.corpus.holdout import Ends, Splits, first_ones
 from model.corpus.rows import columns, test_sides
 from model.corpus.screening import Screen, Screened, sides
 from model.corpus.sources import TRAIN
-from model.corpus.storage import CARD, FORMAT_VERSION, SUFFIX, Bucket, buckets, part, read_lines, write_records
+from model.corpus.storage import (
+    CARD,
+    FORMAT_VERSION,
+    SUFFIX,
+    Bucket,
+    buckets,
+    check_place,
+    part,
+    read_lines,
+    write_records,
+)
 from model.corpus.tally import Tally
 from model.corpus.workers import SMALL_ROWS, in_order
 from model.files import replace_directory, sha256_file, write_json
@@ -59,9 +69,8 @@ def check_places(out: str | Path, holdout: str | Path | None) -> None:
     Raises:
         CorpusError: when a directory holds something else.
     """
-    for place in (Path(out), *([] if holdout is None else [Path(holdout)])):
-        if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / CARD).is_file()):
-            raise CorpusError(f"{place}: is there and is not a corpus; name another directory, or remove it")
+    for place in (out, *([] if holdout is None else [holdout])):
+        check_place(Path(place))
 
 
 def merge_into(

@@ -111,8 +111,8 @@ class Screen:
                     done.keep(whole[number], self._columns)
         done.records = [records[number] for number in kept]
         if self._pairs:
-            formed = forms if self._formed else [normal_forms(row) for row in rows]
-            done.signatures = signatures(["\t".join(formed[number]) for number in kept])
+            formed = flat if self._formed else normal_forms(flat)
+            done.signatures = signatures(["\t".join(formed[n * count : (n + 1) * count]) for n in kept])
         return done
 
     def _forms(self, texts: Sequence[str]) -> Sequence[str]:

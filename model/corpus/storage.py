@@ -83,6 +83,16 @@ def part(corpus: Path, holdout: Path, card: dict[str, Any]) -> None:
     write_json(holdout / CARD, card | {"holds": HELD_OUT})
 
 
+def check_place(place: Path) -> None:
+    """Refuse to write over what is no corpus.
+
+    Raises:
+        CorpusError: when the directory holds something else.
+    """
+    if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / CARD).is_file()):
+        raise CorpusError(f"{place}: is there and is not a corpus; name another directory, or remove it")
+
+
 def write_records(path: Path, records: Iterable[bytes]) -> int:
     """Write JSON records, one a line without its end, and return their number."""
     path.parent.mkdir(parents=True, exist_ok=True)
