@@ -18,9 +18,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+VOLUMES = "/mnt/pvc"  # where steps mount the claims that they are given
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _CHAIN = re.compile(r"::[a-z0-9+.-]+://")  # zip://a.tsv::s3://bucket/a.zip, simplecache::https://host/a.tsv
+
+
+def mounted(place: str) -> str:
+    """A place, pvc://claim/prefix as the folder at which a step has the claim."""
+    return place.replace("pvc://", f"{VOLUMES}/")
 
 
 def locate(address: str, **options: Any) -> tuple[Any, str]:

@@ -35,11 +35,11 @@ from components.variant.component import variant
 from evaluation.results import NONE
 from evaluation.teacher import GIVEN, TRAINED, kind_of
 from model.environment import NO_TELEMETRY
+from model.files import VOLUMES
 
 NAME = "prometheus-mini"
 VARIANTS = ("fp32", "fp16", "int8")
 GPU = "nvidia.com/gpu"
-VOLUMES = "/mnt/pvc"  # where model/store looks for pvc://claim
 LITTLE = {"cpu": "100m", "memory": "1Gi"}  # what steps ask for that neither read text nor run a network
 RETRIES = 2
 WAITING_HOURS = 24  # that all attempts of a step may wait together, for a node or a GPU to fall free

@@ -43,7 +43,7 @@ def train_model(
         from model.training.launch import processes, train_together
 
         shape, settings = from_dict(NetworkConfig, network), from_dict(TrainingConfig, config)
-        made, kept = (corpus.path, holdout.path, tokenizer.path), checkpoint_uri.replace("pvc://", "/mnt/pvc/")
+        made = (corpus.path, holdout.path, tokenizer.path)
         count = processes(int(gpus), settings)
-        report = train_together(count, *made, checkpoint.path, shape, settings, kept, origin)
+        report = train_together(count, *made, checkpoint.path, shape, settings, checkpoint_uri, origin)
         metrics.metadata.update(scalars(report))

@@ -45,8 +45,8 @@ def train_teacher(
         from model.training.launch import processes, train_together
 
         shape, settings = from_dict(NetworkConfig, config["network"]), from_dict(TrainingConfig, config["training"])
-        made, kept = (corpus.path, holdout.path, tokenizer.path), checkpoint_uri.replace("pvc://", "/mnt/pvc/")
-        report = train_together(processes(int(gpus), settings), *made, checkpoint.path, shape, settings, kept)
+        made = (corpus.path, holdout.path, tokenizer.path)
+        report = train_together(processes(int(gpus), settings), *made, checkpoint.path, shape, settings, checkpoint_uri)
         metrics.metadata.update(scalars(report))
         how = PRECISION[machine], QuantizationConfig(), EvaluationConfig(examples=0)
         make_bundle(checkpoint.path, tokenizer.path, holdout.path, bundle.path, *how)

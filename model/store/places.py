@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from model import files
 from model.errors import ProjectError, reason
 from model.files import locate, write_text
 
 BUNDLE, LIVE, CLAIM, HISTORY = "bundle", "live", ".claim", ".history"
 RESULTS = ("summary.json", "report.html", "verdict.json")  # what may lie beside a bundle
-VOLUMES = Path("/mnt/pvc")  # where steps mount the claims that they are given
+VOLUMES = Path(files.VOLUMES)
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NO_RUNS = {LIVE, "latest"}  # links of a folder
 

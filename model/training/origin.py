@@ -17,7 +17,7 @@ import numpy as np
 from model.config import NetworkConfig, to_dict
 from model.corpus.files import display
 from model.errors import reason
-from model.files import locate
+from model.files import locate, mounted
 from model.settings import differing
 from model.tokenizer import Tokenizer
 from model.training.checkpoint import INFO, TOKENIZER, WEIGHTS, CheckpointError, load_checkpoint
@@ -164,7 +164,7 @@ def _training(folder: Path) -> Path:
 @contextlib.contextmanager
 def _fetched(place: str) -> Iterator[Path]:
     """A training folder on this machine; what is at an address is there for as long as the body runs."""
-    place = place.replace("pvc://", "/mnt/pvc/")
+    place = mounted(place)
     if "://" not in place:
         yield _training(Path(place))
         return

@@ -28,7 +28,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from model.corpus.files import display
-from model.files import locate, replace_directory, sha256_file, write_json
+from model.files import locate, mounted, replace_directory, sha256_file, write_json
 from model.training.checkpoint import CheckpointError
 from model.training.saved import KEPT, MANIFEST, UPLOAD, damage, kept, listed, place
 
@@ -49,7 +49,7 @@ def run_key(identity: dict[str, Any]) -> str:
 
 
 class RemoteCheckpoints:
-    """The checkpoints of one run at an fsspec address, or in a folder.
+    """The checkpoints of one run at an fsspec address, in a folder, or in a volume (pvc://claim/prefix).
 
     Args:
         uri: of all runs, for example ``s3://bucket/checkpoints``.
@@ -60,6 +60,7 @@ class RemoteCheckpoints:
     """
 
     def __init__(self, uri: str, identity: dict[str, Any]) -> None:
+        uri = mounted(uri)
         address = f"{uri.rstrip('/')}/{run_key(identity)}"
         self.address = display(address)
         self._uploading: threading.Thread | None = None

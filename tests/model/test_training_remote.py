@@ -231,3 +231,8 @@ def test_an_address_of_no_use_is_told_at_the_start(
             assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
         assert time.monotonic() - began < 120  # boto3 by itself would try for minutes
         fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_a_volume_is_the_folder_that_it_is_mounted_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.files.VOLUMES", str(tmp_path))
+    assert RemoteCheckpoints("pvc://claim/runs", IDENTITY).address == f"{tmp_path}/claim/runs/{run_key(IDENTITY)}"
