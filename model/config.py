@@ -255,8 +255,9 @@ class TrainingConfig(Settings):
     domain_dropout: Share = setting(
         1.0, "Share of the rows of a domain shown without their domain token; 1 never shows it, and it is not learned."
     )
-    yo_dropout: Share = setting(
-        0.5, "Share of sources shown with е for each ё, as most people type it; what is to be written keeps its ё."
+    typed_share: Share = setting(
+        0.5,
+        "Share of sources shown as most people type them, with е for ё and plain quotation marks; answers keep both.",
     )
     join_share: Share = setting(
         0.0, "Share of translation examples that are two or three rows joined by a space, as far as they fit."

@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.config import PRESETS, NetworkConfig, from_dict
-from model.fused import relu_squared, rms_norm
+from model.fused import attend_folded, linear_relu_squared, norm_of_heads, normalised, scaled
 from model.options import OK, Parser, run
 from model.ssru import SSRU
 from model.tokenizer import Tokenizer
 
 EMBEDDING_STD = 0.02
+LONG = 96  # keys from which on a CPU's float32 attention is faster without ever holding all scores
 
 
 def rotary_tables(positions: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -41,56 +42,52 @@ def rotary_tables(positions: int, head_dim: int, theta: float) -> tuple[Tensor, 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Scaled dot-product attention of query [B, S, H, h] over key and value [B, T, K, h] -> [B, S, H, h].
 
-    ``mask`` is bool [B, 1, 1, T], true where attention is allowed. On a GPU a fused kernel does it. On a CPU the
-    H / K query heads that share a key head are folded into its rows, so that the shared head is read once and never
-    expanded, and that with one key head nothing has to be moved.
+    ``mask`` is bool [B, 1, 1, T], true where attention is allowed.
     """
-    return (attend_fused if query.is_cuda else attend_folded)(query, key, value, mask, causal)
+    long = query.dtype is torch.float32 and key.shape[1] >= LONG
+    return (attend_fused if long or query.is_cuda else attend_folded)(query, key, value, mask, causal)
 
 
 def attend_fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """As :func:`attend`, by PyTorch's kernels for GPUs.
+    """As :func:`attend`, by PyTorch's kernels.
 
-    Of these flash attention knows shared heads and no masks, and the memory-efficient one masks and no shared heads:
-    for both PyTorch would hold all scores. So with a mask heads are repeated, which costs nothing where there is one.
+    Of those for GPUs flash attention knows shared heads and no masks, and the memory-efficient one masks and no shared
+    heads: for both PyTorch would hold all scores. So with a mask heads are repeated, which costs nothing where there is
+    one. A CPU has one kernel, for masks and no shared heads.
     """
     heads, kv_heads = query.shape[2], key.shape[2]
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-    if mask is not None:
+    if mask is not None or not query.is_cuda:
         key, value = (
             part.expand(-1, heads, -1, -1) if kv_heads == 1 else part.repeat_interleave(heads // kv_heads, 1)
             for part in (key, value)
         )
-    shared = mask is None and heads > kv_heads
+    shared = key.shape[1] < heads
     y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=shared)
     return y.transpose(1, 2)
 
 
-def attend_folded(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """As :func:`attend`, for a CPU."""
-    batch, length, heads, width = query.shape
-    keys, kv_heads = key.shape[1:3]
-    folded = (batch, kv_heads, length, -1)
-    grouped = (query * width**-0.5).reshape(batch, length, kv_heads, -1).transpose(1, 2)
-    rows = grouped.reshape(batch, kv_heads, -1, width)
-    scores = (rows @ key.permute(0, 2, 3, 1)).view(*folded, keys)  # [B, K, S, H / K, T]
-    if causal:
-        future = torch.ones(length, keys, dtype=torch.bool, device=query.device).triu(1)
-        scores = scores.masked_fill(future[:, None], -torch.inf)
-    if mask is not None:
-        scores = scores.masked_fill(~mask[..., None, :], -torch.inf)
-    weights = scores.float().softmax(-1).to(value.dtype)
-    y = weights.view(batch, kv_heads, -1, keys) @ value.transpose(1, 2)
-    return y.view(*folded, width).transpose(1, 2).reshape(batch, length, heads, width)
-
-
 class RMSNorm(nn.RMSNorm):
-    """:func:`model.fused.rms_norm` with a gain of its own."""
+    """The norm over the last dimension, with a gain of its own (:mod:`model.fused`)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, D] -> [N, D]."""
+        normal, gain = self.before(x)
+        return normal if gain is None else (normal * gain).to(normal.dtype)
+
+    def before(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """x [N, D] for the matrices that multiply it next, and the gain that is left to them."""
+        assert self.eps is not None
+        return normalised(x, self.weight, self.eps)
+
+
+class HeadNorm(nn.RMSNorm):
+    """The norm of each head, with one gain for all."""
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """x [N, D] -> [N, D]; rotated, x [B, S, heads, h], where there are cosines and sines."""
+        """x [B, S, heads, h] -> [B, S, heads, h]; rotated where there are cosines and sines, each [S, 1, h / 2]."""
         assert self.eps is not None
-        return rms_norm(x, self.weight, self.eps, rotary)
+        return norm_of_heads(x, self.weight, self.eps, rotary)
 
 
 def linear(inputs: int, outputs: int, zero: bool = False) -> nn.Linear:
@@ -109,23 +106,24 @@ class Attention(nn.Module):
         self.heads, self.kv_heads, self.head_dim = heads, config.kv_heads, config.head_dim
         self.query = linear(config.d_model, heads * config.head_dim)
         self.kv = linear(config.d_model, 2 * config.kv_heads * config.head_dim)
-        self.query_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
-        self.key_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
+        self.query_norm = HeadNorm(config.head_dim, eps=config.norm_eps)
+        self.key_norm = HeadNorm(config.head_dim, eps=config.norm_eps)
         self.out = linear(heads * config.head_dim, config.d_model, zero=True)
 
     def forward(
         self,
         x: Tensor,  # [B, S, D]
-        memory: Tensor,  # [B, T, D]: x itself in self-attention
-        rotary: tuple[Tensor, Tensor] | None,  # each [S, 1, h / 2]
+        gain: Tensor | None,  # [D], that x is still to be multiplied by
+        memory: Tensor | None = None,  # [B, T, D]; None in self-attention, where it is x
+        rotary: tuple[Tensor, Tensor] | None = None,  # each [S, 1, h / 2]
         mask: Tensor | None = None,  # bool [B, 1, 1, T], true where attention is allowed
         causal: bool = False,
     ) -> Tensor:
-        if memory is x:  # one product where there are three
-            joint = F.linear(x, torch.cat([self.query.weight, self.kv.weight]))
+        if memory is None:  # one product where there are three
+            joint = F.linear(x, scaled(torch.cat([self.query.weight, self.kv.weight]), gain))
             query, kv = joint.split([self.query.out_features, self.kv.out_features], dim=-1)
         else:
-            query, kv = self.query(x), self.kv(memory)
+            query, kv = F.linear(x, scaled(self.query.weight, gain)), self.kv(memory)
         key, value = kv.unflatten(-1, (2, self.kv_heads, self.head_dim)).unbind(2)
         query = self.query_norm(query.unflatten(-1, (self.heads, self.head_dim)), rotary)
         key = self.key_norm(key, rotary)
@@ -140,8 +138,9 @@ class FeedForward(nn.Module):
         self.up = linear(config.d_model, config.d_ff)
         self.down = linear(config.d_ff, config.d_model, zero=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(relu_squared(self.up(x)))
+    def forward(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
+        """x [N, D], still to be multiplied by a gain [D] where there is one -> [N, D]."""
+        return self.down(linear_relu_squared(x, scaled(self.up.weight, gain)))
 
 
 class Layer(nn.Module):
@@ -175,13 +174,12 @@ class Layer(nn.Module):
         memory_mask: Tensor | None = None,  # bool [B, 1, 1, L]
     ) -> Tensor:
         if self.recurrent:  # what lies in the padding on the right comes after all that counts
-            x = x + self.dropout(self.ssru(self.ssru_norm(x)))
+            x = x + self.dropout(self.ssru(*self.ssru_norm.before(x)))
         else:
-            h = self.attention_norm(x)
-            x = x + self.dropout(self.attention(h, h, rotary, mask, self.causal))
+            x = x + self.dropout(self.attention(*self.attention_norm.before(x), None, rotary, mask, self.causal))
         if memory is not None:
-            x = x + self.dropout(self.cross(self.cross_norm(x), memory, None, memory_mask))
-        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+            x = x + self.dropout(self.cross(*self.cross_norm.before(x), memory, None, memory_mask))
+        return x + self.dropout(self.ffn(*self.ffn_norm.before(x)))
 
 
 class _Stack(nn.Module):

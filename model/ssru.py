@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import NetworkConfig
+from model.fused import scaled
 
 LONGEST_MEMORY = 64  # tokens; sentences are hardly longer
 
@@ -83,8 +84,9 @@ class SSRU(nn.Module):
         with torch.no_grad():
             self.forget.bias.copy_(spans.log())
 
-    def forward(self, x: Tensor) -> Tensor:
-        joint = F.linear(x, torch.cat([self.candidate.weight, self.forget.weight])).float()
+    def forward(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
+        """x [B, S, D], still to be multiplied by a gain [D] where there is one -> [B, S, D]."""
+        joint = F.linear(x, scaled(torch.cat([self.candidate.weight, self.forget.weight]), gain)).float()
         candidate, gate = joint.chunk(2, dim=-1)
         gate = gate + self.forget.bias
         # 1 - sigmoid(x) is sigmoid(-x), but keeps its digits where the gate is nearly 1.

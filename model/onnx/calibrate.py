@@ -23,6 +23,7 @@ from model.onnx.transformer import build_decoder, build_encoder
 from model.onnx.weights import GraphError, Weights
 from model.row_counts import RowCount, row_count, too_long
 from model.sessions import open_session
+from model.text.cleaning import clean_source
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.tokenizer.prompt import Example, pair_example, text_windows
 
@@ -118,7 +119,7 @@ def _examples(bundle: Bundle, card: dict[str, Any], corpus_dir: str | Path) -> I
             continue
         source, target = bundle.languages if i % 2 == 0 else bundle.languages[::-1]
         author = record.get("author") if i % 4 < 2 else None
-        ids, answer = tokenizer.encode(record[source]), tokenizer.encode(record[target])
+        ids, answer = tokenizer.encode(clean_source(record[source])), tokenizer.encode(record[target])
         yield pair_example(tokenizer, bundle.family, ids, answer, target, author)
 
 

@@ -1,13 +1,18 @@
 """The one normal form of text: what made a row that a model was trained on makes a prompt of what it is asked.
 
-Both functions read a string as a whole, in C (``str.split``, ``isprintable``, compiled patterns), because a loop over
-characters would make a million pairs take minutes. Both put text into Unicode's NFC form and take control and invisible
+The functions read a string as a whole, in C (``str.split``, ``isprintable``, compiled patterns), because a loop over
+characters would make a million pairs take minutes. All put text into Unicode's NFC form and take control and invisible
 characters away. Of a sentence, white space becomes single spaces; a Cyrillic vowel loses its stress mark, which is for
 dictionaries and foreign names; a letter of the wrong alphabet, typed or scanned into a word, becomes the letter that it
-looks like; and an apostrophe in a word has one form. Quotation marks, dashes, ``ё`` and emoji stay: they say something,
-or are how a language is written.
+looks like; and a hyphen, and an apostrophe in a word, has one form. Quotation marks, dashes, ``ё`` and emoji stay: they
+say something, or are how a language is written.
+
+A sentence that is to be read, and not written, has fewer forms of its marks: which of them was typed is chance, and a
+model sees some too seldom to know that they say the same.
 
     clean_line("Оле\\u0301г\\u00a0спи\\u00adт, don’t") == "Олег спит, don't"
+    clean_source("“Yes”, ‘no’ – and „ja“") == '"Yes", \'no\' — and "ja"'
+    as_typed("Ещё «ёлка»") == 'Еще "елка"'
 """
 
 import re
@@ -25,7 +30,12 @@ STRESS = "\u0301"
 # The marks of a stressed vowel; among them may be those of its letter, as in an е that is to become ё.
 _STRESSED = re.compile("(?<=[АЕЁИОУЫЭЮЯІЇЄаеёиоуыэюяіїє])[\u0300-\u036f]+")
 
+_HYPHENS = str.maketrans("\u2010\u2011", "--")
 _APOSTROPHE = re.compile(r"(?<=\w)[’ʼ](?=\w)")
+
+# The marks of a source, each to the one that says the same, and what most keyboards have instead of letters and marks.
+_MARKED, _MARKS = re.compile("[“”„‟‘’‚‛–]"), str.maketrans("“”„‟‘’‚‛–", '"' * 4 + "'" * 4 + "—")
+_AS_TYPED = str.maketrans("ёЁ«»", 'еЕ""')
 
 # Letters that look alike. The Latin c and the Cyrillic с are one key, and text recognition mistakes all of them.
 LATIN, CYRILLIC = "ABCEHIJKMOPSTXYaceijopsxy", "АВСЕНІЈКМОРЅТХУасеіјорѕху"
@@ -42,17 +52,38 @@ def clean_line(text: str) -> str:
     text = nfc(" ".join(text.split()))
     if text.isascii():
         return text
-    if STRESS in text:
-        text = nfc(_STRESSED.sub(lambda marks: marks[0].replace(STRESS, ""), text))
+    if "\u2010" in text or "\u2011" in text:
+        text = text.translate(_HYPHENS)
     if "’" in text or "ʼ" in text:
         text = _APOSTROPHE.sub("'", text)
-    return _WORD.sub(_in_one_alphabet, text) if _MIXED.search(text) else text
+    # Words grow together where a stress mark goes, and a mark and a letter of the other alphabet become one.
+    while (changed := _respelt(text)) != text:
+        text = changed
+    return text
+
+
+def clean_source(text: str) -> str:
+    """A clean line as a model reads it, in training and when it is asked: one form of each quotation mark and dash."""
+    text = clean_line(text)
+    return text.translate(_MARKS) if _MARKED.search(text) else text
+
+
+def as_typed(source: str) -> str:
+    """A clean source with the letters and marks that most people type for those that are not on their keyboard."""
+    return nfc(source.translate(_AS_TYPED))
 
 
 def clean_text(text: str) -> str:
     """Running text in NFC, without control and invisible characters; its lines, tabs and spaces stay as they are."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return nfc(_INVISIBLE_OR_CONTROL.sub("", text))
+
+
+def _respelt(text: str) -> str:
+    """Without stress marks, and words in one alphabet; in NFC as the text is."""
+    if STRESS in text:
+        text = nfc(_STRESSED.sub(lambda marks: marks[0].replace(STRESS, ""), text))
+    return nfc(_WORD.sub(_in_one_alphabet, text)) if _MIXED.search(text) else text
 
 
 def _in_one_alphabet(word: re.Match[str]) -> str:

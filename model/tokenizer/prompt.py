@@ -15,7 +15,7 @@ decoder   text         ``<s> text``
 out. Of two languages with different scripts, the text's letters tell which one it is not, so that a request may leave
 the target out.
 
-The text is cleaned as the rows were that the model was trained on: the line of a translation by ``clean_line``, running
+The text is cleaned as those were that the model was trained on: the line of a translation by ``clean_source``, running
 text by ``clean_text`` (:mod:`model.text.cleaning`).
 
 Legend: B rows, S tokens.
@@ -28,7 +28,7 @@ import numpy as np
 
 from model.errors import ProjectError
 from model.languages import language_of
-from model.text.cleaning import clean_line, clean_text
+from model.text.cleaning import clean_source, clean_text
 from model.tokenizer.vocabulary import Tokenizer, TokenizerError, normalize
 
 
@@ -60,7 +60,7 @@ def encode_prompt(
         raise PromptError("task", f"a {family} model cannot do {task!r}")
     if not isinstance(text, str):
         raise PromptError("text", f"expected a string, found {type(text).__name__}")
-    clean = clean_text if task == "text" else clean_line
+    clean = clean_text if task == "text" else clean_source
     try:
         text = clean(normalize(text))  # a lone surrogate, half of what was meant, is refused and not cleaned away
         ids = tokenizer.encode(text)

@@ -37,14 +37,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
             count = len(block)
             block = F.pad(block, (0, 0, 0, -count % multiple))
             logits = (block @ matrix.T)[:count].float()
-            normaliser = logits.logsumexp(-1, keepdim=True)
+            # One visit makes the softmax, where logsumexp and exp would be two; its largest value is never near 0.
+            softmax = logits.softmax(-1)
+            normaliser = logits.amax(-1, keepdim=True) - softmax.amax(-1, keepdim=True).log()
             chosen = (normaliser - logits.gather(1, target)).sum()
             total += chosen
             if smoothing:
                 uniform = (normaliser - logits.mean(-1, keepdim=True)).sum()
                 total += smoothing * (uniform - chosen)
             if gradients is not None:
-                gradient = logits.sub_(normaliser).exp_()
+                gradient = softmax
                 if smoothing:
                     gradient -= smoothing / vocabulary
                 gradient.scatter_add_(1, target, torch.full_like(target, smoothing - 1.0, dtype=torch.float32))

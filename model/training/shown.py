@@ -63,8 +63,9 @@ def together(parts: Sequence[Shown]) -> Shown:
 
 
 class Pairs:
-    """Sentence pairs: a row is shown in one of the two directions, with or without its author, its domain and its ё.
+    """Sentence pairs: a row is shown in one of the two directions, its source as it is or as most people type it.
 
+    It is shown with or without its author and its domain.
     Some are joined with the rows that were drawn after them, for the sake of longer texts (``training.join_share``).
     """
 
@@ -97,11 +98,11 @@ class Pairs:
         rows, turn, items, config = drawn.rows, drawn.turn, drawn.items, self._config
         if self._draws:
             flips = self._draws.shares("direction", turn, items) < 0.5
-            bare = self._draws.shares("yo", turn, items) < config.yo_dropout
+            typed = self._draws.shares("typed", turn, items) < config.typed_share
         else:
-            flips, bare = rows % 2 == 1, np.zeros(len(rows), bool)
+            flips, typed = rows % 2 == 1, np.zeros(len(rows), bool)
         ways = flips.astype(np.int64)
-        texts, answers = self._lengths(rows, bare)
+        texts, answers = self._lengths(rows, typed)
         groups = np.arange(len(rows))[:, None]
         if self._draws and config.join_share:
             groups = self._joined(self._draws.shares("join", turn, items), ways, texts, answers)
@@ -110,7 +111,7 @@ class Pairs:
         text, answer = (
             np.where(there, lengths[ways[first, None], groups], 0).sum(1) + spaces for lengths in (texts, answers)
         )
-        choices = {"flip": flips[first], "bare": bare[groups]}
+        choices = {"flip": flips[first], "typed": typed[groups]}
         for label, dropout in (("author", config.author_dropout), ("domain", config.domain_dropout)):
             numbers = self._tokens.labels[label][rows][groups]
             told = self._told[label] & ((numbers == numbers[:, :1]) | ~there).all(1)  # the same of all that is joined
@@ -133,21 +134,23 @@ class Pairs:
         source, target = self._languages[::-1] if shown.choices["flip"][index] else self._languages
         text: list[int] = []
         written: list[int] = []
-        for row, bare in zip(shown.rows[index].tolist(), shown.choices["bare"][index].tolist(), strict=True):
+        for row, typed in zip(shown.rows[index].tolist(), shown.choices["typed"][index].tolist(), strict=True):
             if row >= 0:
-                ids = (bare and self._tokens.bare[source].of(row)) or self._tokens.own[source].of(row)
+                forms = ([self._tokens.typed] if typed else []) + [self._tokens.source, self._tokens.own]
+                ids = next(filter(None, (form[source].of(row) for form in forms)), [])
                 text += [*(self._space if text else []), *ids]
                 written += [*(self._space if written else []), *self._answers[target].of(row)]
         names = {label: self._tokens.name(label, int(shown.choices[label][index])) for label in LABELS}
         return pair_example(self._tokenizer, self._network.family, text, written, target, **names)
 
-    def _lengths(self, rows: np.ndarray, bare: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _lengths(self, rows: np.ndarray, typed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids of what is read and of what is written, i64 [2, R] each, by direction."""
-        own, without, answers = (
+        own, source, as_typed, answers = (
             np.stack([columns[language].lengths(rows) for language in self._languages])
-            for columns in (self._tokens.own, self._tokens.bare, self._answers)
+            for columns in (self._tokens.own, self._tokens.source, self._tokens.typed, self._answers)
         )
-        return np.where(bare & (without > 0), without, own), answers[::-1]
+        source = np.where(source > 0, source, own)
+        return np.where(typed & (as_typed > 0), as_typed, source), answers[::-1]
 
     def _empty(self, names: dict[str, str]) -> np.ndarray:
         """Positions on both sides of an example without text, i64 [2]."""

@@ -3,7 +3,8 @@
     tokens.json              what it was made of; of each array its dtype, length and SHA-256
     ru.ids       u16 or u32  the ids of all rows, one after another
     ru.offsets   i64         where each row's ids begin, and the end
-    ru.bare.ids, .offsets    the same of each text with е for its ё; nothing for a text without one
+    ru.source.ids, .offsets  the same of each text as a source has it; nothing for a text that has it already
+    ru.typed.ids, .offsets   the same of each source as most people type it; nothing for one that is typed as it is
     author       u16         0, or the place in the list of names, from 1 on; domain likewise
 
 Rows are tokenised in blocks and read where they lie, so memory does not grow with their number.
@@ -23,13 +24,14 @@ import numpy as np
 
 from model.files import replace_directory, sha256_file, write_json
 from model.progress import Progress
+from model.text.cleaning import as_typed, clean_source
 from model.tokenizer import Tokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CARD = "tokens.json"
 BLOCK_ROWS = 4096
 LABELS = ("author", "domain")
-_WITHOUT_YO = str.maketrans("ёЁ", "еЕ")
+KINDS = ("", ".source", ".typed")
 
 Record = dict[str, str]
 Names = dict[str, list[str]]  # of each label
@@ -56,15 +58,16 @@ class Tokens:
 
     Attributes:
         own: the column of each field.
-        bare: the column of each field with е for ё; a row without one has no ids there.
+        source: the column of each field as it is read; a row that is the same has no ids there.
+        typed: the column of each field as most people type what is read; likewise.
         labels: "author" and "domain" of each row as a place in ``names``, from 1 on, or 0.
         rows: their number.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], names: Names, fields: Sequence[str]) -> None:
-        self.own, self.bare = (
+        self.own, self.source, self.typed = (
             {field: Column(arrays[f"{field}{kind}.ids"], arrays[f"{field}{kind}.offsets"]) for field in fields}
-            for kind in ("", ".bare")
+            for kind in KINDS
         )
         self.labels = {label: arrays[label] for label in LABELS}
         self.names = names
@@ -108,9 +111,9 @@ def _encoded(
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     for field in fields:
         texts = [record[field] for record in records]
-        bare = [text.translate(_WITHOUT_YO) for text in texts]
-        bare = [without if without != text else "" for without, text in zip(bare, texts, strict=True)]
-        for kind, those in (("", texts), (".bare", bare)):
+        sources = list(map(clean_source, texts))
+        forms = [texts, _changed(sources, texts), _changed(list(map(as_typed, sources)), sources)]
+        for kind, those in zip(KINDS, forms, strict=True):
             encoded = tokenizer.encode_batch(those)
             arrays[f"{field}{kind}.ids"] = np.fromiter(itertools.chain.from_iterable(encoded), dtype)
             arrays[f"{field}{kind}.offsets"] = np.cumsum([len(ids) for ids in encoded], dtype=np.int64)
@@ -119,6 +122,11 @@ def _encoded(
         found = [known.setdefault(name, len(known) + 1) if (name := record.get(label)) else 0 for record in records]
         arrays[label], names[label] = np.array(found, np.uint16), list(known)
     return arrays
+
+
+def _changed(texts: list[str], before: list[str]) -> list[str]:
+    """The texts that are not what they were, and nothing for the others."""
+    return [text if text != old else "" for text, old in zip(texts, before, strict=True)]
 
 
 def _write(

@@ -17,7 +17,7 @@ ROW = {"ru": "один два", "en": "one two", answer("ru"): "один", answe
 
 def examples(rows, tokenizer, fields=FIELDS, **training):
     """Every example of a pass, as (source, what is to be written) in words, and the widths told of them."""
-    config = TrainingConfig(author_dropout=1.0, yo_dropout=0.0, **training)
+    config = TrainingConfig(author_dropout=1.0, typed_share=0.0, **training)
     pairs = Pairs(tokenised(rows, tokenizer, fields), tokenizer, NETWORK, config, Draws(0))
     shown = pairs.show(Drawn(0, np.arange(len(rows)), np.arange(len(rows))))
     made = [pairs.example(shown, place) for place in range(len(shown.width))]

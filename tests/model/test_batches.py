@@ -207,7 +207,7 @@ def test_rows_are_tokenised_once(parallel: tuple[Path, Path], tokenizer: Tokeniz
 
     first = stored(folder, source, 300, iter(rows), tokenizer, FIELDS)
     assert [first.own["en"].of(row) for row in range(300)] == [tokenizer.encode(row["en"]) for row in rows]
-    assert first.bare["ru"].of(7) == tokenizer.encode(rows[7]["ru"].replace("ё", "е")) and not first.bare["en"].of(7)
+    assert first.typed["ru"].of(7) == tokenizer.encode(rows[7]["ru"].replace("ё", "е")) and not first.typed["en"].of(7)
     assert first.own["en"].ids.dtype == np.uint16
     assert [first.name("domain", number) for number in first.labels["domain"][:4]] == ["ui", None, None, "ui"]
     again = stored(folder, source, 300, never(), tokenizer, FIELDS)
@@ -249,7 +249,7 @@ def test_joined_rows_are_what_their_joined_texts_are(parallel: tuple[Path, Path]
     """Ids of two or three texts, one after another, are those of the one text with spaces between them."""
     train_tokenizer(parallel[0], tmp_path / "t", from_dict(TokenizerConfig, {"kind": kind, "vocab_size": 340}))
     tokenizer, rows = load_tokenizer(tmp_path / "t"), records(300)
-    tokens, config = tokenised(rows, tokenizer, FIELDS), TrainingConfig(join_share=1.0, yo_dropout=0.0)
+    tokens, config = tokenised(rows, tokenizer, FIELDS), TrainingConfig(join_share=1.0, typed_share=0.0)
     pairs = Pairs(tokens, tokenizer, NETWORK, config, Draws(0))
     found = pairs.show(Drawn(0, np.arange(300), np.arange(300)))
     sizes = Counter((found.rows >= 0).sum(1).tolist())
@@ -368,7 +368,7 @@ def test_validation_takes_no_chance(parallel: tuple[Path, Path], tokenizer: Toke
     rows = [{"ru": "ещё", "en": "more", "author": "clerk", "domain": "ui"}] * 4
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     (corpus / "valid.jsonl.zst").write_bytes(zstandard.compress(data))
-    config = CONFIG.model_copy(update={"join_share": 1.0, "author_dropout": 1.0, "yo_dropout": 1.0})
+    config = CONFIG.model_copy(update={"join_share": 1.0, "author_dropout": 1.0, "typed_share": 1.0})
     (batch,) = Examples(corpus, tokenizer, NETWORK, config).valid_batches()
     assert sorted(batch.rows) == [0, 1, 2, 3] and batch.source is not None
     for row, source in zip(batch.rows, batch.source.tolist(), strict=True):

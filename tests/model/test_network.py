@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from model.config import NetworkConfig, from_dict
-from model.fused import rotate
-from model.network import Transformer, attend, attend_fused, count_parameters, rotary_tables
+from model.fused import attend_folded, rotate
+from model.network import Transformer, attend_fused, count_parameters, rotary_tables
 from model.training.loss import linear_cross_entropy
 
 SEQ2SEQ = NetworkConfig(d_model=48, encoder_layers=2, decoder_layers=2, heads=4, kv_heads=2, head_dim=16, d_ff=96)
@@ -26,14 +27,24 @@ def lively(config: NetworkConfig, vocab_size: int = 60):
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 1), (4, 2), (4, 4)])
 @pytest.mark.parametrize("causal", [False, True])
-def test_attend_equals_torch(heads: int, kv_heads: int, causal: bool) -> None:
+def test_attend_equals_torch_and_so_do_its_gradients(heads: int, kv_heads: int, causal: bool) -> None:
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, heads, 7, 16), torch.randn(3, kv_heads, 7, 16), torch.randn(3, kv_heads, 7, 16)
+    parts = torch.randn(3, heads, 7, 16), torch.randn(3, kv_heads, 7, 16), torch.randn(3, kv_heads, 7, 16)
     mask = None if causal else torch.arange(7)[None, None, None, :] < torch.tensor([7, 3, 1])[:, None, None, None]
-    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=True)
-    for ours in (attend, attend_fused):  # the second is what a GPU takes
-        found = ours(*(part.transpose(1, 2) for part in (query, key, value)), mask, causal)
-        torch.testing.assert_close(found.transpose(1, 2), expected, atol=1e-5, rtol=1e-5)
+    into = torch.randn(3, heads, 7, 16)
+
+    def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=True)
+
+    expected = plain(*(leaves := [part.clone().requires_grad_() for part in parts]))
+    (expected * into).sum().backward()
+    for ours in (attend_folded, attend_fused):  # what takes short texts on a CPU, and all others
+        mine = [part.clone().requires_grad_() for part in parts]
+        found = ours(*(part.transpose(1, 2) for part in mine), mask, causal).transpose(1, 2)
+        (found * into).sum().backward()
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        for leaf, other in zip(mine, leaves, strict=True):
+            torch.testing.assert_close(leaf.grad, other.grad, atol=1e-5, rtol=1e-5)
 
 
 def test_rotary_scores_depend_on_distance_only() -> None:

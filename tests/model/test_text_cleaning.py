@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.config import CorpusConfig
 from model.corpus import prepare_corpus, read_split
-from model.text.cleaning import clean_line, clean_text
+from model.text.cleaning import as_typed, clean_line, clean_source, clean_text
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.tokenizer.prompt import encode_prompt
 from tests.helpers.bundles import tiny_tokenizer
@@ -62,6 +62,7 @@ TAKEN_AWAY = {
     "a stress mark before the letter's own": ("е\u0301\u0308 и\u0301\u0306", "ё й"),
     "a Latin letter in a Cyrillic word": ("Мaксим идёт в библиoтeку.", "Максим идёт в библиотеку."),
     "apostrophes in words": ("don’t, м’яч, мʼята", "don't, м'яч, м'ята"),
+    "hyphens of other kinds": ("из\u2011за, кто\u2010то", "из-за, кто-то"),
     "Cyrillic letters in a Latin word": ("hеllо wоrld", "hello world"),
 }
 LEFT = {
@@ -88,6 +89,20 @@ def test_what_is_left(kind: str) -> None:
     assert clean_line(LEFT[kind]) == LEFT[kind]
 
 
+@given(with_surrogates)
+def test_a_source_has_one_form_of_each_mark(text: str) -> None:
+    source = clean_source(text)
+    assert clean_source(source) == clean_line(source) == source == clean_source(clean_line(text))
+    assert as_typed(as_typed(source)) == as_typed(source) == clean_source(as_typed(source))
+
+
+def test_the_marks_of_a_source() -> None:
+    assert clean_source("«Да», — сказал “он”, „ja“, ‘no’, the cats’… 5 – 7") == (
+        '«Да», — сказал "он", "ja", \'no\', the cats\'… 5 — 7'
+    )
+    assert as_typed("Ещё «ёлка» — ЁЖ") == 'Еще "елка" — ЕЖ'
+
+
 # -- one cleaning for rows and prompts --------------------------------------------------------------------------------
 
 
@@ -102,7 +117,7 @@ def test_a_prompt_of_dirty_text_is_that_of_clean_text(tokenizer: Tokenizer, text
     def prompt(text: str) -> list[int]:
         return encode_prompt(tokenizer, family=family, task="translation", text=text, target="en")
 
-    assert prompt(text) == prompt(clean_line(text))
+    assert prompt(text) == prompt(clean_line(text)) == prompt(clean_source(text))
 
 
 @settings(max_examples=200, deadline=None)

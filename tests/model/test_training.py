@@ -130,18 +130,18 @@ def test_examples_of_both_families(parallel: tuple[Path, Path]) -> None:
 
 
 def test_sources_are_shown_in_both_spellings_and_answers_in_their_own(parallel: tuple[Path, Path]) -> None:
-    """Half of the sources with е for ё, in training alone: whichever a person types has been seen."""
-    tokenizer, rows = load_tokenizer(parallel[1]), [{"ru": "ещё ёлка", "en": "another tree"}] * 200
+    """Half of the sources as most people type them, in training alone, and all with one form of each mark."""
+    tokenizer, rows = load_tokenizer(parallel[1]), [{"ru": "ещё «ёлка»", "en": "another “tree”"}] * 200
 
     def texts(share: float, training: bool) -> tuple[set[str], set[str]]:
-        found = shown(rows, tokenizer, NETWORK, TrainingConfig(yo_dropout=share), 0 if training else None)
+        found = shown(rows, tokenizer, NETWORK, TrainingConfig(typed_share=share), 0 if training else None)
         return {tokenizer.decode(one.source) for one in found}, {tokenizer.decode(one.answer) for one in found}
 
-    own, bare = "ещё ёлка", "еще елка"
-    answers = {own, "another tree"}
-    assert texts(0.5, True) == ({own, bare, "another tree"}, answers)
-    assert texts(1.0, True) == ({bare, "another tree"}, answers)
-    assert texts(0.0, True) == texts(1.0, False) == (answers, answers)
+    own, typed, source = "ещё «ёлка»", 'еще "елка"', 'another "tree"'
+    answers = {own, "another “tree”"}
+    assert texts(0.5, True) == ({own, typed, source}, answers)
+    assert texts(1.0, True) == ({typed, source}, answers)
+    assert texts(0.0, True) == texts(1.0, False) == ({own, source}, answers)
 
 
 def test_batches_keep_the_token_budget(parallel: tuple[Path, Path]) -> None:
