@@ -70,7 +70,7 @@ def clean_source(text: str) -> str:
 
 def as_typed(source: str) -> str:
     """A clean source with the letters and marks that most people type for those that are not on their keyboard."""
-    return nfc(source.translate(_AS_TYPED))
+    return clean_source(source.translate(_AS_TYPED))
 
 
 def clean_text(text: str) -> str:
