@@ -3,13 +3,16 @@
 Every check reads a string as a whole, in C, as :mod:`model.text.cleaning` does and for the same reason.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from model.config import CorpusConfig
 from model.languages import SCRIPTS, length, scripts
-from model.text.cleaning import clean_line
+from model.text.cleaning import clean_line, clean_lines
 from model.text.detect import foreign, share_scripts
+from model.text.tables import CharacterTable, codes_of, counts_of
 
 _NOT_IN_AUTHOR = re.compile(r"[\s<>]+")
 
@@ -18,8 +21,10 @@ MAX_AUTHOR_CHARS = 64
 # In letters of an alphabet (model.languages.length). A shorter line may well occur twice by chance, and does not tell
 # how long its translation is: "Да." is "Yes, of course."
 SHORT = 30
+_OWN, _FOREIGN = 1, 2  # letters
 
 
+@lru_cache(4 * MAX_AUTHORS)
 def clean_author(author: str) -> str:
     """An author's name as it stands in a control token: white space and angle brackets become hyphens."""
     return _NOT_IN_AUTHOR.sub("-", clean_line(author)[:MAX_AUTHOR_CHARS])
@@ -33,16 +38,28 @@ class Script:
         names = {name for names in written for name in names} if all(written) else set[str]()
         ranges = "".join(SCRIPTS[name] for name in sorted(names)) or r"\w"  # no letter is foreign where none is known
         self._ascii = "Latin" in names
-        self._own = re.compile(f"[{ranges}]+")
-        self._foreign = re.compile(rf"[^\W\d_{ranges}]+")
+        self._own = re.compile(f"[{ranges}]")
+        self._foreign = re.compile(rf"[^\W\d_{ranges}]")
         self._min_ratio = min_ratio
+        self._kinds = CharacterTable(self._kind)
 
     def accepts(self, text: str) -> bool:
         """True as well for a text without letters: there is nothing to judge."""
-        if self._ascii and text.isascii():
-            return True
-        foreign = sum(map(len, self._foreign.findall(text)))
-        return not foreign or (own := sum(map(len, self._own.findall(text)))) >= self._min_ratio * (own + foreign)
+        return self.accept([text])[0]
+
+    def accept(self, texts: Sequence[str]) -> list[bool]:
+        """What :meth:`accepts` says of each."""
+        doubtful = [not (self._ascii and text.isascii()) for text in texts]
+        if not any(doubtful):
+            return [True] * len(texts)
+        codes, ends = codes_of([*itertools.compress(texts, doubtful)])
+        kinds = self._kinds[codes]
+        own, foreign = (counts_of(kinds == kind, ends) for kind in (_OWN, _FOREIGN))
+        found = iter(((foreign == 0) | (own >= self._min_ratio * (own + foreign))).tolist())
+        return [not doubt or next(found) for doubt in doubtful]
+
+    def _kind(self, character: str) -> int:
+        return _OWN if self._own.match(character) else _FOREIGN if self._foreign.match(character) else 0
 
 
 class TestText:
@@ -71,28 +88,33 @@ class PairCleaner:
         self._identified = config.languages if config.max_foreign < 1 and share_scripts(config.languages) else []
         self._max_foreign = config.max_foreign
 
-    def __call__(self, first: str, second: str) -> tuple[str, str, str]:
-        """Both sides cleaned, and the reason of the rejection or ``""``."""
-        first, second = clean_line(first), clean_line(second)
+    def __call__(self, pairs: Sequence[tuple[str, ...]]) -> list[tuple[str, str, str]]:
+        """Of each pair both sides cleaned, and the reason of the rejection or ``""``."""
+        sides = [clean_lines([pair[side] for pair in pairs]) for side in (0, 1)]
+        written = [script.accept(texts) for script, texts in zip(self._scripts, sides, strict=True)]
+        return [
+            (first, second, self._reason(first, second, own))
+            for first, second, *own in zip(*sides, *written, strict=True)
+        ]
+
+    def _reason(self, first: str, second: str, own: Sequence[bool]) -> str:
         short, long = sorted((length(first), length(second)))
         if not short:
-            reason = "empty"
-        elif len(first) > self._max_chars or len(second) > self._max_chars:
-            reason = "too_long"
-        elif long > max(SHORT, self._max_ratio * short):
-            reason = "length_ratio"
-        elif first == second:
-            reason = "identical"
-        elif first in self._tests or second in self._tests:
-            reason = "test_set"
-        elif not (self._scripts[0].accepts(first) and self._scripts[1].accepts(second)):
+            return "empty"
+        if len(first) > self._max_chars or len(second) > self._max_chars:
+            return "too_long"
+        if long > max(SHORT, self._max_ratio * short):
+            return "length_ratio"
+        if first == second:
+            return "identical"
+        if first in self._tests or second in self._tests:
+            return "test_set"
+        if not all(own):
             other_way = self._scripts[0].accepts(second) and self._scripts[1].accepts(first)
-            reason = "swapped" if other_way else "script"
-        elif any(foreign(*side) > self._max_foreign for side in zip((first, second), self._identified, strict=False)):
-            reason = "language"
-        else:
-            reason = ""
-        return first, second, reason
+            return "swapped" if other_way else "script"
+        if any(foreign(*side) > self._max_foreign for side in zip((first, second), self._identified, strict=False)):
+            return "language"
+        return ""
 
 
 class PieceFilter:
@@ -101,13 +123,17 @@ class PieceFilter:
     def __init__(self, config: CorpusConfig, tests: TestText) -> None:
         self._script, self._tests = Script(config.languages, config.min_script_ratio), tests.lines
 
-    def __call__(self, piece: str) -> tuple[str, str]:
-        """The piece, and the reason of the rejection or ``""``."""
+    def __call__(self, pieces: Sequence[tuple[str, ...]]) -> list[tuple[str, str]]:
+        """Each piece, which is all of its row, and the reason of the rejection or ``""``."""
+        written = self._script.accept([piece for (piece,) in pieces])
+        return [(piece, self._reason(piece, own)) for (piece,), own in zip(pieces, written, strict=True)]
+
+    def _reason(self, piece: str, own: bool) -> str:
         if not piece or piece.isspace():
-            return piece, "empty"
+            return "empty"
         if self._tests and not self._tests.isdisjoint(_long_lines(piece)):
-            return piece, "test_set"
-        return piece, "" if self._script.accepts(piece) else "script"
+            return "test_set"
+        return "" if own else "script"
 
 
 def _long_lines(text: str) -> Sequence[str]:

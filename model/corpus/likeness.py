@@ -8,7 +8,7 @@ MinHash with locality-sensitive hashing (rensa), and then measured exactly, so t
 """
 
 import re
-import sys
+import struct
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash, RMinHashLSH
+
+from model.text.tables import CharacterTable, characters
 
 RUN = 5  # characters of a shingle
 PERMUTATIONS = 128  # hashes in a signature
@@ -26,8 +28,6 @@ BLOCK = 10_000  # forms whose runs are in memory at a time
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, as in Fibonacci hashing
 _NUMBER, _SPACES = re.compile("00+"), re.compile("  +")
 _END = "\0"  # between texts; as a character of one it becomes a space, like every control
-_UNMET = 0xFFFFFFFF
-_FORMS = np.full(sys.maxunicode + 1, _UNMET, np.uint32)  # of each character, filled in as characters are met
 
 
 def normal_form(text: str) -> str:
@@ -42,13 +42,7 @@ def normal_forms(texts: Sequence[str]) -> list[str]:
     joined = _END.join(texts)
     if joined.count(_END) >= len(texts):
         joined = _END.join(text.replace(_END, " ") for text in texts)
-    codes = np.frombuffer(joined.casefold().encode("utf-32-le", "surrogatepass"), np.uint32)
-    forms = _FORMS[codes]
-    if (unmet := forms == _UNMET).any():
-        for code in np.unique(codes[unmet]):
-            _FORMS[code] = ord(_form(chr(code)))
-        forms = _FORMS[codes]
-    joined = forms.tobytes().decode("utf-32-le", "surrogatepass")
+    joined = _FORMS[characters(joined.casefold())].tobytes().decode("utf-32-le", "surrogatepass")
     joined = _SPACES.sub(" ", _NUMBER.sub("0", joined))
     stripped = [form.strip(" ") for form in joined.split(_END)]
     return [form if form.strip("0 ") else text for form, text in zip(stripped, texts, strict=True)]
@@ -59,6 +53,9 @@ def _form(character: str) -> str:
     if character == _END or character.isalnum() or unicodedata.category(character) in ("Mn", "Mc"):
         return "0" if character.isdecimal() else "е" if character == "ё" else character
     return " "
+
+
+_FORMS = CharacterTable(lambda character: ord(_form(character)), np.uint32)
 
 
 def shingles(form: str) -> set[str]:
@@ -78,7 +75,7 @@ def rows_per_band(threshold: float) -> int:
 
 def run_hashes(forms: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
     """A hash of each run of each form, one form after another; and where each form's begin, and the last one's end."""
-    codes = np.frombuffer("".join(form + "\0" * RUN for form in forms).encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = characters("".join(form + "\0" * RUN for form in forms))
     windows = len(codes) - RUN + 1
     hashes = np.zeros(windows, np.uint64)
     for place in range(RUN):  # a polynomial over the characters, modulo 2**64
@@ -104,7 +101,10 @@ def signatures(forms: Sequence[str]) -> npt.NDArray[np.uint32]:
     """The MinHash signatures of forms, of shape [forms, PERMUTATIONS]."""
     if not forms:
         return np.zeros((0, PERMUTATIONS), np.uint32)
-    return np.array(digests(forms).to_rows(), np.uint32)
+    # rensa gives lists of integers; packed they become an array in half the time that NumPy takes.
+    pack = struct.Struct(f"={PERMUTATIONS}I").pack
+    packed = b"".join(pack(*row) for row in digests(forms).to_rows())
+    return np.frombuffer(packed, np.uint32).reshape(-1, PERMUTATIONS)
 
 
 class Neighbours:

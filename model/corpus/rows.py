@@ -23,14 +23,12 @@ def columns(config: CorpusConfig) -> tuple[str, ...]:
 
 
 class Cleaned(NamedTuple):
-    """What became of a row."""
+    """What became of some rows, in their order: plain lists, which are soon handed from process to process."""
 
-    values: tuple[str, ...]
-    reason: str  # to leave it out; empty where it is fit for training
-    key: str = ""  # of its record in the shuffle: rows that count as one have one key
-    record: bytes = b""
-    author: str = ""  # as it stands in the record
-    masked: Counter[str] | None = None  # what was masked in it, by kind
+    lines: list[bytes]  # those that are fit for training, for the shuffle: rows that count as one have one key
+    rejected: list[tuple[str, tuple[str, ...]]]  # the others: the reason, and their values
+    authors: list[str]  # of those that are fit, as they stand in the records
+    masked: Counter[str]  # what was masked in those, by kind
 
 
 class RowCleaner:
@@ -43,34 +41,32 @@ class RowCleaner:
         self._mask = config.mask
         self._tests = set(normal_forms(test_sides(tests, config))) if self._leaks else set[str]()
 
-    def __call__(self, rows: Sequence[Row]) -> list[Cleaned]:
-        """What became of each row, in their order."""
-        cleaned = [self._cleaned(values) for values, _, _ in rows]
-        fit = [value for values, reason, _ in cleaned if not reason for value in values]
+    def __call__(self, rows: Sequence[Row]) -> Cleaned:
+        """What became of the rows."""
+        cleaned = Cleaned([], [], [], Counter())
+        sides = [(tuple(values), reason) for *values, reason in self._clean([values for values, _, _ in rows])]
+        masked = [self._masked(values) if self._mask else None for values, _ in sides]
+        sides = [(done[0] if done else values, reason) for (values, reason), done in zip(sides, masked, strict=True)]
+        fit = [value for values, reason in sides if not reason for value in values]
         forms = iter(normal_forms(fit) if self._leaks or self._duplicates else fit)
-        return [
-            Cleaned(values, reason)
-            if reason
-            else self._kept(values, [*itertools.islice(forms, len(values))], author, domain, masked)
-            for (values, reason, masked), (_, author, domain) in zip(cleaned, rows, strict=True)
-        ]
+        for (values, reason), done, (_, author, domain) in zip(sides, masked, rows, strict=True):
+            own = [] if reason else [*itertools.islice(forms, len(values))]
+            if reason or (self._leaks and not self._tests.isdisjoint(own)):
+                cleaned.rejected.append((reason or "test_set", values))
+                continue
+            record, named = make_record(self._columns, values, author, domain)
+            content = "\t".join(own if self._duplicates else values)
+            cleaned.lines.append(key(self._seed, content).encode() + record)
+            if named:
+                cleaned.authors.append(named)
+            if done:
+                cleaned.masked.update(done[1])
+        return cleaned
 
-    def _cleaned(self, values: tuple[str, ...]) -> tuple[tuple[str, ...], str, Counter[str]]:
-        """The values, the reason to leave them out, and what was masked in them."""
-        *cleaned, reason = self._clean(*values)
+    def _masked(self, values: tuple[str, ...]) -> tuple[tuple[str, ...], Counter[str]]:
+        """The values without what is masked in them, and how much of it there was, by kind."""
         masked: Counter[str] = Counter()
-        if self._mask:
-            cleaned = [mask(value, masked) for value in cleaned]
-        return tuple(cleaned), reason, masked
-
-    def _kept(
-        self, values: tuple[str, ...], forms: list[str], author: str | None, domain: str | None, masked: Counter[str]
-    ) -> Cleaned:
-        """A row that is fit for training as its record, if its normal form is not in a test set."""
-        if self._leaks and not self._tests.isdisjoint(forms):
-            return Cleaned(values, "test_set")
-        content = key(self._seed, "\t".join(forms if self._duplicates else values))
-        return Cleaned((), "", content, *make_record(self._columns, values, author, domain), masked or None)
+        return tuple(mask(value, masked) for value in values), masked
 
 
 def test_sides(tests: TestText, config: CorpusConfig) -> list[str]:

@@ -23,7 +23,7 @@ from model.corpus.rows import RowCleaner, columns, make_record
 from model.corpus.segments import batches, segments
 from model.corpus.shares import Share, shares
 from model.corpus.sources import TEST, TRAIN, gather
-from model.corpus.storage import SUFFIX, Shuffle, write_records
+from model.corpus.storage import KEY_CHARS, SUFFIX, Shuffle, write_records
 from model.corpus.tally import Tally
 from model.corpus.workers import SMALL_ROWS, in_order
 from model.files import replace_directory, write_json
@@ -134,7 +134,7 @@ class _Shard:
         """
         config, counts = self.config, self.counts
         progress = Progress("corpus", unit="rows", every=2.0)
-        shuffle, taken = Shuffle(self.out / "shuffle"), set[str]()
+        shuffle, taken = Shuffle(self.out / "shuffle"), set[bytes]()
         # Where rows are counted up to max_rows, none is read that is not needed.
         size, processes = (1, 1) if config.max_rows else (BATCH_ROWS, config.processes or available_cpus())
         with (
@@ -144,20 +144,21 @@ class _Shard:
         ):
             arguments = (config, self.columns, self.test_text)
             for (file, split), batch in in_order(RowCleaner, arguments, rows, processes, here=SMALL_ROWS // BATCH_ROWS):
-                counts.read += len(batch)
-                for values, reason, key, record, author, masked in batch:
-                    if reason:
-                        counts.reject(reason, values, file)
-                        continue
+                for reason, values in batch.rejected:
+                    counts.reject(reason, values, file)
+                for author in batch.authors:
                     counts.name(author)
-                    counts.masked.update(masked or ())
+                counts.masked.update(batch.masked)
+                for line in batch.lines:
                     if split not in ("", TRAIN):
-                        ends.write(f"{split} {key} ".encode() + record + b"\n")
+                        ends.write(f"{split} ".encode() + line[:KEY_CHARS] + b" " + line[KEY_CHARS:] + b"\n")
                         continue
-                    shuffle.add(key, record)
+                    shuffle.add(line)
                     if config.max_rows:
-                        taken.add(key)
-                progress.advance(len(batch), f"{counts.read:,} rows read and cleaned")
+                        taken.add(line[:KEY_CHARS])
+                rows_done = len(batch.lines) + len(batch.rejected)
+                counts.read += rows_done
+                progress.advance(rows_done, f"{counts.read:,} rows read and cleaned")
                 if taken and len(taken) == config.max_rows:
                     self.notes.append(f"stopped after max_rows = {config.max_rows:,} rows")
                     break

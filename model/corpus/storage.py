@@ -133,14 +133,14 @@ class Shuffle:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._lines: dict[str, list[bytes]] = {}
+        self._lines: dict[bytes, list[bytes]] = {}
         self._buffered = 0
         directory.mkdir(parents=True)
 
-    def add(self, key: str, record: bytes) -> None:
-        """Add a record, one line without its end, by its :func:`key`."""
-        self._lines.setdefault(key[:2], []).append(key.encode() + record)
-        self._buffered += KEY_CHARS + len(record)
+    def add(self, line: bytes) -> None:
+        """Add a record with its :func:`key` before it, one line without its end."""
+        self._lines.setdefault(line[:2], []).append(line)
+        self._buffered += len(line)
         if self._buffered > BUFFER_BYTES:
             self._flush()
 
@@ -159,7 +159,7 @@ class Shuffle:
     def _flush(self) -> None:
         compressor = zstandard.ZstdCompressor(level=1)
         for name, lines in self._lines.items():
-            with (self._directory / name).open("ab") as file:
+            with (self._directory / name.decode()).open("ab") as file:
                 file.write(compressor.compress(b"\n".join(lines) + b"\n"))
         self._lines, self._buffered = {}, 0
 

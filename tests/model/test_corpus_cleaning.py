@@ -30,12 +30,12 @@ texts = st.one_of(st.text(), nasty)
 @given(texts, texts)
 def test_a_pair_that_passes_has_two_plain_sides(first: str, second: str) -> None:
     clean = PairCleaner(CorpusConfig(max_chars=20), TestText())
-    one, two, reason = clean(first, second)
+    ((one, two, reason),) = clean([(first, second)])
     assert (one, two) == (clean_line(first), clean_line(second))
     if not reason:
         assert one and two and one != two and max(len(one), len(two)) <= 20
         assert "\t" not in one + two and "\n" not in one + two
-    assert clean(one, two) == (one, two, reason)
+    assert clean([(one, two)]) == [(one, two, reason)]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_pair_that_passes_has_two_plain_sides(first: str, second: str) -> None
 def test_reasons(first: str, second: str, reason: str) -> None:
     tests = TestText()
     tests.add(["Я знаю это.", "I know this."])
-    assert PairCleaner(CorpusConfig(), tests)(first, second)[2] == reason
+    assert PairCleaner(CorpusConfig(), tests)([(first, second)])[0][2] == reason
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ FRENCH = "Cliquez sur le bouton pour continuer avec l'installation du programme.
 )
 def test_languages_of_one_script_are_told_apart(first: str, second: str, reason: str) -> None:
     config = CorpusConfig(languages=["de", "en"])
-    assert PairCleaner(config, TestText())(first, second)[2] == reason
-    assert PairCleaner(config.model_copy(update={"max_foreign": 1.0}), TestText())(first, second)[2] == ""
+    assert PairCleaner(config, TestText())([(first, second)])[0][2] == reason
+    assert PairCleaner(config.model_copy(update={"max_foreign": 1.0}), TestText())([(first, second)])[0][2] == ""
     unknown = CorpusConfig(languages=["xx", "yy"])
-    assert PairCleaner(unknown, TestText())(first, second)[2] == ""
+    assert PairCleaner(unknown, TestText())([(first, second)])[0][2] == ""
 
 
 def test_the_detector_is_not_loaded_where_letters_tell() -> None:
@@ -126,7 +126,7 @@ import sys
 from model.config import CorpusConfig
 from model.corpus.cleaning import PairCleaner, TestText
 clean = PairCleaner(CorpusConfig(), TestText())
-assert clean("Нажмите на кнопку, чтобы продолжить установку.", "Cliquez sur le bouton pour continuer.")[2] == ""
+assert clean([("Нажмите на кнопку, чтобы продолжить установку.", "Cliquez sur le bouton pour continuer.")])[0][2] == ""
 assert "py3langid" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
@@ -137,9 +137,9 @@ def test_running_text_may_be_in_any_of_its_languages() -> None:
     tests.add(["short\nThe quality of mercy is not strained at all."])
     check = PieceFilter(CorpusConfig(kind="text"), tests)
     texts = ("Привет", "Hello\n", "你好", "\n \n", "")
-    assert [check(text) for text in texts] == list(zip(texts, ["", "", "script", "empty", "empty"], strict=True))
-    assert check("So:\n  The quality of mercy is not strained at all.\nYes")[1] == "test_set"
-    assert check("short")[1] == "", "a short line may occur twice by chance"
+    assert check([(text,) for text in texts]) == list(zip(texts, ["", "", "script", "empty", "empty"], strict=True))
+    assert check([("So:\n  The quality of mercy is not strained at all.\nYes",)])[0][1] == "test_set"
+    assert check([("short",)])[0][1] == "", "a short line may occur twice by chance"
 
 
 def test_an_author_fits_a_control_token() -> None:

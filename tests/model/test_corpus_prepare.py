@@ -290,7 +290,7 @@ def test_the_shuffle_spills_and_sorts(tmp_path: Path, monkeypatch: pytest.Monkey
         for at, part in enumerate(parts):
             shuffle = Shuffle(tmp_path / "s")
             for number in part:
-                shuffle.add(key(3, str(number)), str(number).encode())
+                shuffle.add((key(3, str(number)) + str(number)).encode())
             packs.append((tmp_path / str(at), shuffle.pack(tmp_path / str(at))))
             assert not (tmp_path / "s").exists()
         assert len(packs[-1][1]) < len(packs[0][1]) or len(packs) == 1

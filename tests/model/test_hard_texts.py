@@ -18,7 +18,7 @@ from model.corpus.cleaning import PairCleaner, PieceFilter, TestText, clean_auth
 from model.corpus.files import line_blocks
 from model.languages import language_of
 from model.text.blocks import cut_blocks
-from model.text.cleaning import clean_line, clean_text
+from model.text.cleaning import clean_line, clean_lines, clean_text
 from model.text.pieces import cut
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.tokenizer.train import train_tokenizer
@@ -106,9 +106,10 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "normalize": normalize,
     "clean_line": clean_line,
     "clean_text": clean_text,
-    "clean_author": clean_author,
-    "a pair": lambda text: PAIRS(text, text[::-1]),
-    "a piece": PIECES,
+    "clean_author": clean_author.__wrapped__,
+    "clean_lines": lambda text: clean_lines([text] * 16),
+    "a pair": lambda text: PAIRS([(text, text[::-1])]),
+    "a piece": lambda text: PIECES([(text,)]),
     "a test set": lambda text: TestText().add([text]),
     "cut_blocks": lambda text: list(cut_blocks([text], 1000)),
     "cut": lambda text: list(cut(text, "ru", lambda part: [0] * len(part), 256)),

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from model.config import CorpusConfig
 from model.corpus import prepare_corpus, read_split
-from model.text.cleaning import as_typed, clean_line, clean_source, clean_text
+from model.text import cleaning
+from model.text.cleaning import as_typed, clean_line, clean_lines, clean_source, clean_text
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.tokenizer.prompt import encode_prompt
 from tests.helpers.bundles import tiny_tokenizer
@@ -36,6 +37,30 @@ def test_a_clean_line_is_clean_already(text: str) -> None:
     assert line == " ".join(line.split())
     assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in line)
     line.encode()
+
+
+@settings(max_examples=400)
+@given(st.lists(with_surrogates, max_size=5), st.integers(0, 30))
+def test_many_lines_are_cleaned_as_each_of_them_is(texts: list[str], before: int) -> None:
+    """Whether there are enough to be looked at all at once, or one has a line break, or not."""
+    many = [*["Всё чисто."] * before, *texts, "", " Лишнее\u00a0", "так и быть"]
+    assert clean_lines(many) == list(map(clean_line, many))
+
+
+@given(st.lists(st.sampled_from("aяЯеё x.’-\u2011\u0301е"), min_size=2, max_size=6).map("".join))
+def test_no_soiled_line_is_taken_for_a_clean_one(text: str) -> None:
+    many = [text] * 16
+    assert clean_lines(many) == [clean_line(text)] * 16
+
+
+def test_letters_that_need_no_closer_look_stay_what_they_are_side_by_side() -> None:
+    """Every character of the blocks that clean_lines knows, beside some of each: NFC joins none."""
+    known = [chr(code) for code in range(0x20, 0xA000) if cleaning._kind(chr(code)) != cleaning._UNSURE]
+    assert len(known) > 20_000 and {"я", "ё", "é", "—", "中", "«"} <= set(known)
+    for first in "aяé中あα«—1":
+        for character in known:
+            pair = first + character
+            assert unicodedata.normalize("NFC", pair) == pair
 
 
 @given(with_surrogates)
