@@ -48,4 +48,4 @@ def codes_of(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[
 
 def counts_of(chosen: npt.NDArray[np.bool_], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many characters of each text are chosen, i64 [T], where no line break at its end is."""
-    return np.diff(np.cumsum(chosen)[ends], prepend=0)
+    return np.add.reduceat(chosen, np.concatenate([[0], ends[:-1] + 1]), dtype=np.int64)

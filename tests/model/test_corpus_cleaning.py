@@ -88,6 +88,13 @@ def test_scripts_follow_the_language(language: str, own: str, other: str) -> Non
     assert not script.accepts(other)
 
 
+@given(st.lists(st.text("яЖaZ1 ._\n"), max_size=20), st.sampled_from([0.3, 0.5, 1.0]))
+def test_the_script_of_many_texts_is_judged_by_the_letters_of_each(texts: list[str], least: float) -> None:
+    counts = [(sum(map(text.count, "яЖ")), sum(map(text.count, "aZ"))) for text in texts]
+    assert Script(["ru"], least).accept(texts) == [not en or ru >= least * (ru + en) for ru, en in counts]
+    assert Script(["en"], least).accept(texts) == [not ru or en >= least * (ru + en) for ru, en in counts]
+
+
 @pytest.mark.parametrize("text", ["Latin it is", "да", "你好", "ⵣ", "1"])
 def test_a_language_that_is_not_known_is_not_judged_by_its_script(text: str) -> None:
     assert Script(["xx"], 1.0).accepts(text)

@@ -107,7 +107,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "clean_line": clean_line,
     "clean_text": clean_text,
     "clean_author": clean_author.__wrapped__,
-    "clean_lines": lambda text: clean_lines([text] * 16),
+    "clean_lines": lambda text: clean_lines([text] + [""] * 15),
     "a pair": lambda text: PAIRS([(text, text[::-1])]),
     "a piece": lambda text: PIECES([(text,)]),
     "a test set": lambda text: TestText().add([text]),
