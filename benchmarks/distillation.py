@@ -10,9 +10,7 @@ both networks; the schedule is fitted to them. All three are then measured as in
 What is done lies in ``--work``: a measurement that was stopped goes on with the same command.
 """
 
-import json
 import os
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +24,10 @@ from benchmarks.options import profile_of, training_parser
 from evaluation.distillation import teach
 from evaluation.figures import processor
 from model.bundle import Bundle
-from model.config import NetworkConfig, Profile, to_dict
+from model.config import Profile, to_dict
 from model.corpus import read_card
 from model.options import OK, Parser, read_settings, run
 from model.settings import Natural, Settings, setting
-from model.training.tracking import CURVE
 
 FIGURES = ("parameters", "steps", "seconds", "train_tokens", "valid_loss")  # taken from training.json
 NETWORKS = ("alone", "teacher", "taught")
@@ -67,7 +64,9 @@ class Measurement(Networks):
         """All of it, or what is left to be done."""
         given, profile = self.given, self.profile
         larger, teachers = profile.teacher_network, given.seconds * given.teacher_share
-        pace, slower = self._pace("pace", profile.network), self._pace("pace-of-the-teacher", larger)
+        steps = given.pace_steps
+        pace = self.pace("pace", profile.network, steps)
+        slower = self.pace("pace-of-the-teacher", larger, steps)
         told = {"alone": self.train("alone", self.corpus, profile.network, given.seconds / pace)}
         told["teacher"] = self.train("teacher", self.corpus, larger, teachers / slower)
         bundle, export = self.bundle("teacher")
@@ -91,17 +90,6 @@ class Measurement(Networks):
             "scores": self.scores(*NETWORKS),
             "chrf": {"alone": alone.chrf, "taught": taught.chrf, "p": taught.p},
         }
-
-    def _pace(self, name: str, network: NetworkConfig) -> float:
-        """Seconds of a step, with its share of a validation."""
-        steps = self.given.pace_steps
-        self.train(name, self.corpus, network, steps, eval_every=steps // 2, warmup_steps=1, patience=0)
-        lines = (self.work / name / CURVE).read_text("utf-8").splitlines()
-        ends = {point["step"]: point["seconds"] for point in map(json.loads, lines) if "loss" in point}
-        took = {step: ends[step] - ends[step - 1] for step in range(steps // 2 + 1, steps + 1)}
-        validation = took.pop(steps // 2 + 1)  # it is between these two
-        step = statistics.mean(took.values())
-        return step + max(0.0, validation - step) / self.profile.training.eval_every
 
 
 def distillation_table(result: Json) -> str:

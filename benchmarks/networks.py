@@ -4,6 +4,7 @@ A measurement that was stopped goes on with the same command.
 """
 
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from model.files import write_json
 from model.tokenizer import load_tokenizer
 from model.training.checkpoint import INFO
 from model.training.loop import train
+from model.training.tracking import CURVE
 
 Json = dict[str, Any]
 
@@ -64,6 +66,16 @@ class Networks:
         config: TrainingConfig = self.profile.training.model_copy(update={"steps": max(1, round(steps)), **changed})
         print(f"{name}: {config.steps:,} steps", file=sys.stderr)
         return train(corpus, holdout or self.corpus, self.tokenizer, out, network, config, init_from=init_from)
+
+    def pace(self, name: str, network: NetworkConfig, steps: int) -> float:
+        """Seconds of a step, with its share of a validation, by a short training."""
+        self.train(name, self.corpus, network, steps, eval_every=steps // 2, warmup_steps=1, patience=0)
+        lines = (self.work / name / CURVE).read_text("utf-8").splitlines()
+        ends = {point["step"]: point["seconds"] for point in map(json.loads, lines) if "loss" in point}
+        took = {step: ends[step] - ends[step - 1] for step in range(steps // 2 + 1, steps + 1)}
+        validation = took.pop(steps // 2 + 1)  # it is between these two
+        step = statistics.mean(took.values())
+        return step + max(0.0, validation - step) / self.profile.training.eval_every
 
     def bundle(self, name: str) -> tuple[Path, float]:
         """The int8 bundle of a training, made now if it is not there, and the seconds that it took."""
