@@ -179,6 +179,7 @@ def measured_table(name: str) -> str:
     """What a serving benchmark of that name measured; each makes its own table."""
     from benchmarks.adapt import adapt_table
     from benchmarks.agreement import agreement_table
+    from benchmarks.architecture import architecture_table
     from benchmarks.blocks import blocks_table
     from benchmarks.characters import characters_table
     from benchmarks.cluster import cluster_table
@@ -217,13 +218,15 @@ def measured_table(name: str) -> str:
         "corpus": corpus_table,
         "shards": shards_table,
         "adapt": adapt_table,
+        "architecture": architecture_table,
         "distillation": distillation_table,
         "plain": plain_table,
         "sweep": sweep_table,
         "training": training_table,
         "characters": characters_table,
     }
-    return makers[name](load(name)).strip()
+    result = load(name)  # a measurement may have been kept of several processors, under a name for each
+    return makers[result["kind"]](result).strip()
 
 
 def pods_table(name: str) -> str:

@@ -3,7 +3,8 @@
 The encoder-decoder of profile `small` stands beside ``torch.nn.Transformer``, the decoder of profile `gpt` beside one
 in nanoGPT's manner: both with AdamW, fused, and PyTorch's cross-entropy over all logits, of the same depth, width and,
 to a tenth, parameters. Both take the same batches in turn, in one process and on one thread, and the least CPU time of
-a batch counts. Another process does the same in float32 on a processor whose bfloat16 is hidden from PyTorch.
+a batch counts. What share of it goes into matrix products, which both need alike, is told by PyTorch's profiler. Where
+the processor has bfloat16, another process does the same in float32 with that hidden from PyTorch.
 
 Then `small` trains on all processors, alone and beside as many busy loops in turn: half of its speed is a fair share.
 
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -38,6 +40,8 @@ Json = dict[str, Any]
 PROFILES = {"small": (8000, (12, 20, 32, 48, 96)), "gpt": (256, (256,))}
 OTHERS = {"small": "torch.nn.Transformer", "gpt": "nanoGPT's manner"}
 # What PyTorch is told of the processor: oneDNN obeys it, and so does our choice of precision.
+# What multiplies matrices, attention as one call included.
+PRODUCTS = re.compile(r"aten::(mm|addmm|bmm|baddbmm|_scaled_dot_product_\w+)")
 BUSY = "small"  # the profile that is trained beside busy loops
 WAYS = {"as it is": {}, "without bfloat16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}}
 
@@ -110,6 +114,17 @@ def theirs(profile: str, precision: str) -> "tuple[Callable[[Batch], Any], int]"
     return step, count_parameters(network)
 
 
+def in_products(step: "Callable[[Batch], Any]", data: "Sequence[Batch]") -> float:
+    """The share of the CPU time of steps that goes into matrix products."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        for batch in data:
+            step(batch)
+    times = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
+    return sum(time for key, time in times.items() if PRODUCTS.fullmatch(key)) / sum(times.values())
+
+
 def work(profile: str, given: TrainingSettings) -> Json:
     """Tokens per CPU second of both, on the same batches in turn, in this process."""
     import torch
@@ -132,6 +147,7 @@ def work(profile: str, given: TrainingSettings) -> Json:
                     step(batch)
                     if turn:
                         least[who][number] = min(least[who][number], time.process_time() - began)
+        shares = [round(in_products(step, data), 3) for step in (mine, other)]
     trained = sum(batch.tokens for batch in data)
     ours_speed, other_speed = (trained / sum(seconds) for seconds in least)
     return {
@@ -140,6 +156,7 @@ def work(profile: str, given: TrainingSettings) -> Json:
         "parameters": [parameters, other_parameters],
         "tokens_per_cpu_second": [round(ours_speed), round(other_speed)],
         "ratio": round(ours_speed / other_speed, 3),
+        "in_products": shares,
     }
 
 
@@ -193,8 +210,12 @@ def measure(given: TrainingSettings, profiles: Sequence[str]) -> Json:
     Raises:
         BenchmarkError: with a process's last words when it has died.
     """
-    runs = []
-    for way, limits in WAYS.items():
+    import torch
+
+    from model.training.precision import multiplies_bfloat16
+
+    runs, native = [], multiplies_bfloat16(torch.device("cpu"))
+    for way, limits in WAYS.items() if native else [*WAYS.items()][:1]:
         for profile in profiles:
             runs.append(
                 {"way": way, **_process(given, f"{profile}, {way}", [profile], {"OMP_NUM_THREADS": "1"} | limits)}
@@ -223,11 +244,19 @@ def training_table(result: Json) -> str:
         what = f"`{record['profile']}` beside {OTHERS[record['profile']]}, {record['precision']}"
         where = record["way"] if record["way"] in WAYS else ""
         sizes = " / ".join(f"{count / 1e6:.2f}" for count in record["parameters"])
-        rows.append([what, where, sizes, f"{mine:,}", f"{other:,}", f"{record['ratio']:.2f}"])
+        shares = record.get("in_products", [])
+        products = (
+            [" / ".join(f"{share:.0%}" for share in shares), f"{record['ratio'] / shares[0]:.2f}"] if shares else []
+        )
+        rows.append([what, where, sizes, f"{mine:,}", f"{other:,}", f"{record['ratio']:.2f}", *products])
     heads = ["profile", "processor", "M parameters", "ours, tokens per CPU second", "the other's", "ratio"]
+    bound = ""
+    if len(rows[0]) > len(heads):
+        heads += ["time in matrix products", "ratio with these alone"]
+        bound = " The last column is what the ratio would be if all of ours but its matrix products took no time."
     caption = (
         f"One thread; both sides' real tokens; least of {result['rounds']} interleaved rounds. PyTorch "
-        f"{result['torch']}. {processor(result['machine'])}, {result['date'][:10]}."
+        f"{result['torch']}. {processor(result['machine'])}, {result['date'][:10]}.{bound}"
     )
     busy = result["busy"]
     alone, beside = busy["tokens_per_second"]

@@ -13,6 +13,7 @@ from benchmarks import training
 from benchmarks.baselines import Decoder, EncoderDecoder
 from model.config import NetworkConfig
 from model.network import Transformer, count_parameters
+from model.training.precision import multiplies_bfloat16
 from pipelines.request import load_profile
 
 TINY = NetworkConfig(d_model=64, encoder_layers=1, decoder_layers=1, d_ff=64, max_positions=16)
@@ -57,8 +58,10 @@ def test_the_measurement_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixt
     given = ["--profiles", "gpt", "--rounds", "1", "--batches", "1", "--batch_tokens", "256", "--out", str(out)]
     assert training.main(given) == 0
     result = json.loads(out.read_text("utf-8"))
-    assert [run["way"] for run in result["runs"]] == ["as it is", "without bfloat16"]
-    assert result["runs"][1]["precision"] == "float32"
+    native = multiplies_bfloat16(torch.device("cpu"))
+    assert [run["way"] for run in result["runs"]] == ["as it is", "without bfloat16"][: 1 + native]
+    assert result["runs"][-1]["precision"] == "float32"
+    assert all(0 < share < 1 for run in result["runs"] for share in run["in_products"])
     assert all(min(run["tokens_per_cpu_second"]) > 0 and run["ratio"] > 0 for run in result["runs"])
     busy = result["busy"]
     alone, beside = busy["tokens_per_second"]
