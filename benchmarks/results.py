@@ -184,6 +184,7 @@ def measured_table(name: str) -> str:
     from benchmarks.characters import characters_table
     from benchmarks.cluster import cluster_table
     from benchmarks.corpus import corpus_table
+    from benchmarks.dirty import dirty_table
     from benchmarks.distillation import distillation_table
     from benchmarks.doors import doors_table
     from benchmarks.joined import joined_table
@@ -219,6 +220,7 @@ def measured_table(name: str) -> str:
         "shards": shards_table,
         "adapt": adapt_table,
         "architecture": architecture_table,
+        "dirty": dirty_table,
         "distillation": distillation_table,
         "plain": plain_table,
         "sweep": sweep_table,
