@@ -204,8 +204,8 @@ def beside_others(given: TrainingSettings) -> Json:
     }
 
 
-def measure(given: TrainingSettings, profiles: Sequence[str]) -> Json:
-    """``runs``, a record for each profile and way, and ``busy``, each from a process of its own.
+def measure(given: TrainingSettings, profiles: Sequence[str], beside: bool) -> Json:
+    """``runs``, a record for each profile and way, and ``busy`` where it is asked for, each from a process of its own.
 
     Raises:
         BenchmarkError: with a process's last words when it has died.
@@ -221,6 +221,8 @@ def measure(given: TrainingSettings, profiles: Sequence[str]) -> Json:
                 {"way": way, **_process(given, f"{profile}, {way}", [profile], {"OMP_NUM_THREADS": "1"} | limits)}
             )
             print(f"  {profile}, {way}: {runs[-1]['ratio']}", file=sys.stderr)
+    if not beside:
+        return {"runs": runs}
     busy = _process(given, "beside busy loops", [BUSY, "--busy"], {})
     print(f"  {BUSY}, beside busy loops: {busy['share']}", file=sys.stderr)
     return {"runs": runs, "busy": busy}
@@ -258,13 +260,15 @@ def training_table(result: Json) -> str:
         f"One thread; both sides' real tokens; least of {result['rounds']} interleaved rounds. PyTorch "
         f"{result['torch']}. {processor(result['machine'])}, {result['date'][:10]}.{bound}"
     )
-    busy = result["busy"]
+    table = f"{markdown(heads, rows)}\n\n{caption}"
+    if not (busy := result.get("busy")):
+        return table
     alone, beside = busy["tokens_per_second"]
     share = (
         f"On {busy['threads']} threads `{busy['profile']}` trains {alone:,} tokens a second, and {beside:,} beside "
         f"{busy['loops']} busy loops: {busy['share']:.2f} of it."
     )
-    return f"{markdown(heads, rows)}\n\n{caption}\n\n{share}"
+    return f"{table}\n\n{share}"
 
 
 def parser() -> Parser:
@@ -272,6 +276,9 @@ def parser() -> Parser:
     made = Parser("benchmarks.training", __doc__)
     made.add_argument("--profiles", nargs="+", choices=PROFILES, default=list(PROFILES), help="default: both")
     made.add_argument("--out", type=Path, default=RESULTS / "training.json", help="where the result is kept")
+    made.add_argument(
+        "--without_busy", action="store_true", help="leave out the busy loops, which want an idle machine"
+    )
     made.add_settings(TrainingSettings)
     made.add_argument("--worker", choices=PROFILES, help=argparse.SUPPRESS)
     made.add_argument("--busy", action="store_true", help=argparse.SUPPRESS)
@@ -288,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     result = {**heading("training"), "torch": torch.__version__, "rounds": given.rounds}
-    result |= measure(given, options.profiles)
+    result |= measure(given, options.profiles, not options.without_busy)
     keep(result, options.out, training_table(result))
     return OK
 

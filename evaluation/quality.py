@@ -56,7 +56,7 @@ def translations(engine: Engine, corpus_dir: str | Path, config: EvaluationConfi
         len(row[source])
         for rows in sets.values()
         for source, _ in ways
-        for row in (*rows * times, *rows[: config.varied_rows])
+        for row in (*rows * times, *rows[: config.varied_rows] * 2)  # dirty, and in pairs
     )
     progress = Progress(f"evaluate {engine.bundle.precision}", characters)
     scores, varied, samples, counts = list[Score](), list[Score](), list[Sample](), list[RowCount]()
