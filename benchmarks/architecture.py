@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.blocks import decode
 from benchmarks.machine import ROOT, heading, keep, markdown
-from benchmarks.networks import Networks
+from benchmarks.networks import FIGURES, Networks
 from benchmarks.options import training_parser
 from evaluation.figures import processor
 from model.bundle import Bundle
@@ -54,7 +54,6 @@ TRIED: dict[str, list[str]] = {
     "4,000 pieces": ["tokenizer.vocab_size=4000"],
     "16,000 pieces": ["tokenizer.vocab_size=16000"],
 }
-FIGURES = ("parameters", "steps", "seconds", "train_tokens", "valid_loss")  # taken from training.json
 TOGETHER = 8  # texts
 
 Json = dict[str, Any]
@@ -108,6 +107,7 @@ class Candidate:
             self.tokenizer = folder / "tokenizer"
             if not self.tokenizer.exists():
                 train_tokenizer(corpus, self.tokenizer, profile.tokenizer)
+        self.pieces = load_tokenizer(self.tokenizer)
         self.networks = Networks(profile, corpus, self.tokenizer, folder, asked)
 
     def train(self, given: ArchitectureSettings) -> Json:
@@ -115,14 +115,14 @@ class Candidate:
         network = self.profile.network
         pace = self.networks.pace("pace", network, given.pace_steps)
         told = self.networks.train("trained", self.corpus, network, given.seconds / pace)
-        each = tokens_per_character(self.corpus, load_tokenizer(self.tokenizer), told["languages"])
+        each = tokens_per_character(self.corpus, self.pieces, told["languages"])
         return {figure: told[figure] for figure in FIGURES} | {"loss_per_character": told["valid_loss"] * each}
 
     def opened(self, count: int) -> tuple[Runtime, Texts]:
         """Its int8 bundle on one thread, and what it is to translate."""
         bundle = Bundle.load(self.networks.bundle("trained")[0])
         config = EngineConfig(threads=1, provider="cpu", slots=TOGETHER)
-        texts = held_out(self.corpus, load_tokenizer(self.tokenizer), bundle.languages, count)
+        texts = held_out(self.corpus, self.pieces, bundle.languages, count)
         return Runtime(bundle, config, Limits.of(bundle, TOGETHER)), texts
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from benchmarks.machine import ROOT, BenchmarkError, heading, keep, markdown
-from benchmarks.networks import Networks
+from benchmarks.networks import FIGURES, Networks
 from benchmarks.options import profile_of, training_parser
 from evaluation.distillation import teach
 from evaluation.figures import processor
@@ -29,7 +29,6 @@ from model.corpus import read_card
 from model.options import OK, Parser, read_settings, run
 from model.settings import Natural, Settings, setting
 
-FIGURES = ("parameters", "steps", "seconds", "train_tokens", "valid_loss")  # taken from training.json
 NETWORKS = ("alone", "teacher", "taught")
 Json = dict[str, Any]
 

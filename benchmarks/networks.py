@@ -23,6 +23,8 @@ from model.training.checkpoint import INFO
 from model.training.loop import train
 from model.training.tracking import CURVE
 
+FIGURES = ("parameters", "steps", "seconds", "train_tokens", "valid_loss")  # taken from training.json
+
 Json = dict[str, Any]
 
 

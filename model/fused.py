@@ -65,7 +65,7 @@ def norm_of_heads(x: Tensor, weight: Tensor, eps: float, rotary: tuple[Tensor, T
 
 def linear_relu_squared(x: Tensor, matrix: Tensor) -> Tensor:
     """relu(x @ matrix.T)², of x [N, D] and a float32 matrix [rows, D] -> [N, rows], in autocast's dtype or in x's."""
-    dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+    dtype = _wanted(x, x.dtype)
     return _LinearReLUSquared.apply(x.to(dtype), matrix.to(dtype))
 
 
@@ -78,9 +78,10 @@ def attend_folded(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
     return _Attention.apply(query, key, value, mask, causal)
 
 
-def _wanted(x: Tensor) -> torch.dtype:
+def _wanted(x: Tensor, otherwise: torch.dtype = torch.float32) -> torch.dtype:
+    """Autocast's dtype where that is on."""
     device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else otherwise
 
 
 def _normal(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """x [N, D] -> [N, D]."""
         normal, gain = self.before(x)
-        return normal if gain is None else (normal * gain).to(normal.dtype)
+        return scaled(normal, gain).to(normal.dtype)
 
     def before(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x [N, D] for the matrices that multiply it next, and the gain that is left to them."""

@@ -44,12 +44,10 @@ class RowCleaner:
     def __call__(self, rows: Sequence[Row]) -> Cleaned:
         """What became of the rows."""
         cleaned = Cleaned([], [], [], Counter())
-        sides = [(tuple(values), reason) for *values, reason in self._clean([values for values, _, _ in rows])]
-        masked = [self._masked(values) if self._mask else None for values, _ in sides]
-        sides = [(done[0] if done else values, reason) for (values, reason), done in zip(sides, masked, strict=True)]
-        fit = [value for values, reason in sides if not reason for value in values]
+        found = [(*self._masked(values), reason) for *values, reason in self._clean([values for values, _, _ in rows])]
+        fit = [value for values, _, reason in found if not reason for value in values]
         forms = iter(normal_forms(fit) if self._leaks or self._duplicates else fit)
-        for (values, reason), done, (_, author, domain) in zip(sides, masked, rows, strict=True):
+        for (values, masked, reason), (_, author, domain) in zip(found, rows, strict=True):
             own = [] if reason else [*itertools.islice(forms, len(values))]
             if reason or (self._leaks and not self._tests.isdisjoint(own)):
                 cleaned.rejected.append((reason or "test_set", values))
@@ -59,12 +57,14 @@ class RowCleaner:
             cleaned.lines.append(key(self._seed, content).encode() + record)
             if named:
                 cleaned.authors.append(named)
-            if done:
-                cleaned.masked.update(done[1])
+            if masked:
+                cleaned.masked.update(masked)
         return cleaned
 
-    def _masked(self, values: tuple[str, ...]) -> tuple[tuple[str, ...], Counter[str]]:
-        """The values without what is masked in them, and how much of it there was, by kind."""
+    def _masked(self, values: Sequence[str]) -> tuple[tuple[str, ...], Counter[str] | None]:
+        """The values without what is to be masked in them, and how much of it there was, by kind."""
+        if not self._mask:
+            return tuple(values), None
         masked: Counter[str] = Counter()
         return tuple(mask(value, masked) for value in values), masked
 

@@ -112,7 +112,8 @@ def clean_source(text: str) -> str:
 
 def as_typed(source: str) -> str:
     """A clean source with the letters and marks that most people type for those that are not on their keyboard."""
-    return clean_source(source.translate(_AS_TYPED))
+    typed = source.translate(_AS_TYPED)
+    return source if typed == source else clean_source(typed)
 
 
 def clean_text(text: str) -> str:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.config import NetworkConfig, TrainingConfig
-from model.corpus.answers import answer, is_answer
+from model.corpus.answers import answer
 from model.tokenizer import Tokenizer
 from model.tokenizer.prompt import Example, pair_example, text_windows
 from model.training.draws import Draws
-from model.training.tokens import LABELS, Tokens
+from model.training.tokens import LABELS, Tokens, sources
 
 MOST_JOINED = 3
 
@@ -65,8 +65,8 @@ def together(parts: Sequence[Shown]) -> Shown:
 class Pairs:
     """Sentence pairs: a row is shown in one of the two directions, its source as it is or as most people type it.
 
-    It is shown with or without its author and its domain.
-    Some are joined with the rows that were drawn after them, for the sake of longer texts (``training.join_share``).
+    Its author and its domain are told or not. Some are joined with the rows that were drawn after them, for the sake of
+    longer texts (``training.join_share``).
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Pairs:
     ) -> None:
         """Without ``draws``, for validation, directions alternate and rows are as evaluation has them: no domain."""
         self._tokens, self._tokenizer, self._network, self._config = tokens, tokenizer, network, config
-        self._draws, self._languages = draws, [field for field in tokens.own if not is_answer(field)]
+        self._draws, self._languages = draws, sources(tokens.own)
         # What is to be written: a row's answer where the corpus has them, which validation's never has.
         self._answers = {
             language: tokens.own.get(answer(language), tokens.own[language]) for language in self._languages
@@ -136,8 +136,8 @@ class Pairs:
         written: list[int] = []
         for row, typed in zip(shown.rows[index].tolist(), shown.choices["typed"][index].tolist(), strict=True):
             if row >= 0:
-                forms = ([self._tokens.typed] if typed else []) + [self._tokens.source, self._tokens.own]
-                ids = next(filter(None, (form[source].of(row) for form in forms)), [])
+                ids = typed and self._tokens.typed[source].of(row)
+                ids = ids or self._tokens.source[source].of(row) or self._tokens.own[source].of(row)
                 text += [*(self._space if text else []), *ids]
                 written += [*(self._space if written else []), *self._answers[target].of(row)]
         names = {label: self._tokens.name(label, int(shown.choices[label][index])) for label in LABELS}

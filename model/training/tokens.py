@@ -3,8 +3,8 @@
     tokens.json              what it was made of; of each array its dtype, length and SHA-256
     ru.ids       u16 or u32  the ids of all rows, one after another
     ru.offsets   i64         where each row's ids begin, and the end
-    ru.source.ids, .offsets  the same of each text as a source has it; nothing for a text that has it already
-    ru.typed.ids, .offsets   the same of each source as most people type it; nothing for one that is typed as it is
+    ru.source.ids, .offsets  the same of a language's texts as sources have them; nothing for one that is so already
+    ru.typed.ids, .offsets   the same of its sources as most people type them; nothing for one that is typed as it is
     author       u16         0, or the place in the list of names, from 1 on; domain likewise
 
 Rows are tokenised in blocks and read where they lie, so memory does not grow with their number.
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from model.corpus.answers import is_answer
 from model.files import replace_directory, sha256_file, write_json
 from model.progress import Progress
 from model.text.cleaning import as_typed, clean_source
@@ -58,16 +59,16 @@ class Tokens:
 
     Attributes:
         own: the column of each field.
-        source: the column of each field as it is read; a row that is the same has no ids there.
-        typed: the column of each field as most people type what is read; likewise.
+        source: the column of each language as it is read; a row that is the same has no ids there.
+        typed: the column of each language as most people type what is read; likewise.
         labels: "author" and "domain" of each row as a place in ``names``, from 1 on, or 0.
         rows: their number.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], names: Names, fields: Sequence[str]) -> None:
         self.own, self.source, self.typed = (
-            {field: Column(arrays[f"{field}{kind}.ids"], arrays[f"{field}{kind}.offsets"]) for field in fields}
-            for kind in KINDS
+            {field: Column(arrays[f"{field}{kind}.ids"], arrays[f"{field}{kind}.offsets"]) for field in of}
+            for kind, of in zip(KINDS, (fields, *[sources(fields)] * 2), strict=True)
         )
         self.labels = {label: arrays[label] for label in LABELS}
         self.names = names
@@ -111,9 +112,11 @@ def _encoded(
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     for field in fields:
         texts = [record[field] for record in records]
-        sources = list(map(clean_source, texts))
-        forms = [texts, _changed(sources, texts), _changed(list(map(as_typed, sources)), sources)]
-        for kind, those in zip(KINDS, forms, strict=True):
+        forms = [texts]
+        if field in sources(fields):
+            read = list(map(clean_source, texts))
+            forms += [_changed(read, texts), _changed(list(map(as_typed, read)), read)]
+        for kind, those in zip(KINDS, forms, strict=False):
             encoded = tokenizer.encode_batch(those)
             arrays[f"{field}{kind}.ids"] = np.fromiter(itertools.chain.from_iterable(encoded), dtype)
             arrays[f"{field}{kind}.offsets"] = np.cumsum([len(ids) for ids in encoded], dtype=np.int64)
@@ -122,6 +125,11 @@ def _encoded(
         found = [known.setdefault(name, len(known) + 1) if (name := record.get(label)) else 0 for record in records]
         arrays[label], names[label] = np.array(found, np.uint16), list(known)
     return arrays
+
+
+def sources(fields: Iterable[str]) -> list[str]:
+    """Which of the fields are read and translated: not running text, and not what a teacher wrote."""
+    return [field for field in fields if field != "text" and not is_answer(field)]
 
 
 def _changed(texts: list[str], before: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import NetworkConfig, TokenizerConfig, TrainingConfig, from_dict, to_dict
+from model.corpus.answers import answer
 from model.tokenizer import Tokenizer, load_tokenizer
 from model.tokenizer.prompt import PromptError, encode_prompt
 from model.tokenizer.train import train_tokenizer
@@ -242,6 +243,17 @@ def test_a_run_keeps_its_tokens_until_it_ends(
     (tmp_path / f".{TOKENS}.partial-1").mkdir()
     examples.forget()
     assert not list(tmp_path.iterdir())
+
+
+def test_only_what_is_translated_has_the_forms_of_a_source(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Running text has lines and indents, which a source would not: nothing of it is kept a second time."""
+    rows = [{"text": "Ещё\n  один", "ru": "«ё»", "en": "one", answer("en"): "“one”"}]
+    fields = ["text", "ru", "en", answer("en")]
+    made = stored(tmp_path / "tokens", {}, 1, iter(rows), tokenizer, fields)
+    assert list(made.own) == fields and list(made.source) == list(made.typed) == ["ru", "en"]
+    assert made.own["text"].of(0) == tokenizer.encode(rows[0]["text"])
+    assert made.typed["ru"].of(0) == tokenizer.encode('"е"') and not made.source["ru"].of(0)
+    assert not [path for path in (tmp_path / "tokens").iterdir() if path.name.startswith("text.source")]
 
 
 @pytest.mark.parametrize("kind", ["char", "unigram"])
