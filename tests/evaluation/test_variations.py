@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 import unicodedata
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from evaluation.variations import dirty, variations
-from model.text.cleaning import STRESS, clean_line
+from model.text.cleaning import STRESS, as_typed, clean_line, clean_source
 
 ROWS = [
     'Максим сказал: "Ещё рано!"',
@@ -39,6 +42,14 @@ def test_cleaning_leaves_marks_and_emoji_and_nothing_else() -> None:
         plain = str.maketrans({"“": '"', "”": '"', "’": "'", "–": "—", "е": "ё", "Е": "Ё"})
         assert cleaned.translate(plain) == row.translate(plain)
     assert 0 < differ < len(ROWS)
+
+
+@settings(max_examples=400)
+@given(st.text("Ёёеая xo «»“”'’—–-.,1"), st.integers(0, 9))
+def test_a_model_reads_dirt_in_one_of_the_two_forms_that_it_was_trained_on(text: str, seed: int) -> None:
+    """A source as it is, or as most people type it: no mark of a dirty row is one that it does not know."""
+    source = clean_source(text)
+    assert clean_source(dirty(source, random.Random(seed))) in (source, as_typed(source))
 
 
 def test_what_is_expected_of_dirty_rows_and_of_pairs() -> None:
