@@ -10,12 +10,12 @@ character: texts that are canonically equivalent have one NFC.
 
 import re
 import unicodedata
-from itertools import groupby
 
 SHORT = 256  # characters; the square of so few is no matter, and nearly all sentences are spared the search
 # What may be a long run of marks: none of them is a letter, a digit or ASCII (a test looks at every character there
 # is). No living text needs more than 30 in a row (UAX #15, stream-safe text format); shorter runs cost nothing.
 _LONG = re.compile(r"[^\w\x00-\x7f]{31,}")
+_LONG_OF_MARKS = re.compile(rb"[^\x00]{31,}")  # by their combining classes; 0 is a character that is none
 
 
 def nfc(text: str) -> str:
@@ -26,9 +26,10 @@ def nfc(text: str) -> str:
 
 
 def _in_order(run: re.Match[str]) -> str:
-    """The run decomposed, the marks that follow each base character in canonical order."""
-    characters = "".join([unicodedata.normalize("NFD", character) for character in run[0]])
-    return "".join(
-        "".join(sorted(group, key=unicodedata.combining) if marks else group)
-        for marks, group in groupby(characters, lambda character: unicodedata.combining(character) > 0)
-    )
+    """The run decomposed, long runs of marks that follow each other in canonical order."""
+    text = "".join([unicodedata.normalize("NFD", character) for character in run[0]])
+    parts, end = [], 0
+    for marks in _LONG_OF_MARKS.finditer(bytes(map(unicodedata.combining, text))):
+        parts += text[end : marks.start()], "".join(sorted(text[slice(*marks.span())], key=unicodedata.combining))
+        end = marks.end()
+    return "".join([*parts, text[end:]])

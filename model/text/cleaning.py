@@ -112,8 +112,9 @@ def clean_source(text: str) -> str:
 
 def as_typed(source: str) -> str:
     """A clean source with the letters and marks that most people type for those that are not on their keyboard."""
-    typed = source.translate(_AS_TYPED)
-    return source if typed == source else clean_source(typed)
+    while (typed := source.translate(_AS_TYPED)) != source:
+        source = clean_source(typed)  # where marks make a ё of the е once more
+    return source
 
 
 def clean_text(text: str) -> str:

@@ -36,9 +36,14 @@ class CharacterTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []
+        spelled: dict[str, list[int]] = {}  # a text that is hard says the same again and again
         for character in normalize(text):
-            known = self._ids.get(character)
-            ids += [len(self.control_tokens) + byte for byte in character.encode()] if known is None else [known]
+            if (known := self._ids.get(character)) is not None:
+                ids.append(known)
+                continue
+            if character not in spelled:
+                spelled[character] = [len(self.control_tokens) + byte for byte in character.encode()]
+            ids += spelled[character]
         return ids
 
 

@@ -126,6 +126,7 @@ def test_the_marks_of_a_source() -> None:
         '«Да», — сказал "он", "ja", \'no\', the cats\'… 5 — 7'
     )
     assert as_typed("Ещё «ёлка» — ЁЖ") == 'Еще "елка" — ЕЖ'
+    assert as_typed("Ё\u0308\u0316\u0308") == "Е\u0316"
 
 
 # -- one cleaning for rows and prompts --------------------------------------------------------------------------------

@@ -213,7 +213,7 @@ def test_a_hard_text_costs_a_moment(wide: Server, text: str) -> None:
             body = {"prompt": HARD[text], "target": "en", "split": False}
             assert wide.post("/generate", body).status_code == 400
         times.append(processor_seconds(wide) - start)
-    assert min(times) < 5 * 0.1  # 0.03 to 0.06 each, as processors are
+    assert min(times) < 5 * 0.2  # 0.01 to 0.05 each, and twice that on a processor that others use too
 
 
 def test_each_hard_text_of_a_call_costs_what_it_costs_alone(wide: Server) -> None:
