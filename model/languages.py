@@ -29,7 +29,8 @@ _SYLLABLES = "ぁ-ヿㇰ-ㇿｦ-ﾟ" + "".join(
     SCRIPTS[name] for name in ("Hangul", "Ethiopic", "Yi", "Cherokee", "Canadian_Aboriginal")
 )
 _DENSE = re.compile(f"([{_SYLLABLES}]+)|([{SCRIPTS['Han']}]+)")
-_PERHAPS_DENSE = re.compile("[\u1100-\U0010ffff]")  # quick to tell that most texts have nothing to weigh
+# Quick to tell that most texts have nothing to weigh: what lies between is punctuation and symbols.
+_PERHAPS_DENSE = re.compile("[\u1100-\u1fff\u2d80-\U0010ffff]")
 
 
 @lru_cache(256)
@@ -51,6 +52,11 @@ def length(text: str) -> int:
     if not _PERHAPS_DENSE.search(text):
         return len(text)
     return len(text) + sum(len(syllables) + 2 * len(chinese) for syllables, chinese in _DENSE.findall(text))
+
+
+def lengths(texts: Sequence[str]) -> list[int]:
+    """The :func:`length` of each text, looked at all at once."""
+    return [*map(length if _PERHAPS_DENSE.search("".join(texts)) else len, texts)]
 
 
 def language_of(text: str, languages: Sequence[str]) -> str | None:

@@ -28,7 +28,7 @@ def nfc(text: str) -> str:
 def _in_order(run: re.Match[str]) -> str:
     """The run decomposed, long runs of marks that follow each other in canonical order."""
     text = "".join([unicodedata.normalize("NFD", character) for character in run[0]])
-    parts, end = [], 0
+    parts, end = list[str](), 0
     for marks in _LONG_OF_MARKS.finditer(bytes(map(unicodedata.combining, text))):
         parts += text[end : marks.start()], "".join(sorted(text[slice(*marks.span())], key=unicodedata.combining))
         end = marks.end()

@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+import numpy as np
+
 from model.config import CorpusConfig
-from model.languages import SCRIPTS, length, scripts
+from model.languages import SCRIPTS, length, lengths, scripts
 from model.text.cleaning import clean_line, clean_lines
 from model.text.detect import foreign, share_scripts
 from model.text.tables import CharacterTable, codes_of, counts_of
@@ -72,10 +74,12 @@ class TestText:
         self.lines: set[str] = set()
 
     def add(self, sides: Iterable[str]) -> None:
-        """Add one row of a test set."""
-        for side in sides:
-            self.sides.add(clean_line(side))
-            self.lines.update(_long_lines(side))
+        """Add rows of a test set."""
+        texts = [*sides]
+        cleaned = clean_lines(texts)
+        self.sides.update(cleaned)
+        for text, line in zip(texts, cleaned, strict=True):
+            self.lines.update(_long_lines(text) if "\n" in text else [line] * (length(line) >= SHORT))
 
 
 class PairCleaner:
@@ -92,10 +96,24 @@ class PairCleaner:
         """Of each pair both sides cleaned, and the reason of the rejection or ``""``."""
         sides = [clean_lines([pair[side] for pair in pairs]) for side in (0, 1)]
         written = [script.accept(texts) for script, texts in zip(self._scripts, sides, strict=True)]
+        tests = self._tests
+        # Of most pairs all at once tells that nothing is wrong with them.
         return [
-            (first, second, self._reason(first, second, own))
-            for first, second, *own in zip(*sides, *written, strict=True)
+            (first, second, "")
+            if fit and first != second and first not in tests and second not in tests
+            else (first, second, self._reason(first, second, own))
+            for first, second, fit, *own in zip(*sides, self._fit(sides, written), *written, strict=True)
         ]
+
+    def _fit(self, sides: Sequence[Sequence[str]], written: Sequence[Sequence[bool]]) -> list[bool]:
+        """Whether both sides of each pair are as long as they should be, and in their language."""
+        if self._identified:
+            return [False] * len(sides[0])  # each is looked at by itself
+        counts = np.array([[*map(len, texts)] for texts in sides])
+        one, other = np.array([lengths(texts) for texts in sides])
+        short, long = np.minimum(one, other), np.maximum(one, other)
+        fit = (short > 0) & (long <= np.maximum(SHORT, self._max_ratio * short)) & (counts <= self._max_chars).all(0)
+        return (fit & np.array(written).all(0)).tolist()
 
     def _reason(self, first: str, second: str, own: Sequence[bool]) -> str:
         short, long = sorted((length(first), length(second)))

@@ -54,8 +54,9 @@ class Domains:
             CorpusError: where the lines have come to an end.
         """
         if self._lines and row > self._row:
-            lines = itertools.islice(self._lines, row - self._row - 1, None)
-            if (line := next(lines, None)) is None:
+            if row > self._row + 1:
+                next(itertools.islice(self._lines, row - self._row - 1, row - self._row - 1), None)
+            if (line := next(self._lines, None)) is None:
                 self._differ(f"ends before the row {row:,}")
             self._row, self._domain = row, str(line)
         return self._domain or None

@@ -7,8 +7,8 @@ MinHash with locality-sensitive hashing (rensa), and then measured exactly, so t
     normal_form("Ёлка № 17, зелёная!") == normal_form("елка №5 зеленая") == "елка 0 зеленая"
 """
 
-import re
 import struct
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ SEED = 1
 SLOTS = 1 << 18  # of the counts of runs
 BLOCK = 10_000  # forms whose runs are in memory at a time
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, as in Fibonacci hashing
-_NUMBER, _SPACES = re.compile("00+"), re.compile("  +")
+_SEVERAL = sys.maxunicode + 1  # a character that has several in one case, as ß has ss
 _END = "\0"  # between texts; as a character of one it becomes a space, like every control
 
 
@@ -42,20 +42,28 @@ def normal_forms(texts: Sequence[str]) -> list[str]:
     joined = _END.join(texts)
     if joined.count(_END) >= len(texts):
         joined = _END.join(text.replace(_END, " ") for text in texts)
-    joined = _FORMS[characters(joined.casefold())].tobytes().decode("utf-32-le", "surrogatepass")
-    joined = _SPACES.sub(" ", _NUMBER.sub("0", joined))
+    codes = _FORMS[characters(joined)]
+    if (codes == _SEVERAL).any():
+        codes = _FORMS[characters(joined.casefold())]
+    stays = (codes != ord(" ")) & (codes != ord("0"))
+    stays[:1] = True
+    stays[1:] |= codes[1:] != codes[:-1]  # one space, one 0
+    joined = codes[stays].tobytes().decode("utf-32-le", "surrogatepass")
     stripped = [form.strip(" ") for form in joined.split(_END)]
     return [form if form.strip("0 ") else text for form, text in zip(stripped, texts, strict=True)]
 
 
-def _form(character: str) -> str:
-    """What becomes of a character: a letter and a mark of one stay, a digit becomes 0, all else a space."""
-    if character == _END or character.isalnum() or unicodedata.category(character) in ("Mn", "Mc"):
-        return "0" if character.isdecimal() else "е" if character == "ё" else character
-    return " "
+def _form(character: str) -> int:
+    """What becomes of a character: a letter in one case and a mark of one stay, a digit becomes 0, all else a space."""
+    folded = character.casefold()
+    if len(folded) > 1:
+        return _SEVERAL
+    if folded == _END or folded.isalnum() or unicodedata.category(folded) in ("Mn", "Mc"):
+        return ord("0" if folded.isdecimal() else "е" if folded == "ё" else folded)
+    return ord(" ")
 
 
-_FORMS = CharacterTable(lambda character: ord(_form(character)), np.uint32)
+_FORMS = CharacterTable(_form, np.uint32)
 
 
 def shingles(form: str) -> set[str]:
@@ -85,8 +93,7 @@ def run_hashes(forms: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArra
     counts = np.maximum(lengths - RUN + 1, 1)
     ends = np.cumsum(counts)
     firsts = np.cumsum(lengths + RUN) - lengths - RUN  # where each form begins among the characters of all
-    taken = np.arange(ends[-1]) + np.repeat(firsts - ends + counts, counts)
-    return hashes[taken], np.concatenate([[0], ends])
+    return hashes[_stretches(firsts, counts)], np.concatenate([[0], ends])
 
 
 def digests(forms: Sequence[str]) -> Any:
@@ -124,8 +131,9 @@ class Neighbours:
             self._often += np.bincount(_slots(run_hashes(block)[0]), minlength=SLOTS)
         # The first runs of all forms, in order, and the numbers of the forms that have them.
         first = [self._first(block) for block in blocks]
-        runs = np.concatenate([np.zeros(0, np.uint64), *(runs for runs, _ in first)])
-        places = [owners + number * BLOCK for number, (_, owners) in enumerate(first)]
+        runs = np.concatenate([np.zeros(0, np.uint64), *(runs for runs, _, _ in first)])
+        places = [owners + number * BLOCK for number, (_, owners, _) in enumerate(first)]
+        self._sizes = np.concatenate([np.zeros(0, np.int64), *(sizes for _, _, sizes in first)])
         order = np.argsort(runs, kind="stable")
         self._runs, self._places = runs[order], np.concatenate([np.zeros(0, np.int64), *places])[order]
         if forms:
@@ -141,11 +149,16 @@ class Neighbours:
             return found
         flags = self._bands.query_duplicate_flags_matrix(digests(forms))
         if flagged := [number for number, flag in enumerate(flags) if flag]:
-            runs, owners = self._first([forms[number] for number in flagged])
+            runs, owners, sizes = self._first([forms[number] for number in flagged])
             begins, ends = (np.searchsorted(self._runs, runs, side) for side in ("left", "right"))
+            owners = np.repeat(owners, ends - begins)
+            places = self._places[_stretches(begins, ends - begins)]
+            # No two sets share more than the smaller has: most are spared the comparison.
+            small, large = (of(sizes[owners], self._sizes[places]) for of in (np.minimum, np.maximum))
+            alike = small >= self._threshold * large - 1e-9
             others = [set[int]() for _ in flagged]
-            for owner, begin, end in zip(owners.tolist(), begins.tolist(), ends.tolist(), strict=True):
-                others[owner].update(self._places[begin:end].tolist())
+            for owner, place in zip(owners[alike].tolist(), places[alike].tolist(), strict=True):
+                others[owner].add(place)
             for number, numbers in zip(flagged, others, strict=True):
                 found[number] = self._nearest(forms[number], numbers)
         return found
@@ -163,8 +176,10 @@ class Neighbours:
         )
         return -found[1] if found[0] >= self._threshold else None
 
-    def _first(self, forms: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-        """The first runs of each form, as hashes, and the number of the form that has each.
+    def _first(
+        self, forms: Sequence[str]
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The first runs of each form, as hashes, the number of the form that has each; and how many each form has.
 
         They are as many as two near sets cannot both do without, the rarest ones: few others have them.
         """
@@ -179,7 +194,13 @@ class Neighbours:
         places = np.arange(len(runs)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         shared = np.ceil(self._threshold * sizes - 1e-9).astype(np.int64)
         first = places < np.repeat(sizes - shared + 1, sizes)
-        return runs[first], owners[first]
+        return runs[first], owners[first], sizes
+
+
+def _stretches(begins: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The places of stretches, one stretch after another."""
+    ends = np.cumsum(counts)
+    return np.arange(counts.sum()) + np.repeat(begins - ends + counts, counts)
 
 
 def _slots(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

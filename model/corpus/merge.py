@@ -3,16 +3,17 @@
 The rows of all shards are taken in the order of a seeded hash of their content
 (:class:`model.corpus.storage.Shuffle`): the first become the held-out and valid splits, the rest the train split. A
 train row of which a side is held out, or in a test set, or near to one that is, is left out
-(:mod:`model.corpus.screening`), in several processes. Neither their number nor that of the shards decides anything.
-Memory grows with what is held out and the test sets, and with the corpus only by a few buckets of the sort, each 1/256
-of it; see `python -m benchmarks.corpus`.
+(:mod:`model.corpus.screening`), and the others are written (:mod:`model.corpus.trainsplit`), in several processes.
+Neither their number nor that of the shards decides anything. Memory grows with what is held out and the test sets, and
+with the corpus only by a few buckets of the sort, each 1/256 of it; see `python -m benchmarks.corpus`.
 """
 
+import bisect
 import itertools
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,12 +23,12 @@ from model.config import CorpusConfig
 from model.corpus import account
 from model.corpus.cleaning import MAX_AUTHORS, TestText
 from model.corpus.counts import Counts
-from model.corpus.duplicates import NearDuplicates
+from model.corpus.duplicates import PARTITIONS, NearDuplicates
 from model.corpus.files import CorpusError
 from model.corpus.handover import ENDS, ROWS, Shard, read_shards, settings
 from model.corpus.holdout import Ends, Splits, first_ones
 from model.corpus.rows import columns, test_sides
-from model.corpus.screening import Screen, Screened, sides
+from model.corpus.screening import SHOWN, Screen, Screened, read_lot, sides
 from model.corpus.sources import TRAIN
 from model.corpus.storage import (
     CARD,
@@ -41,10 +42,12 @@ from model.corpus.storage import (
     write_records,
 )
 from model.corpus.tally import Tally
-from model.corpus.workers import SMALL_ROWS, in_order
-from model.files import replace_directory, sha256_file, write_json
+from model.corpus.trainsplit import TrainWriter, train_files
+from model.corpus.workers import SMALL_ROWS, Result, Task, in_order
+from model.files import replace_directory, write_json
 from model.languages import scripts
 from model.processors import available_cpus
+from model.progress import Progress
 
 
 def merge_shards(
@@ -93,6 +96,7 @@ class _Merge:
 
     def __init__(self, out: Path, config: CorpusConfig, shards: Sequence[Shard]) -> None:
         self.out, self.config, self.shards = out, config, shards
+        self.work = out / "screened"
         self.first = shards[0].card
         self.parallel, self.columns = config.kind == "parallel", columns(config)
         self.counts, self.test_text = Counts(Tally(config.languages)), TestText()
@@ -110,7 +114,10 @@ class _Merge:
             held_out, rest = self._ends().splits(self.screened), list[bytes]()
         else:
             held_out, rest = first_ones(found, self.config, self.columns, self.screened, self.notes.append)
-        self._write_train(self._screen(rest, found, held_out))
+        self.work.mkdir()
+        rows = self._screen(rest, found, held_out)
+        self._write_train(rows, self._near_duplicates(rows))
+        shutil.rmtree(self.work)
         self.rows = {"train": sum(file["rows"] for file in self.files)}
         for name, split in held_out.items():
             self.rows[name] = write_records(self.out / f"{name}{SUFFIX}", split)
@@ -160,8 +167,8 @@ class _Merge:
             path = Path("test", f"{name}{SUFFIX}")
             (self.out / path).parent.mkdir(exist_ok=True)
             shutil.copyfile(self.shards[0].place / path, self.out / path)
-            for line in read_lines(self.out / path):
-                self.test_text.add(sides(orjson.loads(line), self.columns))
+            rows = map(orjson.loads, read_lines(self.out / path))
+            self.test_text.add(itertools.chain.from_iterable(sides(row, self.columns) for row in rows))
 
     def _add_up(self) -> None:
         """Add up what the shards have counted, in their order, and refuse text of which too much cannot be used."""
@@ -185,41 +192,67 @@ class _Merge:
             ends.add(split.decode(), key.decode(), record)
         return ends
 
-    def _screen(self, rest: list[bytes], found: list[Bucket], held_out: Splits) -> Iterator[bytes]:
-        """The records to train on: neither held out nor near to what is, nor there before."""
+    def _screen(self, rest: list[bytes], found: list[Bucket], held_out: Splits) -> list[int]:
+        """Write the records to train on, neither held out nor near to what is, as lots; the rows of each."""
         held = [line for split in held_out.values() for line in split]
-        arguments = (self.config, self.columns, held, test_sides(self.test_text, self.config))
-        tasks: list[tuple[None, Bucket | list[bytes]]] = [(None, rest), *((None, bucket) for bucket in found)]
-        work, near = self.out / "near", None
-        if self.config.duplicates == "near":
-            near = NearDuplicates(work, self.config.similarity)
-        processes = (self.config.processes or available_cpus()) if self.counts.read > SMALL_ROWS else 1
-        for _, done in in_order(Screen, arguments, tasks, processes, here=1):
+        arguments = (self.work, self.config, self.columns, held, test_sides(self.test_text, self.config))
+        lots: list[Bucket | list[bytes]] = [rest, *found]
+        rows = []
+        for done in self._in_processes(Screen, arguments, [*enumerate(lots)], "rows held against others"):
             self.screened.add(done)
-            if near and done.signatures is not None:
-                near.add(done.records, done.signatures)
-            else:
-                yield from done.records
-        if near:
-            for record in near.kept():
-                self.screened.keep(orjson.loads(record), self.columns)
-                yield record
-            for pair in near.examples:
-                self.screened.leave_out(
-                    "near_duplicate", *("\t".join(sides(orjson.loads(r), self.columns)) for r in pair)
-                )
-            self.screened.left_out["near_duplicate"] = near.left_out
-            shutil.rmtree(work)
+            rows.append(done.rows)
+        if one_too_many := [*self.screened.domains][MAX_AUTHORS:]:
+            raise CorpusError(f"more than {MAX_AUTHORS} domains, {one_too_many[0]!r} is one too many; name fewer")
+        return rows
 
-    def _write_train(self, records: Iterator[bytes]) -> None:
-        for first in records:
-            path = self.out / f"train-{len(self.files):05d}{SUFFIX}"
-            whole = itertools.chain([first], itertools.islice(records, self.config.shard_rows - 1))
-            rows = write_records(path, whole)
-            self.files.append({"file": path.name, "rows": rows, "sha256": sha256_file(path)})
-            account.tell(f"{path.name} written, {rows:,} rows")
-            if one_too_many := [*self.screened.domains][MAX_AUTHORS:]:
-                raise CorpusError(f"more than {MAX_AUTHORS} domains, {one_too_many[0]!r} is one too many; name fewer")
+    def _near_duplicates(self, rows: Sequence[int]) -> bytearray:
+        """A byte for each row of the lots, 1 where it is near to one before it and is left out."""
+        dropped, near = bytearray(sum(rows)), dict[int, int]()
+        if self.config.duplicates != "near":
+            return dropped
+        arguments = (self.work, rows, self.config.similarity)
+        for pairs in self._in_processes(NearDuplicates, arguments, range(PARTITIONS), "near duplicates found"):
+            for row, first in pairs:
+                if not dropped[row]:
+                    dropped[row], near[row] = 1, first
+            near = {row: near[row] for row in sorted(near)[:SHOWN]}
+        for pair in near.items():
+            self.screened.leave_out("near_duplicate", *(self._row(rows, number) for number in pair))
+        self.screened.left_out["near_duplicate"] = sum(dropped)
+        return dropped
+
+    def _row(self, rows: Sequence[int], number: int) -> str:
+        """The sides of a row of the lots."""
+        ends = [*itertools.accumulate(rows)]
+        lot = bisect.bisect_right(ends, number)
+        record = read_lot(self.work, lot)[number - ends[lot] + rows[lot]]
+        return "\t".join(sides(orjson.loads(record), self.columns))
+
+    def _write_train(self, rows: Sequence[int], dropped: bytearray) -> None:
+        """Write the rows of the lots that stay."""
+        files = [*enumerate(train_files(rows, dropped, self.config.shard_rows))]
+        for file in self._in_processes(TrainWriter, (self.out, self.work, self.columns), files, "train split written"):
+            self.screened.take_back(file.left_out)
+            if file.rows:
+                self.files.append({"file": file.name, "rows": file.rows, "sha256": file.sha256})
+
+    def _in_processes(
+        self,
+        make: Callable[..., Callable[[Task], Result]],
+        arguments: tuple[Any, ...],
+        tasks: Sequence[Task],
+        what: str,
+    ) -> Iterator[Result]:
+        """The result of every task, in order; of a large corpus it is told how far ``what`` is done."""
+        large = self.counts.read > SMALL_ROWS
+        processes, progress = (
+            (self.config.processes or available_cpus()) if large else 1,
+            Progress("corpus", len(tasks)),
+        )
+        for _, done in in_order(make, arguments, ((None, task) for task in tasks), processes, small=0):
+            yield done
+            if large:
+                progress.advance(1, what)
 
     def _conclude(self) -> None:
         """Refuse a corpus with nothing to train on; note what is worth knowing, and tell it."""

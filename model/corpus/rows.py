@@ -1,6 +1,5 @@
 """Rows on their way from a file to the shuffle: cleaned, or left out for a reason, and written as records."""
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -44,13 +43,17 @@ class RowCleaner:
     def __call__(self, rows: Sequence[Row]) -> Cleaned:
         """What became of the rows."""
         cleaned = Cleaned([], [], [], Counter())
-        found = [(*self._masked(values), reason) for *values, reason in self._clean([values for values, _, _ in rows])]
-        fit = [value for values, _, reason in found if not reason for value in values]
+        found: Sequence[tuple[str, ...]] = self._clean([values for values, _, _ in rows])
+        masked = [Counter[str]() for _ in found] if self._mask else []
+        if masked:
+            found = [(*(mask(text, of) for text in row), why) for (*row, why), of in zip(found, masked, strict=True)]
+        fit = [text for row in found if not row[-1] for text in row[:-1]]
         forms = iter(normal_forms(fit) if self._leaks or self._duplicates else fit)
-        for (values, masked, reason), (_, author, domain) in zip(found, rows, strict=True):
-            own = [] if reason else [*itertools.islice(forms, len(values))]
+        sides = zip(*[forms] * len(self._columns), strict=True)  # of each fit row
+        for number, ((*values, reason), (_, author, domain)) in enumerate(zip(found, rows, strict=True)):
+            own = () if reason else next(sides)
             if reason or (self._leaks and not self._tests.isdisjoint(own)):
-                cleaned.rejected.append((reason or "test_set", values))
+                cleaned.rejected.append((reason or "test_set", tuple(values)))
                 continue
             record, named = make_record(self._columns, values, author, domain)
             content = "\t".join(own if self._duplicates else values)
@@ -58,15 +61,8 @@ class RowCleaner:
             if named:
                 cleaned.authors.append(named)
             if masked:
-                cleaned.masked.update(masked)
+                cleaned.masked.update(masked[number])
         return cleaned
-
-    def _masked(self, values: Sequence[str]) -> tuple[tuple[str, ...], Counter[str] | None]:
-        """The values without what is to be masked in them, and how much of it there was, by kind."""
-        if not self._mask:
-            return tuple(values), None
-        masked: Counter[str] = Counter()
-        return tuple(mask(value, masked) for value in values), masked
 
 
 def test_sides(tests: TestText, config: CorpusConfig) -> list[str]:

@@ -1,19 +1,22 @@
 """What is trained on: each row once, and none that is the same as what is held out, or near to it.
 
 A row is held against the sides of the held-out, valid and test rows: ``corpus.leaks`` says whether as it is written, in
-its normal form, or by likeness too (:mod:`model.corpus.likeness`).
+its normal form, or by likeness too (:mod:`model.corpus.likeness`). The rows that stay wait on disk, a lot for each
+bucket, for the train split is made of them when near duplicates among them are known (:mod:`model.corpus.duplicates`).
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import orjson
+import zstandard
 
 from model.config import CorpusConfig
+from model.corpus import duplicates
 from model.corpus.likeness import Neighbours, normal_forms, signatures
 from model.corpus.storage import Bucket, distinct, read_bucket
 
@@ -24,8 +27,7 @@ SHOWN = 5  # examples of what each rule took
 class Screened:
     """What became of one bucket of the shuffle."""
 
-    records: list[bytes] = field(default_factory=list)  # to train on, in their order
-    signatures: npt.NDArray[np.uint32] | None = None  # of the records, where near duplicates are looked for
+    rows: int = 0  # to train on
     characters: Counter[str] = field(default_factory=Counter)  # to train on, by column
     domains: Counter[str] = field(default_factory=Counter)  # rows to train on
     left_out: Counter[str] = field(default_factory=Counter)
@@ -33,12 +35,18 @@ class Screened:
     # By rule, rows that were left out, each with what it is like; a row's sides are joined by a tab.
     examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
-    def keep(self, record: Mapping[str, str], columns: Sequence[str]) -> None:
-        """Count a record to train on."""
+    def keep(self, records: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
+        """Count records to train on."""
+        self.rows += len(records)
         for column in columns:
-            self.characters[column] += len(record[column])
-        if domain := record.get("domain"):
-            self.domains[domain] += 1
+            self.characters[column] += sum(map(len, map(itemgetter(column), records)))
+        self.domains.update(domain for record in records if (domain := record.get("domain")))
+
+    def take_back(self, other: "Screened") -> None:
+        """Do not count records that another one has kept."""
+        self.rows -= other.rows
+        self.characters -= other.characters
+        self.domains -= other.domains
 
     def leave_out(self, rule: str, row: str, like: str) -> None:
         """Count a row, and keep it where few are known yet."""
@@ -47,7 +55,8 @@ class Screened:
             found.append((row, like))
 
     def add(self, other: "Screened") -> None:
-        """Count what became of another bucket, too; its records are not kept."""
+        """Count what became of another bucket, too."""
+        self.rows += other.rows
         self.characters += other.characters
         self.domains += other.domains
         self.left_out += other.left_out
@@ -65,17 +74,18 @@ class Screened:
 
 
 class Screen:
-    """Screens the buckets of a shuffle, or records that were taken out of one.
+    """Screens the buckets of a shuffle, or records that were taken out of one, each a lot with its number.
 
     Args:
+        work: the directory for the lots.
         held: the records of the held-out and valid splits.
         tests: the sides of the test sets; what is the same as one of them has been left out before.
     """
 
     def __init__(
-        self, config: CorpusConfig, columns: Sequence[str], held: Sequence[bytes], tests: Sequence[str]
+        self, work: Path, config: CorpusConfig, columns: Sequence[str], held: Sequence[bytes], tests: Sequence[str]
     ) -> None:
-        self._columns, self._formed, self._pairs = columns, config.leaks != "exact", config.duplicates == "near"
+        self._work, self._config, self._columns, self._formed = work, config, columns, config.leaks != "exact"
         out = [side for record in held for side in sides(orjson.loads(record), columns)]
         self._held = dict(zip(self._forms(out), out, strict=True))
         self._known = list(self._held.items())
@@ -86,37 +96,54 @@ class Screen:
             self._known += [(form, side) for form, side in others if form not in self._held]
             self._neighbours = Neighbours([form for form, _ in self._known], config.similarity)
 
-    def __call__(self, task: Bucket | list[bytes]) -> Screened:
-        """The bucket's distinct records that may be trained on; counted, unless near duplicates are among them yet."""
+    def __call__(self, task: tuple[int, Bucket | list[bytes]]) -> Screened:
+        """Write the bucket's distinct records that may be trained on, and what tells near duplicates among them."""
+        number, found = task
         done = Screened()
-        records, repeats = distinct(read_bucket(task)) if isinstance(task, Bucket) else (task, [])
-        for one, other in repeats:
-            done.repeat(self._columns, one, other)
+        records, repeats = distinct(read_bucket(found)) if isinstance(found, Bucket) else (found, [])
+        for kept_one, repeated in repeats:
+            done.repeat(self._columns, kept_one, repeated)
         whole = [orjson.loads(record) for record in records]
-        rows = [sides(record, self._columns) for record in whole]
-        flat, count = self._forms([side for row in rows for side in row]), len(self._columns)
-        forms = [flat[begin : begin + count] for begin in range(0, len(flat), count)]
-        near = self._neighbours.nearest(flat) if self._neighbours else []
-        kept = []
-        for number, (row, form) in enumerate(zip(rows, forms, strict=True)):
-            like = next((one for one in near[number * count : (number + 1) * count] if one is not None), None)
-            if same := next((self._held[one] for one in form if one in self._held), None):
-                done.leave_out("heldout_side", "\t".join(row), same)
-            elif like is not None:
-                rule = "near_heldout" if like < self._first_test else "near_test_set"
-                done.leave_out(rule, "\t".join(row), self._known[like][1])
+        flat, count = [record[column] for record in whole for column in self._columns], len(self._columns)
+        forms = self._forms(flat)
+        near = self._neighbours.nearest(forms) if self._neighbours else [None] * len(flat)
+        known = self._held.keys()
+        like = {
+            at // count
+            for at, (form, one) in enumerate(zip(forms, near, strict=True))
+            if one is not None or form in known
+        }
+        for place in sorted(like):
+            at = slice(place * count, (place + 1) * count)
+            row = "\t".join(flat[at])
+            if same := next((self._held[form] for form in forms[at] if form in known), None):
+                done.leave_out("heldout_side", row, same)
             else:
-                kept.append(number)
-                if not self._pairs:
-                    done.keep(whole[number], self._columns)
-        done.records = [records[number] for number in kept]
-        if self._pairs:
-            formed = flat if self._formed else normal_forms(flat)
-            done.signatures = signatures(["\t".join(formed[n * count : (n + 1) * count]) for n in kept])
+                other = next(one for one in near[at] if one is not None)
+                done.leave_out(
+                    "near_heldout" if other < self._first_test else "near_test_set", row, self._known[other][1]
+                )
+        kept = [place for place in range(len(whole)) if place not in like]
+        done.keep([whole[place] for place in kept], self._columns)
+        write_lot(self._work, number, [records[place] for place in kept])
+        if self._config.duplicates == "near":
+            formed = forms if self._formed else normal_forms(flat)
+            signed = signatures(["\t".join(formed[place * count : (place + 1) * count]) for place in kept])
+            duplicates.write_lot(self._work, number, signed, self._config.similarity)
         return done
 
     def _forms(self, texts: Sequence[str]) -> Sequence[str]:
         return normal_forms(texts) if self._formed else texts
+
+
+def write_lot(work: Path, number: int, records: Sequence[bytes]) -> None:
+    """Write the records that stay of a lot."""
+    (work / f"{number}.records").write_bytes(zstandard.ZstdCompressor(level=1).compress(b"\n".join(records)))
+
+
+def read_lot(work: Path, number: int) -> list[bytes]:
+    """The records that stay of a lot."""
+    return zstandard.ZstdDecompressor().decompress((work / f"{number}.records").read_bytes()).splitlines()
 
 
 def sides(record: dict[str, Any], columns: Sequence[str]) -> list[str]:

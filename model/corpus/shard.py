@@ -103,13 +103,13 @@ class _Shard:
 
     def write_test(self, name: str, files: list[SourceFile]) -> int:
         """Store a test set as it is (but for rows with an empty side) and return its number of rows."""
-        records, empty, headers = [], 0, self.test_tally.headers
+        records, texts, empty, headers = [], list[str](), 0, self.test_tally.headers
         for row, author, _ in (row for file in files for row in segments(file, self.config, self.test_tally, files)):
             values = [value.strip("\r\n") for value in row] if self.parallel else row
             if not all(map(str.strip, values)):
                 empty += 1
                 continue
-            self.test_text.add(values)
+            texts += values
             record, named = make_record(self.columns, values, author)
             self.counts.name(named)
             records.append(record)
@@ -124,6 +124,7 @@ class _Shard:
             self.notes.append(f"test set {name}: {headers:,} rows that name the columns left out")
         if empty:
             self.notes.append(f"test set {name}: {empty:,} rows with an empty side left out")
+        self.test_text.add(texts)
         return write_records(self.out / "test" / f"{name}{SUFFIX}", records)
 
     def clean(self, read: Sequence[Share], files: Sequence[SourceFile]) -> Mapping[str, int]:
@@ -143,7 +144,7 @@ class _Shard:
             contextlib.closing(batches(read, config, counts.tally, size, self.out / "text", files)) as rows,
         ):
             arguments = (config, self.columns, self.test_text)
-            for (file, split), batch in in_order(RowCleaner, arguments, rows, processes, here=SMALL_ROWS // BATCH_ROWS):
+            for (file, split), batch in in_order(RowCleaner, arguments, rows, processes, SMALL_ROWS // BATCH_ROWS):
                 for reason, values in batch.rejected:
                     counts.reject(reason, values, file)
                 for author in batch.authors:

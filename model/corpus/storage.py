@@ -14,6 +14,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,7 +167,14 @@ class Shuffle:
 
 def key(seed: int, content: str) -> str:
     """The seeded hash of a record's content, in hexadecimal."""
-    return hashlib.blake2b(content.encode(), digest_size=KEY_CHARS // 2, key=str(seed).encode()[:64]).hexdigest()
+    hashed = _seeded(seed).copy()  # what the seed costs is as much as a sentence does
+    hashed.update(content.encode())
+    return hashed.hexdigest()
+
+
+@lru_cache(4)
+def _seeded(seed: int) -> Any:
+    return hashlib.blake2b(digest_size=KEY_CHARS // 2, key=str(seed).encode()[:64])
 
 
 def buckets(packs: Iterable[tuple[Path, Mapping[str, int]]]) -> list[Bucket]:

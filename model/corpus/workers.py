@@ -1,7 +1,7 @@
 """Work in several processes, given back in the order of its tasks: so no result depends on the number of processes.
 
 Processes are spawned, not forked: the threads of what reads from stores would not survive a fork. That takes a second
-or so, so the first tasks are done here, and a small corpus is finished before it would be worth while.
+or so, in which a small corpus is finished.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from model.corpus.files import CorpusError
 
 AHEAD = 4  # tasks of each process on their way: memory holds no more of them
-SMALL_ROWS = 50_000  # a corpus of no more is prepared in one process
+SMALL_ROWS = 30_000  # a corpus of no more is prepared in one process
 Label = TypeVar("Label")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -29,26 +29,26 @@ def in_order(
     arguments: tuple[Any, ...],
     tasks: Iterable[tuple[Label, Task]],
     processes: int,
-    here: int,
+    small: int,
 ) -> Iterator[tuple[Label, Result]]:
     """The result of every task, with the task's label, which stays in this process.
 
     Args:
         make: makes what does the work from ``arguments``, once in each process.
         processes: to work in; with 1 all is done in this one.
-        here: tasks that are done in this process before any other is started.
+        small: so many tasks, and fewer, are done in this process, for no other would be worth its start.
 
     Raises:
         CorpusError: when a process was killed.
     """
-    rest, work = iter(tasks), make(*arguments)
-    for label, task in rest if processes < 2 else islice(rest, here):
-        yield label, work(task)
-    if (first := next(rest, None)) is None:
+    rest = iter(tasks)
+    few = [*islice(rest, small + 1)] if processes > 1 else []
+    if len(few) <= small:
+        work = make(*arguments)
+        yield from ((label, work(task)) for label, task in chain(few, rest))
         return
-    del work
     try:
-        yield from pooled(make, arguments, chain([first], rest), processes)
+        yield from pooled(make, arguments, chain(few, rest), processes)
     except BrokenProcessPool:
         raise CorpusError(
             "a process of the preparation was killed, as a system does that runs out of memory: "

@@ -37,8 +37,8 @@ def growth(call: Callable[[Input], object], make: Callable[[int], Input], size: 
             return 0
         size *= 2
     ratio = seconds(call, make(4 * size)) / before
-    # What others do on the processor only ever adds time: the least of more tries has less of it. Where the input no longer
-    # fits a cache, or the allocator goes another way, there is a step; past it the growth is that of the function.
+    # What others do on the processor only ever adds time: the least of more tries has less of it. Where the input no
+    # longer fits a cache, or the allocator goes another way, there is a step; past it the growth is the function's.
     for times in (1, 2, 4):
         if ratio < LINEAR:
             break

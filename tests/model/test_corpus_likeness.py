@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 
 from model.config import CorpusConfig
 from model.corpus import CorpusError, prepare_corpus, read_split
-from model.corpus.duplicates import NearDuplicates
+from model.corpus.duplicates import PARTITIONS, NearDuplicates, write_lot
 from model.corpus.likeness import Neighbours, normal_form, normal_forms, shingles, signatures
+from model.corpus.trainsplit import train_files
 from model.corpus.workers import in_order
 from model.files import sha256_file
 
@@ -107,25 +109,39 @@ def test_short_texts_and_none() -> None:
 
 
 def test_near_duplicates_on_disk(tmp_path: Path) -> None:
-    """The first of a group stays, in whatever batches the rows come; with the order they had."""
+    """The first of a group stays, in whatever lots the rows come, of which some have none."""
     chance = random.Random(1)
     forms = [sentence(chance, words=12) for _ in range(500)]
     copies = {500 + n: n * 7 for n in range(60)}
     forms += [f"{forms[first]} {sentence(chance, words=1)}" for first in copies.values()]
+    found = []
     for size in (560, 90):
-        found = NearDuplicates(tmp_path / str(size), 0.8)
-        for start in range(0, len(forms), size):
-            part = forms[start : start + size]
-            found.add([form.encode() for form in part], signatures(part))
-        kept = [record.decode() for record in found.kept()]
-        missed = len(kept) - 500
-        assert 0 <= missed <= 3 and found.left_out == 60 - missed
-        assert kept[:500] == forms[:500]
-        for record, like in found.examples:
-            assert copies[forms.index(record.decode())] == forms.index(like.decode())
-        assert len(found.examples) == 5
-    assert list(NearDuplicates(tmp_path / "none", 0.8).kept()) == []
+        (work := tmp_path / str(size)).mkdir()
+        lots = [forms[start : start + size] for start in range(0, len(forms), size)] + [[]]
+        for number, lot in enumerate(lots):
+            write_lot(work, number, signatures(lot), 0.8)
+        near = NearDuplicates(work, [*map(len, lots)], 0.8)
+        pairs = [pair for partition in range(PARTITIONS) for pair in near(partition)]
+        assert all(copies[row] == first for row, first in pairs)
+        assert 57 <= len(dict(pairs)) <= 60
+        found.append(pairs)
+    assert found[0] == found[1]
     assert signatures([]).dtype == np.uint32
+
+
+@given(st.lists(st.lists(st.booleans(), max_size=7), max_size=9), st.integers(1, 9))
+def test_files_of_the_train_split(lots: list[list[bool]], size: int) -> None:
+    """Each has as many rows as it should, in their order; each row that does not stay is left out of one of them."""
+    dropped = bytearray(itertools.chain.from_iterable(lots))
+    kept, out = list[tuple[int, int]](), list[tuple[int, int]]()
+    for number, file in enumerate(train_files([*map(len, lots)], dropped, size)):
+        rows = [(lot, row) for lot, begin, end, left in file for row in range(begin, end) if row not in left]
+        out += [(lot, row) for lot, _, _, left in file for row in left]
+        assert len(kept) == number * size and len(rows) <= size
+        kept += rows
+    everything = [(lot, row, left) for lot, rows in enumerate(lots) for row, left in enumerate(rows)]
+    assert kept == [(lot, row) for lot, row, left in everything if not left]
+    assert out == [(lot, row) for lot, row, left in everything if left]
 
 
 def corpus_of(folder: Path, rows: list[tuple[str, str]], tests: list[tuple[str, str]], **settings: Any) -> dict:
@@ -234,6 +250,8 @@ def test_the_number_of_processes_changes_no_byte(
     assert cards[0] == cards[1] and contents[0] == contents[1]
     if kind == "parallel":
         assert cards[0]["counts"]["rejected"]["near_duplicate"] > 60
+        for told in cards[0]["examples"]["near_duplicate"]:
+            assert similarity(*(normal_form("\t".join(told[name])) for name in ("row", "like"))) > 0.7
     assert "Traceback" not in capfd.readouterr().err
 
 
