@@ -13,13 +13,9 @@ from benchmarks.machine import BenchmarkError
 from model.config import CorpusConfig, TokenizerConfig
 from model.corpus import read_card, read_split
 from model.corpus.prepare import prepare_corpus
-from model.settings import to_dict
 from model.tokenizer.train import train_tokenizer
 from model.training.loop import train
-from tests.helpers.training import CONFIG, ENGLISH, NETWORK, RUSSIAN
-
-SETTINGS = [f"network.{name}={value}" for name, value in to_dict(NETWORK).items() if value != {}]
-SETTINGS += [f"training.{name}={value}" for name, value in to_dict(CONFIG).items() if value != {}]
+from tests.helpers.training import CONFIG, ENGLISH, NETWORK, RUSSIAN, SETTINGS
 
 
 @pytest.fixture(scope="module")

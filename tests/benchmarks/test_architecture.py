@@ -11,13 +11,9 @@ from benchmarks import architecture
 from benchmarks.architecture import architecture_table, tokens_per_character
 from model.config import PRESETS, NetworkConfig, from_dict
 from model.corpus import read_split
-from model.settings import to_dict
 from model.tokenizer import load_tokenizer
 from pipelines.request import load_profile
-from tests.helpers.training import CONFIG, NETWORK, corpus_and_tokenizer
-
-SETTINGS = [f"network.{name}={value}" for name, value in to_dict(NETWORK).items() if value != {}]
-SETTINGS += [f"training.{name}={value}" for name, value in to_dict(CONFIG).items() if value != {}]
+from tests.helpers.training import SETTINGS, corpus_and_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,10 @@ import pytest
 from benchmarks import distillation
 from benchmarks.distillation import Measurement, distillation_table
 from benchmarks.machine import BenchmarkError
-from model.settings import to_dict
-from tests.helpers.training import CONFIG, NETWORK, corpus_and_tokenizer
+from tests.helpers.training import SETTINGS, corpus_and_tokenizer
 
 SHORT = {"teacher": 300}  # steps that are made, where more are planned; 12 of the others
-SETTINGS = [f"network.{name}={value}" for name, value in to_dict(NETWORK).items() if value != {}]
-SETTINGS += [f"training.{name}={value}" for name, value in to_dict(CONFIG).items() if value != {}]
-SETTINGS += ["training.batch_tokens=1024", "distillation.teacher_network={d_ff: 96}"]
+CHANGES = [*SETTINGS, "training.batch_tokens=1024", "distillation.teacher_network={d_ff: 96}"]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +42,7 @@ def test_both_ways_take_the_same_time(
 ) -> None:
     out, work = tmp_path / "distillation.json", tmp_path / "work"
     command = [*map(str, text), "--profile", "tiny", "--seconds", "600", "--pace_steps", "8", "--work", str(work)]
-    command += ["--out", str(out), "--set", *SETTINGS]
+    command += ["--out", str(out), "--set", *CHANGES]
     assert distillation.main(command) == 0
     result = json.loads(out.read_text("utf-8"))
     networks, translating = result["networks"], result["translating"]
@@ -71,7 +68,7 @@ def test_both_ways_take_the_same_time(
 
 def test_a_teacher_that_leaves_no_time_is_told(text: tuple[Path, Path], tmp_path: Path) -> None:
     command = [*map(str, text), "--profile", "tiny", "--seconds", "0.01", "--pace_steps", "4"]
-    command += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out.json"), "--set", *SETTINGS]
+    command += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out.json"), "--set", *CHANGES]
     with pytest.raises(BenchmarkError, match="and none are left to learn from it: give more --seconds"):
         distillation.main([*command, "distillation.keep_original=1.0"])
     with pytest.raises(BenchmarkError, match=r"leave distillation\.teacher out"):

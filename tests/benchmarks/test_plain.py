@@ -10,11 +10,7 @@ import pytest
 from benchmarks import plain
 from benchmarks.machine import BenchmarkError
 from benchmarks.plain import plain_table, rate
-from model.settings import to_dict
-from tests.helpers.training import CONFIG, NETWORK, corpus_and_tokenizer
-
-SETTINGS = [f"network.{name}={value}" for name, value in to_dict(NETWORK).items() if value != {}]
-SETTINGS += [f"training.{name}={value}" for name, value in to_dict(CONFIG).items() if value != {}]
+from tests.helpers.training import CONFIG, SETTINGS, corpus_and_tokenizer
 
 
 def test_the_rate_rises_to_its_peak_and_falls_with_the_root_of_the_step() -> None:

@@ -9,10 +9,7 @@ import pytest
 
 from benchmarks import sweep
 from benchmarks.machine import BenchmarkError
-from tests.helpers.training import CONFIG, NETWORK, corpus_and_tokenizer
-
-SETTINGS = [f"network.{name}={value}" for name, value in NETWORK if name != "preset"]
-SETTINGS += [f"training.{name}={value}" for name, value in CONFIG]
+from tests.helpers.training import CONFIG, SETTINGS, corpus_and_tokenizer
 
 
 def test_points_are_measured_once_and_the_best_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

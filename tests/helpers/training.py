@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from model.config import NetworkConfig, TokenizerConfig, TrainingConfig
+from model.settings import to_dict
 from model.tokenizer import Tokenizer
 from model.tokenizer.prompt import Example
 from model.tokenizer.train import train_tokenizer
@@ -24,6 +25,9 @@ from model.training.tokens import tokenised
 
 NETWORK = NetworkConfig(d_model=32, encoder_layers=1, decoder_layers=1, heads=2, head_dim=16, d_ff=64, max_positions=64)
 CONFIG = TrainingConfig(steps=24, batch_tokens=256, warmup_steps=4, eval_every=8, save_every=8, threads=1)
+# Both as settings of a profile, for a command's --set.
+SETTINGS = [f"network.{name}={value}" for name, value in to_dict(NETWORK).items() if value != {}]
+SETTINGS += [f"training.{name}={value}" for name, value in to_dict(CONFIG).items() if value != {}]
 RUSSIAN = ["ноль", "один", "два", "три", "четыре", "пять", "шесть", "семь", "восемь", "девять"]
 ENGLISH = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
