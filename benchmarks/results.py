@@ -193,6 +193,7 @@ def measured_table(name: str) -> str:
     from benchmarks.load.rollout import table as rollout_table
     from benchmarks.load.slow_readers import table as slow_readers_table
     from benchmarks.load.soak import soak_table
+    from benchmarks.muon import muon_table
     from benchmarks.plain import plain_table
     from benchmarks.resume import resume_table
     from benchmarks.serving.table import caption as notes
@@ -222,6 +223,7 @@ def measured_table(name: str) -> str:
         "architecture": architecture_table,
         "dirty": dirty_table,
         "distillation": distillation_table,
+        "muon": muon_table,
         "plain": plain_table,
         "sweep": sweep_table,
         "training": training_table,

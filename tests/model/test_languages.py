@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 
 import pytest
 import regex
+from hypothesis import given
+from hypothesis import strategies as st
 
-from model.languages import SCRIPTS, language_of, length, script_of, scripts
+from model.languages import SCRIPTS, language_of, length, lengths, script_of, scripts
 
 UNICODE = {"Japanese": r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]"}
 
@@ -123,6 +126,18 @@ def test_the_language_of_a_text(text: str, languages: list[str], expected: str |
 def test_one_sentence_has_about_one_length_in_every_script(text: str) -> None:
     english = "All human beings are born free and equal in dignity and rights."
     assert 0.6 < length(text) / length(english) < 1.7
+
+
+@given(st.lists(st.text(st.sampled_from("aя— 人す모ኣ\u2d80Ꭰᐁꀀ🙂"))))
+def test_the_lengths_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    assert lengths(texts) == [*map(length, texts)]
+
+
+def test_every_sign_that_says_more_counts_for_more() -> None:
+    for weight, names in ((3, ["Han"]), (2, ["Hangul", "Ethiopic", "Yi", "Cherokee", "Canadian_Aboriginal"])):
+        letters = re.compile("[" + "".join(SCRIPTS[name] for name in names) + "]")
+        found = [character for code in range(sys.maxunicode + 1) if letters.match(character := chr(code))]
+        assert found and {length(character) for character in found} == {weight}
 
 
 def test_letters_of_alphabets_are_one_each() -> None:
